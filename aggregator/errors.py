@@ -1,0 +1,86 @@
+"""What can go wrong, named by whose fault it is.
+
+This file owns the exceptions that cross a room's wall. It must not know who
+raises or answers them: words and statuses travel inside the exception.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class AggregatorError(Exception):
+    """Base of every exception this package raises on purpose."""
+
+
+class Refusal(AggregatorError):
+    """We say no to the one in front of us.
+
+    `status` is an HTTP status, `error` a code of the RFC in force (such as
+    ``invalid_grant``), `description` one plain sentence for the caller. None of
+    them may hold a token, a code or a secret.
+    """
+
+    def __init__(self, status: int, error: str, description: str, *, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(f"{status} {error}: {description}")
+        self.status = status
+        self.error = error
+        self.description = description
+        self.headers = headers
+
+
+class Unsealable(AggregatorError):
+    """A text that claims to be one of our sealed tokens is not, or no longer."""
+
+
+class UpstreamLost(AggregatorError):
+    """An upstream cannot be reached, broke off, timed out or spoke garbage.
+
+    The text says what happened in words fit for an operator and for a model.
+    `executed` is False when the request certainly never ran.
+    """
+
+    def __init__(self, cause: str, *, executed: bool = True) -> None:
+        super().__init__(cause)
+        self.executed = executed
+
+
+class UpstreamRefused(AggregatorError):
+    """An upstream answered, and its answer is no: an HTTP status of 400 or more."""
+
+    def __init__(self, status: int, cause: str, *, retry_after: float | None = None) -> None:
+        super().__init__(cause)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class IdentityProviderUnavailable(AggregatorError):
+    """The identity provider cannot be reached or does not speak OpenID Connect now."""
+
+
+class LoginRefused(AggregatorError):
+    """The identity provider, or our own rule of who may log in, says no to this person."""
+
+
+class StoreUnavailable(AggregatorError):
+    """What we must remember cannot be read or written now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with the configuration: where, what was found, what was expected, what to do."""
+
+    path: str
+    message: str
+    line: int | None = None
+    column: int | None = None
+    suggestion: str | None = None
+
+
+class ConfigError(AggregatorError):
+    """The operator's configuration cannot be used; `problems` lists everything wrong with it, in file order."""
+
+    def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
+        super().__init__(f"{source}: {len(problems)} problem(s)")
+        self.source = source
+        self.problems = problems

@@ -1,0 +1,1 @@
+"""What messages mean. Pure: no I/O, no tasks, no clock; `now` is always an argument."""

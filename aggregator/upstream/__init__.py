@@ -1,0 +1,1 @@
+"""Who is behind us: MCP servers over HTTP, and the identity provider."""
