@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A person, as the identity provider names them: never an e-mail address by default (OIDC Core 5.7).
-
+    """A person as the identity provider names them: issuer and subject (OIDC Core 5.7), never an e-mail by default."""
 
     issuer: str
     subject: str
@@ -22,7 +21,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A principal together with what a page may show of it."""
+    """A principal, and the label by which a page names them to themselves (an e-mail, a user name)."""
 
     principal: Principal
     label: str
