@@ -112,11 +112,13 @@ class Route:
     """One path and the methods it knows; any other method is answered 405 with ``Allow``.
 
     `cors` opens the route to scripts of every origin: only for endpoints that use no cookie.
+    `page` says that people look at it: a `Refusal` becomes an HTML page, else a JSON object (RFC 6749 5.2).
     """
 
     path: str
     methods: Mapping[str, Endpoint]
     cors: bool = False
+    page: bool = False
     body_limit: int = field(default=64 * 1024)
 
 
