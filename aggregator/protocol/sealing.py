@@ -87,7 +87,7 @@ class KeyRing:
         """The payload of a token that `seal` made for this `purpose`.
 
         Raises:
-            Unsealable: for every other input whatever: foreign, altered, expired, of another purpose or of a dropped key.
+            Unsealable: for every other input: foreign, altered, expired, of another purpose or a dropped key.
         """
         if len(token) > MAX_TOKEN or not _COMPACT.fullmatch(token):
             raise Unsealable("not a sealed token")

@@ -1,0 +1,235 @@
+"""JSON-RPC 2.0 messages, read strictly and written safely.
+
+What a policy inspected and what an upstream receives must be the same text, so
+a message that two parsers could read differently is refused: repeated keys,
+keys of the envelope that differ only in case, NaN and infinities, lone
+surrogates. This file does not know what any method means.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+HEADER_MISMATCH = -32020  # 2026-07-28
+MISSING_CAPABILITY = -32021  # 2026-07-28
+UNSUPPORTED_VERSION = -32022  # 2026-07-28
+
+Id = str | int
+Json = dict[str, Any]
+
+_ENVELOPE = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+_PARAMS = frozenset({"name", "uri", "arguments", "_meta", "cursor"})
+
+
+class Unreadable(ValueError):
+    """The bytes are no JSON-RPC message that we are willing to act on. `code` is the JSON-RPC error code to answer."""
+
+    def __init__(self, code: int, reason: str, id: Id | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.id = id
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request: it wants an answer with the same `id`."""
+
+    id: Id
+    method: str
+    params: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A notification: it wants none."""
+
+    method: str
+    params: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    id: Id
+    result: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error answer. `error` keeps every field as it came; `id` is None when the other side could not read ours."""
+
+    id: Id | None
+    error: Json
+
+    @property
+    def code(self) -> int:
+        code = self.error.get("code")
+        return code if isinstance(code, int) else INTERNAL_ERROR
+
+    @property
+    def message(self) -> str:
+        message = self.error.get("message")
+        return message if isinstance(message, str) else "no message"
+
+
+Message = Call | Notice | Success | Failure
+
+
+def parse_strict(body: bytes) -> Message:
+    """One message from a client.
+
+    Raises:
+        Unreadable: for anything that is not exactly one unambiguous JSON-RPC message. Batches ended with 2025-03-26.
+    """
+    value = _load_strict(body)
+    if isinstance(value, list):
+        raise Unreadable(INVALID_REQUEST, "a batch is not a message of this revision; send one request at a time")
+    if not isinstance(value, dict):
+        raise Unreadable(INVALID_REQUEST, "a message must be a JSON object")
+    _refuse_case_variants(value, _ENVELOPE)
+    if isinstance(params := value.get("params"), dict):
+        _refuse_case_variants(params, _PARAMS)
+    return parse_message(value)
+
+
+def parse_loose(body: bytes) -> Message:
+    """One message from an upstream. What it writes is re-written by us, so repeated keys can deceive nobody behind us.
+
+    Raises:
+        Unreadable: if it is not one JSON-RPC message.
+    """
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as exc:
+        raise Unreadable(PARSE_ERROR, f"not JSON: {_reason(exc)}") from exc
+    if not isinstance(value, dict):
+        raise Unreadable(INVALID_REQUEST, "not a JSON-RPC object")
+    return parse_message(value)
+
+
+def parse_message(value: Json) -> Message:
+    """A decoded object as a message; unknown fields of the envelope are ignored, those inside are kept."""
+    id = value.get("id")
+    if isinstance(id, bool) or not isinstance(id, str | int | None):
+        raise Unreadable(INVALID_REQUEST, "'id' must be a string or an integer")
+    if value.get("jsonrpc") != "2.0":
+        raise Unreadable(INVALID_REQUEST, "'jsonrpc' must be \"2.0\"", id)
+    if "method" in value:
+        method, params = value["method"], value.get("params", {})
+        if not isinstance(method, str):
+            raise Unreadable(INVALID_REQUEST, "'method' must be a string", id)
+        if not isinstance(params, dict):
+            raise Unreadable(INVALID_PARAMS, "'params' must be an object", id)
+        if "id" not in value:
+            return Notice(method, params)
+        if id is None:
+            raise Unreadable(INVALID_REQUEST, "'id' must not be null")
+        return Call(id, method, params)
+    if "error" in value:
+        error = value["error"]
+        if not isinstance(error, dict):
+            raise Unreadable(INVALID_REQUEST, "'error' must be an object", id)
+        return Failure(id, error)
+    if "result" in value and id is not None:
+        result = value["result"]
+        if not isinstance(result, dict):
+            raise Unreadable(INVALID_REQUEST, "'result' must be an object", id)
+        return Success(id, result)
+    raise Unreadable(INVALID_REQUEST, "neither a request, a notification nor an answer", id)
+
+
+def render(message: Message) -> bytes:
+    """A message as JSON on one line, ready for a body or an SSE ``data`` field.
+
+    Raises:
+        Unreadable: if a value in it cannot be written as JSON (an infinity that came as ``1e999``, too deep a nesting).
+    """
+    body: Json = {"jsonrpc": "2.0"}
+    match message:
+        case Call(id, method, params):
+            body |= {"id": id, "method": method, "params": params}
+        case Notice(method, params):
+            body |= {"method": method, "params": params}
+        case Success(id, result):
+            body |= {"id": id, "result": result}
+        case Failure(id, error):
+            body |= {"id": id, "error": error}
+    return dump(body)
+
+
+def dump(value: Any) -> bytes:
+    """Compact JSON in UTF-8; text that has no UTF-8 form (a lone surrogate) stays escaped, as it came.
+
+    Raises:
+        Unreadable: see `render`.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (ValueError, RecursionError) as exc:
+        raise Unreadable(INTERNAL_ERROR, f"cannot be written as JSON: {_reason(exc)}") from exc
+
+
+def failure(id: Id | None, code: int, message: str, data: Mapping[str, Any] | None = None) -> Failure:
+    return Failure(id, {"code": code, "message": message, **({} if data is None else {"data": dict(data)})})
+
+
+def _load_strict(body: bytes) -> Any:
+    try:
+        # utf-8, not json's guess: JSON text exchanged between systems MUST be UTF-8 without a BOM (RFC 8259 8.1).
+        value = json.loads(
+            body.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except (ValueError, RecursionError) as exc:
+        raise Unreadable(PARSE_ERROR, f"the body is not JSON: {_reason(exc)}") from exc
+    if b"\\ud" in body or b"\\uD" in body:
+        _refuse_lone_surrogates(value)
+    return value
+
+
+def _refuse_lone_surrogates(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError) as exc:
+        raise Unreadable(PARSE_ERROR, "the body holds half of a surrogate pair, which is no text") from exc
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Json:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object names a key twice")
+    return found
+
+
+def _refuse_case_variants(value: Json, known: frozenset[str]) -> None:
+    """``{"name": ..., "Name": ...}``: a reader that folds case would act on the other one (GHSA-4gph-2hhr-5mwg)."""
+    for key in value:
+        if key not in known and key.casefold() in known:
+            raise Unreadable(INVALID_REQUEST, f"the key '{key[:40]}' differs from a known one only in case")
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _reason(exc: BaseException) -> str:
+    return "nested too deeply" if isinstance(exc, RecursionError) else str(exc)[:120]

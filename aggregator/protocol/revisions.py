@@ -1,0 +1,72 @@
+"""The revisions of MCP that we speak, and the facts by which they differ.
+
+Everything that asks "which revision?" asks here. This file knows the wire's
+vocabulary and nothing about who speaks it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .jsonrpc import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    PARSE_ERROR,
+    UNSUPPORTED_VERSION,
+)
+
+STATELESS: Final = "2026-07-28"
+HANDSHAKE: Final = "2025-11-25"
+
+FOR_CLIENTS: Final = (STATELESS, HANDSHAKE)
+# An upstream may answer our handshake with an older revision; these share the transport of 2025-11-25.
+FROM_UPSTREAMS: Final = (HANDSHAKE, "2025-06-18", "2025-03-26")
+
+PROTOCOL_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
+CLIENT_CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
+CLIENT_INFO_KEY: Final = "io.modelcontextprotocol/clientInfo"
+SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
+LOG_LEVEL_KEY: Final = "io.modelcontextprotocol/logLevel"
+
+# Keys of a request's `_meta` that belong to the 2026-07-28 envelope, not to the caller's data.
+ENVELOPE_KEYS: Final = frozenset({PROTOCOL_VERSION_KEY, CLIENT_CAPABILITIES_KEY, CLIENT_INFO_KEY, LOG_LEVEL_KEY})
+
+# Result fields that 2026-07-28 added; older clients' schemas do not have them.
+STATELESS_RESULT_FIELDS: Final = frozenset({"resultType", "ttlMs", "cacheScope"})
+
+LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+
+_STATUS_OF_CODE: Final = {
+    PARSE_ERROR: 400,
+    INVALID_REQUEST: 400,
+    INVALID_PARAMS: 400,
+    HEADER_MISMATCH: 400,
+    MISSING_CAPABILITY: 400,
+    UNSUPPORTED_VERSION: 400,
+    METHOD_NOT_FOUND: 404,
+}
+
+
+def is_stateless(revision: str) -> bool:
+    return revision == STATELESS
+
+
+def disconnect_cancels(revision: str) -> bool:
+    """2026-07-28, cancellation: closing the response stream cancels. 2025-11-25: "Disconnection SHOULD NOT be
+    interpreted as the client cancelling its request"."""
+    return revision == STATELESS
+
+
+def http_status(code: int, revision: str) -> int:
+    """The HTTP status that carries a JSON-RPC error of `code`; before 2026-07-28 such an answer is a plain 200."""
+    return _STATUS_OF_CODE.get(code, 200) if revision == STATELESS else 200
+
+
+def at_least(level: str, wanted: str) -> bool:
+    """Whether a log message of `level` is to be sent to one who asked for `wanted`; an unknown level always is."""
+    if level not in LOG_LEVELS or wanted not in LOG_LEVELS:
+        return True
+    return LOG_LEVELS.index(level) >= LOG_LEVELS.index(wanted)

@@ -1,0 +1,66 @@
+"""Server-sent events, as far as MCP uses them: `data` lines in, one event per message out.
+
+Pure: bytes in, bytes out. It does not know what the data means.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_EVENT = 16 * 2**20  # bytes; an upstream that sends more in one event, or a line without end, is cut off
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class EventTooLarge(ValueError):
+    """An event exceeds the reader's limit."""
+
+
+class EventReader:
+    """Cuts a stream into the data of its events (WHATWG HTML, 9.2.6). Feed it chunks as they come."""
+
+    def __init__(self, limit: int = MAX_EVENT) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._searched = 0  # no line ends before this offset: a long line is scanned once, not once a chunk
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The data of every event completed by `chunk`. Comments, ids, names and retry times are dropped.
+
+        Raises:
+            EventTooLarge: then the stream is of no more use.
+        """
+        buffer = self._buffer
+        buffer += chunk
+        events: list[bytes] = []
+        start = 0
+        for end in _LINE_END.finditer(buffer, self._searched):
+            if end.end() == len(buffer) and end.group() == b"\r":
+                break  # perhaps the first half of a CRLF
+            self._take(bytes(buffer[start : end.start()]), events)
+            start = end.end()
+        del buffer[:start]
+        self._searched = max(0, len(buffer) - 1)
+        if len(buffer) + self._size > self._limit:
+            raise EventTooLarge(f"an event is larger than {self._limit} bytes")
+        return events
+
+    def _take(self, line: bytes, events: list[bytes]) -> None:
+        if not line:
+            if self._data:
+                events.append(b"\n".join(self._data))
+                self._data, self._size = [], 0
+            return
+        name, _, value = line.removeprefix(b"\xef\xbb\xbf").partition(b":")
+        if name == b"data":
+            self._data.append(value.removeprefix(b" "))
+            self._size += len(value)
+            if self._size > self._limit:
+                raise EventTooLarge(f"an event is larger than {self._limit} bytes")
+
+
+def render_event(data: bytes) -> bytes:
+    """One event; `data` must be on one line, as our JSON is."""
+    return b"event: message\ndata: " + data + b"\n\n"
