@@ -1,0 +1,166 @@
+"""What all upstreams offer together, as one list, and the way back from a published name to its upstream.
+
+Pure: listings in, a frozen catalog out. It does not know how a listing was
+obtained, how old it is, or who asks.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .headers import annotated_parameters, annotation_fault
+from .jsonrpc import Json, dump
+from .names import is_gateway_name, is_wanted, published_name
+from .revisions import SERVER_INFO_KEY, is_stateless
+
+PAGE = 1000  # tools; many clients never ask for a second page
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One upstream's listing as it came, with what the operator says about the upstream."""
+
+    upstream: str
+    prefix: str
+    display: str
+    tools: tuple[Json, ...]
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a published name leads, and which of its parameters travel in headers too."""
+
+    upstream: str
+    tool: str
+    annotated: tuple[tuple[tuple[str, ...], str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The merged list. `left_out` has one sentence per tool that lost its name, was malformed or is not usable."""
+
+    tools: tuple[Json, ...]
+    routes: Mapping[str, Route]
+    counts: Mapping[str, int]
+    left_out: Mapping[str, tuple[str, ...]]
+    _pages: dict[tuple[bool, int], bytes] = field(default_factory=dict, compare=False, repr=False)
+
+    def locate(self, name: str) -> Route | None:
+        """The one upstream that published exactly this name."""
+        return self.routes.get(name)
+
+    def page(self, revision: str, cursor: str | None, *, ttl: int, server: Json) -> bytes:
+        """The result of ``tools/list`` as JSON, for one revision; rendered once and kept.
+
+        Raises:
+            ValueError: if `cursor` is none that we made.
+        """
+        start = 0 if cursor is None else parse_cursor(cursor)
+        if start and start >= len(self.tools):
+            raise ValueError("the cursor points past the end of the list; start again without one")
+        stateless = is_stateless(revision)
+        if (rendered := self._pages.get((stateless, start))) is None:
+            tools = self.tools[start : start + PAGE]
+            shown = tools if stateless else tuple(for_handshake_client(tool) for tool in tools)
+            rendered = dump(shown)
+            self._pages[stateless, start] = rendered
+        rest: Json = {} if start + PAGE >= len(self.tools) else {"nextCursor": render_cursor(start + PAGE)}
+        if stateless:
+            rest |= {
+                "resultType": "complete",
+                "ttlMs": ttl,
+                "cacheScope": "private",  # what a person sees depends on who they are
+                "_meta": {SERVER_INFO_KEY: server},
+            }
+        tail = dump(rest)
+        return b'{"tools":' + rendered + (b"," + tail[1:] if rest else b"}")
+
+
+def build_catalog(sources: Iterable[Source], *, name_length: int, ours: tuple[Json, ...] = ()) -> Catalog:
+    """Merge listings in the order of configuration; tools keep their upstream's order, ours come last.
+
+    A name goes to the first upstream that has it. Names that differ only in case count as one between upstreams: a
+    reader, human or model, would take one for the other.
+    """
+    tools: list[Json] = []
+    routes: dict[str, Route] = {}
+    owners: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    left_out: dict[str, list[str]] = {}
+    for source in sources:
+        counts.setdefault(source.upstream, 0)
+        reasons = left_out.setdefault(source.upstream, [])
+        for tool in source.tools:
+            name = tool.get("name")
+            if not isinstance(name, str) or not name or not isinstance(tool.get("inputSchema", {}), dict):
+                reasons.append(f"a tool without a usable name or inputSchema: {str(name)[:40]!r}")
+                continue
+            if not is_wanted(name, source.include, source.exclude):
+                continue
+            if (fault := annotation_fault(tool.get("inputSchema"))) is not None:
+                reasons.append(f"{name}: {fault}")
+                continue
+            published = published_name(source.prefix, name, name_length)
+            owner = owners.setdefault(published.casefold(), source.upstream)
+            if is_gateway_name(published):
+                reasons.append(f"{name}: names that begin with 'gateway__' are the aggregator's own")
+            elif owner != source.upstream or published in routes:
+                reasons.append(f"{name}: the name '{published}' already belongs to {owner}")
+            else:
+                routes[published] = Route(source.upstream, name, annotated_parameters(tool.get("inputSchema")))
+                tools.append(as_published(tool, published, source))
+                counts[source.upstream] += 1
+    return Catalog(
+        (*tools, *ours), routes, counts, {name: tuple(reasons) for name, reasons in left_out.items() if reasons}
+    )
+
+
+def as_published(tool: Json, name: str, source: Source) -> Json:
+    """The tool under its new name, saying in title and description where it comes from; every other field as it was."""
+    annotations = tool.get("annotations")
+    inner = annotations.get("title") if isinstance(annotations, dict) else None
+    own_title = _text(tool.get("title")) or _text(inner) or tool["name"]
+    description = f"[{source.upstream}] {_text(tool.get('description'))}".rstrip()
+    published = {**tool, "name": name, "title": f"{source.display}: {own_title}", "description": description}
+    if isinstance(annotations, dict):
+        published["annotations"] = {**annotations, "title": f"{source.display}: {_text(inner) or own_title}"}
+    if "inputSchema" not in published:
+        published["inputSchema"] = {"type": "object"}
+    return published
+
+
+def for_handshake_client(tool: Json) -> Json:
+    """The tool as revisions before 2026-07-28 can read it: there an output schema describes an object, and one that
+    does not would fail the client's whole list."""
+    schema = tool.get("outputSchema")
+    if schema is None or (isinstance(schema, dict) and schema.get("type") == "object"):
+        return tool
+    return {key: value for key, value in tool.items() if key != "outputSchema"}
+
+
+def render_cursor(start: int) -> str:
+    return base64.urlsafe_b64encode(b"t%d" % start).decode()
+
+
+def parse_cursor(cursor: str) -> int:
+    """Raises:
+    ValueError: if `cursor` is none that we made.
+    """
+    try:
+        text = base64.b64decode(cursor, altchars=b"-_", validate=True).decode("ascii")
+        start = int(text[1:])
+    except (binascii.Error, ValueError):
+        raise ValueError("the cursor is none of ours; start again without one") from None
+    if start <= 0 or start % PAGE or render_cursor(start) != cursor:
+        raise ValueError("the cursor is none of ours; start again without one")
+    return start
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,218 @@
+"""One POST to an MCP server and what comes back, message by message.
+
+Here foreign errors become ours, and bytes become JSON-RPC messages. Redirects
+are never followed, cookies neither sent nor kept (the pool has no jar), and a
+body we did not ask to be compressed is refused when it is. Deadlines are the
+caller's cancel scopes; cancellation closes the connection, which is how a
+2026-07-28 server is told. This file does not know sessions or revisions.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol
+
+import httpcore2
+import trio
+
+from ..errors import UpstreamLost, UpstreamRefused
+from ..protocol.jsonrpc import Failure, Message, Success, Unreadable, parse_loose
+from ..protocol.sse import EventReader, EventTooLarge
+
+MAX_BODY = 16 * 2**20  # bytes of one JSON answer
+# Seconds. Node, behind most MCP servers, drops idle connections after 5; we must be the first to let go.
+KEEP_ALIVE = 4.0
+CONNECTIONS = 200  # at once to one upstream: the bulkhead between a slow upstream and everything else
+END_OF_STREAM = 0.02  # seconds to wait for the end after the answer came, so that the connection can be used again
+
+Headers = list[tuple[bytes, bytes]]
+OnMessage = Callable[[Message], Awaitable[None]]
+
+_LOST: dict[type[Exception], tuple[str, bool]] = {  # in words, and whether the request may have been executed
+    httpcore2.ConnectError: ("cannot connect", False),
+    httpcore2.ConnectTimeout: ("cannot connect in time", False),
+    httpcore2.PoolTimeout: ("too many requests at once", False),
+    httpcore2.UnsupportedProtocol: ("not an http(s) URL", False),
+    httpcore2.RemoteProtocolError: ("broke off or does not speak HTTP", True),
+    httpcore2.ReadError: ("connection lost", True),
+    httpcore2.WriteError: ("connection lost while sending", True),
+    httpcore2.LocalProtocolError: ("cannot be asked this over HTTP", False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response whose head has arrived."""
+
+    status: int
+    headers: dict[str, str]
+    chunks: AsyncIterator[bytes]
+
+
+class Exchange(Protocol):
+    """How requests reach one upstream."""
+
+    def send(self, method: str, headers: Headers, body: bytes) -> AbstractAsyncContextManager[Answer]: ...
+
+
+class HttpExchange:
+    """An upstream behind a URL. Opened by `open_exchange`."""
+
+    def __init__(self, url: str, pool: httpcore2.AsyncConnectionPool) -> None:
+        self._url = httpcore2.URL(url)
+        port = b"" if self._url.port is None else b":%d" % self._url.port
+        host = self._url.host if b":" not in self._url.host else b"[%s]" % self._url.host
+        self._host = (b"host", host + port)
+        self._pool = pool
+
+    def __repr__(self) -> str:
+        return f"<HttpExchange {self._url!r}>"
+
+    @asynccontextmanager
+    async def send(self, method: str, headers: Headers, body: bytes) -> AsyncIterator[Answer]:
+        """Raises:
+        UpstreamLost: if no head arrives, or (from within the block) the body breaks off.
+        """
+        length = (b"content-length", b"%d" % len(body))
+        request = httpcore2.Request(
+            method, self._url, headers=[self._host, (b"accept-encoding", b"identity"), length, *headers], content=body
+        )
+        try:
+            response = await self._pool.handle_async_request(request)
+            try:
+                fields = {key.lower().decode("latin-1"): value.decode("latin-1") for key, value in response.headers}
+                yield Answer(response.status, fields, response.aiter_stream())
+            finally:
+                await response.aclose()
+        except tuple(_LOST) as exc:
+            words, executed = next(_LOST[kind] for kind in type(exc).__mro__ if kind in _LOST)
+            raise UpstreamLost(f"{words} ({_detail(exc)})", executed=executed) from exc
+
+
+@asynccontextmanager
+async def open_exchange(url: str, context: ssl.SSLContext) -> AsyncIterator[HttpExchange]:
+    """A pool of HTTP/1.1 connections to one upstream; closes them on exit.
+
+    HTTP/2 is off: the pool cannot reset a stream, so a cancelled call would run on at the upstream.
+    """
+    async with httpcore2.AsyncConnectionPool(
+        ssl_context=context,
+        max_connections=CONNECTIONS,
+        keepalive_expiry=KEEP_ALIVE,
+        http2=False,
+    ) as pool:
+        yield HttpExchange(url, pool)
+
+
+async def converse(
+    exchange: Exchange, headers: Headers, body: bytes, id: str, on_message: OnMessage
+) -> Success | Failure:
+    """POST the request with `id` and return its answer. Raises as `Exchange.send` and `read_outcome` do."""
+    async with exchange.send("POST", headers, body) as answer:
+        return await read_outcome(answer, id, on_message)
+
+
+async def read_outcome(answer: Answer, id: str, on_message: OnMessage) -> Success | Failure:
+    """The answer to request `id`; whatever the upstream says before it goes to `on_message`.
+
+    Raises:
+        UpstreamLost: if the answer never comes or is not MCP.
+        UpstreamRefused: for a status of 300 or more whose body is not a JSON-RPC error to this request.
+    """
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if answer.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UpstreamLost(f"answered with content-encoding {answer.headers['content-encoding'][:40]!r}, unasked")
+    if answer.status >= 300:
+        return await _refusal(answer, kind, id)
+    if kind == "text/event-stream":
+        return await _from_events(answer, id, on_message)
+    if kind != "application/json":
+        raise UpstreamLost(f"answered with content type {kind[:60]!r}, not MCP (HTTP {answer.status})")
+    return _own_answer(_parse(await read_body(answer)), id)
+
+
+async def read_body(answer: Answer, limit: int = MAX_BODY) -> bytes:
+    """Raises:
+    UpstreamLost: beyond `limit` bytes.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in answer.chunks:
+        size += len(chunk)
+        if size > limit:
+            raise UpstreamLost(f"answered with more than {limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _from_events(answer: Answer, id: str, on_message: OnMessage) -> Success | Failure:
+    reader = EventReader()
+    found: Success | Failure | None = None
+    async for chunk in answer.chunks:
+        try:
+            events = reader.feed(chunk)
+        except EventTooLarge as exc:
+            raise UpstreamLost(str(exc)) from exc
+        for data in events:
+            if not data:
+                continue  # 2025-11-25: a stream may begin with an event of empty data
+            message = _parse(data)
+            if isinstance(message, Success | Failure):
+                if message.id == id:
+                    found = message
+            elif found is None:
+                await on_message(message)
+        if found is not None:
+            with trio.move_on_after(END_OF_STREAM):
+                async for _ in answer.chunks:
+                    pass
+            return found
+    raise UpstreamLost("ended the stream without an answer")
+
+
+async def _refusal(answer: Answer, kind: str, id: str) -> Failure:
+    """A JSON-RPC error with a status of its own (2026-07-28), or else the refusal as such. A body is never shown."""
+    if answer.status not in (401, 403) and kind == "application/json":
+        try:
+            message = parse_loose(await read_body(answer, 64 * 1024))
+        except (Unreadable, UpstreamLost):
+            message = None
+        if isinstance(message, Failure) and message.id == id:
+            return message
+        # Without an id, 404 is not about this request but about its session (2025-11-25, session management 3).
+        if isinstance(message, Failure) and message.id is None and answer.status != 404:
+            return Failure(id, message.error)
+    phrase = HTTPStatus(answer.status).phrase if answer.status in set(HTTPStatus) else "unknown status"
+    if answer.status < 400:
+        raise UpstreamRefused(answer.status, f"HTTP {answer.status} {phrase}: it redirects; configure the final URL")
+    retry = answer.headers.get("retry-after", "")
+    raise UpstreamRefused(
+        answer.status, f"HTTP {answer.status} {phrase}", retry_after=float(retry) if retry.isdecimal() else None
+    )
+
+
+def _own_answer(message: Message, id: str) -> Success | Failure:
+    match message:
+        case Success() | Failure() if message.id == id:
+            return message
+        case Failure(None, error):
+            return Failure(id, error)
+        case Success() | Failure():
+            raise UpstreamLost("answered a request that it was never asked")
+        case _:
+            raise UpstreamLost("answered with something that is no answer")
+
+
+def _parse(data: bytes) -> Message:
+    try:
+        return parse_loose(data)
+    except Unreadable as exc:
+        raise UpstreamLost(f"answered with what is not MCP: {exc}") from exc
+
+
+def _detail(exc: Exception) -> str:
+    return (str(exc) or type(exc).__name__)[:160]

@@ -1,0 +1,319 @@
+"""An MCP server behind a URL: which revision it speaks, and how a request reaches it.
+
+Its revision is found out once (`server/discover`, then `initialize`) and kept
+until the server contradicts it; a failure that says nothing about the revision
+(503, a broken connection) never passes for an answer. Requests of any client
+revision go in, its own wire goes out. This file does not know people beyond
+the key that names them, nor catalogs, nor deadlines: those belong to callers.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import assert_never
+
+import trio
+
+from ..errors import UpstreamLost, UpstreamRefused
+from ..protocol.headers import METHOD_HEADER, NAME_HEADER, NAMED_BY, VERSION_HEADER, encode_value
+from ..protocol.jsonrpc import (
+    METHOD_NOT_FOUND,
+    UNSUPPORTED_VERSION,
+    Call,
+    Failure,
+    Json,
+    Message,
+    Notice,
+    Success,
+    failure,
+    render,
+)
+from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
+from ..protocol.translate import Envelope, params_for_upstream
+from .exchange import Exchange, Headers, converse, open_exchange
+from .sessions import JSON_AND_EVENTS, Ticket, Tickets
+
+MAX_PAGES = 100  # of one listing; far beyond any real server, short of an endless one
+NOBODY = ""  # the owner of sessions in which we list on no one's behalf
+
+# Answers to `server/discover` that say "I am older" rather than "not now" or "not you".
+_OLDER = frozenset({400, 404, 405, 406, 415, 422, 501})
+# Notifications that concern the session, not the call on whose stream they come.
+_SESSION_NOTICES = frozenset(
+    {
+        "notifications/cancelled",
+        "notifications/initialized",
+        "notifications/tools/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+        "notifications/roots/list_changed",
+        "notifications/elicitation/complete",
+    }
+)
+
+OnNotice = Callable[[Notice], Awaitable[None]]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What an upstream said about itself."""
+
+    revision: str
+    capabilities: Json
+    server: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request on somebody's behalf, in the words of the client's revision but with the upstream's own names."""
+
+    method: str
+    params: Json
+    envelope: Envelope
+    owner: str
+    extra_headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came back, and the revision whose rules it follows."""
+
+    outcome: Success | Failure
+    revision: str
+
+
+class HttpUpstream:
+    """One upstream. Opened by `open_upstream`, which also ends its sessions."""
+
+    def __init__(self, name: str, exchange: Exchange, client: Json, nursery: trio.Nursery) -> None:
+        self.name = name
+        self._nursery = nursery
+        self.peer: Peer | None = None
+        self._exchange = exchange
+        self._client = client
+        self._tickets = Tickets(exchange, client)
+        self._probing = trio.Lock()
+
+    def __repr__(self) -> str:
+        revision = self.peer.revision if self.peer else "revision unknown"
+        return f"<HttpUpstream {self.name} {revision}, {len(self._tickets)} sessions>"
+
+    async def request(self, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
+        """Have the upstream answer; progress and log messages for the client go to `on_notice` as they come.
+
+        A request that the upstream certainly did not execute (an ended session, another revision) is sent once more.
+        When cancelled, an upstream that knows `notifications/cancelled` is told so, within two seconds.
+
+        Raises:
+            UpstreamLost, UpstreamRefused: see `converse`.
+        """
+        for last in (False, True):
+            peer = self.peer or await self.meet()
+            if is_stateless(peer.revision):
+                outcome = await self._ask_stateless(outgoing, on_notice)
+                if last or not isinstance(outcome, Failure) or outcome.code != UNSUPPORTED_VERSION:
+                    return Answered(outcome, STATELESS)
+                self.peer = None
+            else:
+                ticket = await self._tickets.ticket(outgoing.owner)
+                try:
+                    return Answered(await self._ask_in_session(ticket, outgoing, on_notice), ticket.revision)
+                except UpstreamRefused as exc:
+                    # 2025-11-25, session management 4: 404 means the session is over; the client starts a new one.
+                    if last or exc.status != 404 or ticket.session_id is None:
+                        raise
+                    self._tickets.drop(outgoing.owner, ticket)
+                    self.peer = None  # a server that forgot its sessions may have been upgraded
+        raise AssertionError("the second round returns or raises")
+
+    async def meet(self) -> Peer:
+        """Find out what the upstream speaks, one caller at a time.
+
+        Raises:
+            UpstreamLost, UpstreamRefused: if it cannot be told now.
+        """
+        async with self._probing:
+            if self.peer is None:
+                self.peer = await self._discover() or await self._initialize()
+            return self.peer
+
+    async def list_all(self, method: str, key: str) -> tuple[list[Json], float | None]:
+        """Every page of a listing, and the shortest time to live (seconds) that the upstream names, if any.
+
+        Raises:
+            UpstreamLost, UpstreamRefused: also if a page is malformed or the pages do not end.
+        """
+        items: list[Json] = []
+        lives: list[float] = []
+        seen: set[str] = set()
+        params: Json = {}
+        for _ in range(MAX_PAGES):
+            outgoing = Outgoing(method, params, Envelope(STATELESS, {}), NOBODY)
+            match (await self.request(outgoing, _drop)).outcome:
+                case Failure(_, _) as refused:
+                    if refused.code == METHOD_NOT_FOUND:
+                        return [], None
+                    raise UpstreamLost(f"refused {method}: {refused.message[:200]} ({refused.code})")
+                case Success(_, result):
+                    pass
+            page = result.get(key)
+            if not isinstance(page, list):
+                raise UpstreamLost(f"answered {method} without '{key}'")
+            items.extend(item for item in page if isinstance(item, dict))
+            if isinstance(ttl := result.get("ttlMs"), int | float) and not isinstance(ttl, bool) and ttl >= 0:
+                lives.append(ttl / 1000)
+            cursor = result.get("nextCursor")
+            if not isinstance(cursor, str) or not cursor:
+                return items, min(lives, default=None)
+            if cursor in seen:
+                raise UpstreamLost(f"answers {method} with the same cursor again and again")
+            seen.add(cursor)
+            params = {"cursor": cursor}
+        raise UpstreamLost(f"has more than {MAX_PAGES} pages of {key}")
+
+    async def reap(self) -> None:
+        await self._tickets.reap()
+
+    async def close(self) -> None:
+        await self._tickets.close()
+
+    async def _ask_stateless(self, outgoing: Outgoing, on_notice: OnNotice) -> Success | Failure:
+        id = secrets.token_hex(12)
+        envelope = outgoing.envelope
+        token = id if envelope.progress_token is not None else None
+        params = params_for_upstream(outgoing.params, STATELESS, envelope, token=token, client=self._client)
+        headers = _stateless_headers(outgoing.method, outgoing.params, outgoing.extra_headers)
+
+        async def hear(message: Message) -> None:
+            if isinstance(message, Notice) and (shown := _for_client(message, envelope, id)) is not None:
+                await on_notice(shown)
+
+        return await converse(self._exchange, headers, render(Call(id, outgoing.method, params)), id, hear)
+
+    async def _ask_in_session(self, ticket: Ticket, outgoing: Outgoing, on_notice: OnNotice) -> Success | Failure:
+        id = secrets.token_hex(12)
+        envelope = outgoing.envelope
+        token = id if envelope.progress_token is not None else None
+        params = params_for_upstream(outgoing.params, ticket.revision, envelope, token=token, client=self._client)
+        await self._set_log_level(ticket, envelope.log_level)
+
+        async def hear(message: Message) -> None:
+            match message:
+                case Notice():
+                    if (shown := _for_client(message, envelope, id)) is not None:
+                        await on_notice(shown)
+                case Call(asked, "ping", _):
+                    await self._tickets.say(ticket, Success(asked, {}))
+                case Call(asked, method, _):
+                    # We declared no capability, so nothing but ping may be asked of us.
+                    await self._tickets.say(ticket, failure(asked, METHOD_NOT_FOUND, f"{method} is not available"))
+                case Success() | Failure():
+                    pass
+                case _:
+                    assert_never(message)
+
+        try:
+            return await converse(self._exchange, ticket.headers(), render(Call(id, outgoing.method, params)), id, hear)
+        except trio.Cancelled:
+            # 2025-11-25: disconnection is not cancellation; it has to be said. Not here, where somebody waits for the
+            # end of this very call.
+            self._nursery.start_soon(self._tickets.say, ticket, Notice("notifications/cancelled", {"requestId": id}))
+            raise
+
+    async def _set_log_level(self, ticket: Ticket, wanted: str | None) -> None:
+        """A session has one level: the lowest that any request on it asked for. What is too low for one is filtered."""
+        if wanted not in LOG_LEVELS or "logging" not in ticket.capabilities:
+            return
+        if ticket.log_level is None or not at_least(wanted, ticket.log_level):
+            ticket.log_level = wanted
+            id = secrets.token_hex(12)
+            body = render(Call(id, "logging/setLevel", {"level": wanted}))
+            await converse(self._exchange, ticket.headers(), body, id, _drop)
+
+    async def _discover(self) -> Peer | None:
+        """2026-07-28, `server/discover`; None if the upstream is older."""
+        id = secrets.token_hex(12)
+        params = params_for_upstream({}, STATELESS, Envelope(STATELESS, {}), token=None, client=self._client)
+        body = render(Call(id, "server/discover", params))
+        try:
+            outcome = await converse(self._exchange, _stateless_headers("server/discover", {}, ()), body, id, _drop)
+        except UpstreamRefused as exc:
+            if exc.status in _OLDER:
+                return None
+            raise
+        if isinstance(outcome, Failure):
+            return None
+        result = outcome.result
+        if STATELESS not in (result.get("supportedVersions") or ()):
+            return None
+        return Peer(STATELESS, _object(result.get("capabilities")), _server_info(result))
+
+    async def _initialize(self) -> Peer:
+        ticket = await self._tickets.ticket(NOBODY)
+        return Peer(ticket.revision, ticket.capabilities, ticket.server)
+
+
+@asynccontextmanager
+async def open_upstream(
+    name: str, url: str, client: Json, context: ssl.SSLContext, nursery: trio.Nursery
+) -> AsyncIterator[HttpUpstream]:
+    """An upstream ready to be asked; nothing is sent before the first request. Ends its sessions on exit, bounded.
+
+    `nursery` runs the reaper of idle sessions and what has to be said after a cancelled call.
+    """
+    async with open_exchange(url, context) as exchange:
+        upstream = HttpUpstream(name, exchange, client, nursery)
+        nursery.start_soon(upstream.reap)
+        try:
+            yield upstream
+        finally:
+            await upstream.close()
+
+
+def _stateless_headers(method: str, params: Json, extra: tuple[tuple[str, str], ...]) -> Headers:
+    """The headers that repeat the body, made from the body: what a client sent never travels on."""
+    made = [
+        *JSON_AND_EVENTS,
+        (VERSION_HEADER.encode(), STATELESS.encode()),
+        (METHOD_HEADER.encode(), method.encode()),
+    ]
+    if (named_by := NAMED_BY.get(method)) is not None:
+        made.append((NAME_HEADER.encode(), encode_value(str(params.get(named_by, ""))).encode()))
+    made.extend((key.encode(), value.encode()) for key, value in extra)
+    return made
+
+
+def _for_client(notice: Notice, envelope: Envelope, token: str) -> Notice | None:
+    """The notification as the client should see it: its own progress token, its own log level; None if not for it."""
+    if notice.method == "notifications/progress":
+        if envelope.progress_token is None or notice.params.get("progressToken") != token:
+            return None
+        return Notice(notice.method, {**notice.params, "progressToken": envelope.progress_token})
+    if notice.method == "notifications/message":
+        wanted = envelope.log_level
+        if wanted is None:
+            # 2026-07-28: absent logLevel, the server MUST NOT send any; before, it MAY choose.
+            return None if is_stateless(envelope.revision) else notice
+        return notice if at_least(str(notice.params.get("level")), wanted) else None
+    return None if notice.method in _SESSION_NOTICES else notice
+
+
+def _server_info(result: Json) -> Json:
+    """2026-07-28 puts it into `_meta`; early servers beside it."""
+    meta = _object(result.get("_meta"))
+    return _object(meta.get("io.modelcontextprotocol/serverInfo") or result.get("serverInfo"))
+
+
+def _object(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+async def _drop(message: Message | Notice) -> None:
+    """Nobody waits for what an upstream says beside this answer."""
