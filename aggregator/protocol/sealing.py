@@ -46,6 +46,8 @@ class Purpose(StrEnum):
 
     CLIENT = "client"
     FLOW = "flow"
+    QUESTION = "question"
+    ANSWER = "answer"
     CODE = "code"
     ACCESS = "access"
     REFRESH = "refresh"
