@@ -109,9 +109,9 @@ class Listings:
         candidates = [entry for entry in self._entries.values() if may_publish(entry.config.prefix, name)]
         now = trio.current_time()
         for entry in candidates:
-            if entry.running is None and (entry.source is None or entry.asked_at + SHORTEST_TTL <= now):
-                if entry.retry_at <= now:
-                    self._refresh(entry)
+            overdue = entry.source is None or entry.asked_at + SHORTEST_TTL <= now
+            if entry.running is None and overdue and entry.retry_at <= now:
+                self._refresh(entry)
         for entry in candidates:
             if entry.running is not None and entry.failures == 0:
                 await entry.running.wait()
@@ -181,6 +181,9 @@ class Listings:
             self._failed(entry, str(exc), needs_login=exc.status in (401, 403))
         except UpstreamLost as exc:
             self._failed(entry, str(exc), needs_login=False)
+        except Exception as exc:  # the supervisor of one upstream: no answer of its may end the process
+            log.exception("upstream %s: listing failed unexpectedly", entry.config.name)
+            self._failed(entry, f"unexpected {type(exc).__name__}", needs_login=False)
         else:
             entry.latency = trio.current_time() - started
             self._listed(entry, tuple(tools), ttl)

@@ -1,0 +1,181 @@
+"""The aggregator as a whole: what is opened, in which order, and what closes it.
+
+`open_aggregator` is for other trio programs, `serve` adds our own listening
+sockets, `run` the process. Closing is leaving the blocks in reverse. This file
+wires rooms together and decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+
+from . import __version__
+from .config.model import Config
+from .config.secrets import derive_key
+from .protocol.jsonrpc import Json
+from .protocol.sealing import KEY_BYTES, KeyRing
+from .serving import listen, run_until_signalled, serve_application, url_of
+from .store.open import open_store
+from .upstream.http import open_upstream
+from .upstream.identity_provider import open_identity_provider
+from .upstream.listings import Listings
+from .web.app import Application
+from .web.bearer import BearerAuthentication
+from .web.client_sessions import ClientSessions
+from .web.gate import Gate
+from .web.gateway_tools import TOOLS, GatewayTools
+from .web.hypercorn_guard import guarded
+from .web.mcp_endpoint import McpEndpoint
+from .web.mcp_methods import McpMethods
+from .web.pages import Pages
+from .web.probes import probe_routes
+from .web.reply import Receive, Send
+from .web.revocations import Revocations
+from .web.routes import oauth_routes
+
+IDENTITY: Json = {"name": "mcp-aggregator", "title": "MCP aggregator", "version": __version__}
+
+log = logging.getLogger(__name__)
+
+
+class Aggregator:
+    """An open aggregator: an ASGI application. Its tasks belong to the block of `open_aggregator`."""
+
+    def __init__(self, config: Config, listings: Listings) -> None:
+        self.config = config
+        self._listings = listings
+        self._app: Any = None
+        self.draining = False
+
+    def __repr__(self) -> str:
+        return f"<Aggregator {self.config.issuer_url} {self._listings!r}{' draining' if self.draining else ''}>"
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    def start_draining(self) -> None:
+        """From now on `/readyz` is red; requests are still answered."""
+        self.draining = True
+
+
+@asynccontextmanager
+async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.time) -> AsyncIterator[Aggregator]:
+    """Everything but a socket: store, identity provider, upstreams and the application over them.
+
+    Neither the identity provider nor an upstream has to be there. A crash of a background task leaves this block as
+    an exception. On exit upstream sessions are ended (bounded), then connections, then the store.
+
+    Raises:
+        StoreUnavailable: if the store cannot be opened.
+    """
+    keys = KeyRing([await trio.to_thread.run_sync(_key, config)])
+    context = ssl.create_default_context()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(
+            open_store(config.storage, keys, issuer=config.auth.issuer, clock=clock)
+        )
+        identity_provider = await stack.enter_async_context(
+            open_identity_provider(config.auth, f"{config.issuer_url}/callback", clock=clock, ssl_context=context)
+        )
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        upstreams = [
+            (
+                upstream,
+                await stack.enter_async_context(open_upstream(upstream.name, upstream.url, IDENTITY, context, nursery)),
+            )
+            for upstream in config.upstreams
+            if upstream.enabled
+        ]
+        listings = Listings(upstreams, nursery, name_length=config.limits.name_length, ours=TOOLS)
+        revocations = Revocations(config.tokens.access, clock=clock)
+        nursery.start_soon(revocations.watch, store)
+        aggregator = Aggregator(config, listings)
+        pages = Pages(config)
+        sessions = ClientSessions(keys)
+        endpoint = McpEndpoint(
+            BearerAuthentication(config, keys, revocations, clock=clock),
+            sessions,
+            McpMethods(config, listings, GatewayTools(listings, store), sessions, IDENTITY),
+            body_limit=config.limits.body,
+            clock=clock,
+        )
+        aggregator._app = guarded(
+            Application(
+                Gate(config),
+                urlsplit(config.issuer_url).path + "/mcp",
+                endpoint,
+                oauth_routes(config, keys, store, identity_provider, revocations, pages, clock=clock),
+                probe_routes(store, lambda: aggregator.draining),
+                pages,
+            )
+        )
+        listings.warm()
+        yield aggregator
+        nursery.cancel_scope.cancel("aggregator closed")
+
+
+async def serve(
+    config: Config,
+    *,
+    shutdown: trio.Event | None = None,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `config` until cancelled, or until `shutdown` is set and the drain is over.
+
+    `task_status` receives the bound addresses as URLs, once connections are accepted.
+
+    Raises:
+        CannotListen: if the address cannot be had, before anything else is opened.
+        StoreUnavailable: see `open_aggregator`.
+    """
+    sockets = listen(config.host, config.port)
+    try:
+        config = with_bound_port(config, sockets[0].getsockname()[1])
+        async with open_aggregator(config) as aggregator:
+            log.info("%s serves %s", IDENTITY["name"], ", ".join(upstream.name for upstream in config.upstreams))
+            log.info("MCP endpoint %s/mcp on %s", config.issuer_url, ", ".join(map(url_of, sockets)))
+            await serve_application(
+                aggregator,
+                host=config.host,
+                port=config.port,
+                drain=config.drain,
+                shutdown=shutdown,
+                sockets=sockets,
+                task_status=task_status,
+            )
+    finally:
+        for listener in sockets:
+            listener.close()
+
+
+def run(config: Config) -> int:
+    """Serve `config` as a process of its own until a signal; the exit code. See `run_until_signalled`."""
+
+    async def main(shutdown: trio.Event) -> None:
+        await serve(config, shutdown=shutdown)
+
+    return run_until_signalled(main, drain=config.drain)
+
+
+def with_bound_port(config: Config, port: int) -> Config:
+    """`config` with the port that the system chose, where the operator left the choice to it."""
+    if config.port != 0:
+        return config
+    return replace(
+        config, port=port, issuer_url=config.issuer_url.replace("http://localhost:0", f"http://localhost:{port}")
+    )
+
+
+def _key(config: Config) -> bytes:
+    """Blocks for as long as scrypt takes where the secret is a passphrase."""
+    return secrets.token_bytes(KEY_BYTES) if config.secret is None else derive_key(config.secret)

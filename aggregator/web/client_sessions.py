@@ -1,0 +1,94 @@
+"""Sessions of handshake clients, without a session table: the session id is a sealed value.
+
+Any instance opens it, so there is no affinity. Opening one proves who began the
+session, never who is asking now (RS6): that is the bearer token's part, and a
+session of another person is simply not found.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from ..errors import Refusal, Unsealable
+from ..protocol.jsonrpc import Json
+from ..protocol.principal import Principal
+from ..protocol.revisions import HANDSHAKE
+from ..protocol.sealing import KeyRing, Purpose
+
+LIFETIME = 7 * 86400.0  # seconds; a client whose session has ended initialises again on its own
+REMEMBERED = 4096  # opened sessions, and log levels, kept in memory
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSession:
+    """What a handshake client agreed on with us."""
+
+    id: str
+    revision: str
+    capabilities: Json
+    owner: str
+    expires_at: float
+
+
+class ClientSessions:
+    """Mints and opens session ids, and keeps what a client said later about its session, for as long as we run."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
+        self._opened: OrderedDict[str, ClientSession] = OrderedDict()
+        self._levels: OrderedDict[str, str] = OrderedDict()
+
+    def begin(self, principal: Principal, capabilities: Json, *, now: float) -> str:
+        """A new session id. Capabilities too large for a header are left out; nothing relies on them yet."""
+        payload = {
+            "id": secrets.token_urlsafe(12),
+            "who": [principal.issuer, principal.subject],
+            "rev": HANDSHAKE,
+            "caps": sorted(key for key in capabilities if len(key) <= 32)[:16],
+        }
+        return self._keys.seal(Purpose.SESSION, payload, now=now, lifetime=LIFETIME)
+
+    def find(self, text: str, principal: Principal, *, now: float) -> ClientSession:
+        """The session that `text` names.
+
+        Raises:
+            Refusal: 404 if it is none of ours, has ended, or belongs to somebody else: the client starts a new one.
+        """
+        session = self._opened.get(text)
+        if session is None:
+            session = self._open(text, now)
+            self._opened[text] = session
+            if len(self._opened) > REMEMBERED:
+                self._opened.popitem(last=False)
+        if session.owner != principal.key or session.expires_at <= now:
+            raise _not_found()
+        return session
+
+    def set_level(self, session: ClientSession, level: str) -> None:
+        self._levels[session.id] = level
+        self._levels.move_to_end(session.id)
+        if len(self._levels) > REMEMBERED:
+            self._levels.popitem(last=False)
+
+    def level(self, session: ClientSession | None) -> str | None:
+        return self._levels.get(session.id) if session is not None else None
+
+    def _open(self, text: str, now: float) -> ClientSession:
+        try:
+            payload = self._keys.open(Purpose.SESSION, text, now=now)
+        except Unsealable:
+            raise _not_found() from None
+        issuer, subject = payload["who"]
+        return ClientSession(
+            payload["id"],
+            payload["rev"],
+            {key: {} for key in payload["caps"]},
+            Principal(issuer, subject).key,
+            payload["exp"],
+        )
+
+
+def _not_found() -> Refusal:
+    return Refusal(404, "invalid_request", "This session has ended; initialize again.")

@@ -1,0 +1,59 @@
+"""Who may knock: `Host` and `Origin` against what the operator configured.
+
+Both headers are compared and never used to build anything. The lists come from
+the configuration alone. This file knows no path and no token.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ..config.model import Config
+from ..errors import Refusal
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Gate:
+    """The hosts and origins of one deployment. A loopback `issuerUrl` answers to every loopback name."""
+
+    def __init__(self, config: Config) -> None:
+        issuer = urlsplit(config.issuer_url)
+        netloc = issuer.netloc.lower()
+        port = f":{issuer.port}" if issuer.port is not None else ""
+        name = netloc.removesuffix(port)
+        names = LOOPBACK if name in LOOPBACK else (name,)
+        self._hosts = {f"{host}{port}" for host in names} | {host.lower() for host in config.allowed_hosts}
+        self._origins = {f"{issuer.scheme}://{host}{port}" for host in names}
+        self._origins |= {origin.lower().rstrip("/") for origin in config.allowed_origins}
+        self._issuer_url = config.issuer_url
+
+    def check_host(self, host: str | None) -> None:
+        """DNS rebinding: a page of a foreign name must not reach us (TR1).
+
+        Raises:
+            Refusal: 421 for a host that is not ours, 400 for none.
+        """
+        if host is None:
+            raise Refusal(400, "invalid_request", "The request names no Host.")
+        if host.lower() not in self._hosts:
+            raise Refusal(
+                421,
+                "invalid_request",
+                f"This server is {self._issuer_url} and does not answer to the Host of this request; "
+                "use that URL, or add the host to allowedHosts.",
+            )
+
+    def check_origin(self, origin: str | None) -> None:
+        """2026-07-28, streamable HTTP, security: "Servers MUST validate the Origin header"; programs send none.
+
+        Raises:
+            Refusal: 403 for the origin of a page that is neither ours nor allowed.
+        """
+        if origin is not None and not self.is_known_origin(origin):
+            raise Refusal(
+                403, "invalid_request", "Pages of this origin may not call this server; add it to allowedOrigins."
+            )
+
+    def is_known_origin(self, origin: str) -> bool:
+        return origin.lower() in self._origins

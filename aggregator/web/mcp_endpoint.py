@@ -1,0 +1,246 @@
+"""`POST /mcp`: who asks, in which revision, and what; then the answer.
+
+Here one HTTP request becomes one `Asked` value, and its outcome one `Reply`.
+What a method does is `web/mcp_methods.py`'s affair. A request's work runs in a
+nursery of its own; for a 2026-07-28 client a sibling task watches for the
+disconnect, which there means cancel.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+import trio
+
+from ..errors import Refusal
+from ..protocol import jsonrpc
+from ..protocol.headers import METHOD_HEADER, NAME_HEADER, VERSION_HEADER, Mismatch, check_envelope, unsupported
+from ..protocol.jsonrpc import Call, Failure, Json, Notice, Success, Unreadable, failure, parse_strict
+from ..protocol.revisions import (
+    FOR_CLIENTS,
+    HANDSHAKE,
+    PROTOCOL_VERSION_KEY,
+    STATELESS,
+    disconnect_cancels,
+    is_stateless,
+)
+from ..protocol.translate import read_envelope
+from .bearer import Authenticated, BearerAuthentication
+from .body import read_body
+from .client_sessions import ClientSession, ClientSessions
+from .http import Response
+from .mcp_methods import Asked, McpMethods, Rendered
+from .reply import RawHeaders, Receive, Reply, Send, send_whole
+
+SESSION_HEADER = "mcp-session-id"
+CANCELLED = -32800  # ours: outside the range that JSON-RPC reserves
+
+_ROUTING_HEADERS = frozenset({VERSION_HEADER, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, "content-type", "accept"})
+
+log = logging.getLogger(__name__)
+
+
+class McpEndpoint:
+    """The endpoint. Holds no task: each request's work lives and ends within its own call."""
+
+    def __init__(
+        self,
+        bearer: BearerAuthentication,
+        sessions: ClientSessions,
+        methods: McpMethods,
+        *,
+        body_limit: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._bearer = bearer
+        self._sessions = sessions
+        self._methods = methods
+        self._body_limit = body_limit
+        self._clock = clock
+        self._running: dict[tuple[str, str, jsonrpc.Id], trio.CancelScope] = {}
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, extra: RawHeaders) -> None:
+        """Answer one request; `extra` headers go out with every answer.
+
+        Raises:
+            Refusal: for everything that is wrong below JSON-RPC.
+            ClientGoneError: see `read_body`.
+        """
+        if scope["method"] != "POST":
+            raise Refusal(
+                405,
+                "invalid_request",
+                "This endpoint answers POST only; there is no stream to open and no session to delete.",
+                headers=(("allow", "POST"),),
+            )
+        who = self._bearer.authenticate(scope["headers"])
+        headers = _headers(scope["headers"])
+        _check_media_types(headers)
+        body = await read_body(receive, self._body_limit)
+        revision = HANDSHAKE
+        try:
+            message = parse_strict(body)
+            revision = _revision(message, headers)
+            match message:
+                case Call():
+                    await self._answer(message, revision, who, headers, receive, send, extra)
+                case Notice():
+                    self._hear(message, revision, who, headers)
+                    await send_whole(send, 202, extra, b"")
+                case Success() | Failure():
+                    # Nothing is asked of clients yet, so no answer can be expected.
+                    raise Unreadable(jsonrpc.INVALID_REQUEST, "no request of ours waits for this answer")
+        except Mismatch as exc:
+            id = message.id if isinstance(message, Call) else None
+            await Reply(send, STATELESS, extra).finish(failure(id, exc.code, str(exc), exc.data))
+        except Unreadable as exc:
+            # Below the revisions' tables: a message that cannot be read is 400 in each of them.
+            refused = failure(exc.id, exc.code, str(exc))
+            await Reply(send, STATELESS, extra).finish(refused)
+
+    async def _answer(
+        self,
+        call: Call,
+        revision: str,
+        who: Authenticated,
+        headers: Mapping[str, str],
+        receive: Receive,
+        send: Send,
+        extra: RawHeaders,
+    ) -> None:
+        if is_stateless(revision):
+            check_envelope(call.method, call.params, headers)
+        session = self._session(call, revision, who, headers)
+        if session is None and call.method == "initialize":
+            text = self._sessions.begin(who.principal, _capabilities(call.params), now=self._clock())
+            extra = [*extra, (SESSION_HEADER.encode(), text.encode())]
+        reply = Reply(send, revision, extra)
+        envelope = read_envelope(call.params, revision, log_level=self._sessions.level(session))
+        asked = Asked(call, revision, who.principal, envelope, headers, session)
+        if disconnect_cancels(revision):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
+                await self._run(asked, reply)
+                nursery.cancel_scope.cancel()
+        else:
+            await self._run_cancellable(asked, reply)
+
+    async def _run(self, asked: Asked, reply: Reply) -> None:
+        match await self._methods.answer(asked, reply.notice):
+            case Rendered(body):
+                await reply.finish_rendered(body)
+            case outcome:
+                await reply.finish(outcome)
+
+    async def _run_cancellable(self, asked: Asked, reply: Reply) -> None:
+        """2025-11-25, cancellation: by `notifications/cancelled` from the same session, never by disconnecting."""
+        key = (asked.principal.key, asked.session.id if asked.session else "", asked.call.id)
+        with trio.CancelScope() as scope:
+            self._running[key] = scope
+            try:
+                await self._run(asked, reply)
+            finally:
+                if self._running.get(key) is scope:
+                    del self._running[key]
+        if scope.cancelled_caught:
+            await reply.finish(failure(asked.call.id, CANCELLED, "The request was cancelled"))
+
+    def _hear(self, notice: Notice, revision: str, who: Authenticated, headers: Mapping[str, str]) -> None:
+        """Notifications ask for no answer; of those a client may send, only a cancellation changes anything here."""
+        if is_stateless(revision) or notice.method != "notifications/cancelled":
+            return
+        session = self._find_session(who, headers)
+        id = notice.params.get("requestId")
+        if isinstance(id, str | int) and not isinstance(id, bool):
+            scope = self._running.get((who.principal.key, session.id if session else "", id))
+            if scope is not None:
+                scope.cancel("cancelled by the client")
+
+    def _session(
+        self, call: Call, revision: str, who: Authenticated, headers: Mapping[str, str]
+    ) -> ClientSession | None:
+        if is_stateless(revision) or call.method == "initialize":
+            return None  # 2026-07-28 knows no sessions, and a header that names one is ignored
+        return self._find_session(who, headers)
+
+    def _find_session(self, who: Authenticated, headers: Mapping[str, str]) -> ClientSession | None:
+        text = headers.get(SESSION_HEADER)
+        return None if text is None else self._sessions.find(text, who.principal, now=self._clock())
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel("the client disconnected")
+
+
+def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by name; those that decide what a request means must not stand twice, since readers would differ."""
+    headers: dict[str, str] = {}
+    for key, value in raw:
+        name = key.decode("latin-1").lower()
+        if name in headers and (name in _ROUTING_HEADERS or name.startswith("mcp-param-")):
+            raise Refusal(400, "invalid_request", f"The header {name} stands more than once; send it once.")
+        headers[name] = value.decode("latin-1")
+    return headers
+
+
+def _check_media_types(headers: Mapping[str, str]) -> None:
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refusal(415, "invalid_request", f"Content-Type is '{kind[:60]}'; send application/json.")
+    accept = headers.get("accept", "*/*").lower()
+    if "*/*" not in accept and not ("application/json" in accept and "text/event-stream" in accept):
+        raise Refusal(
+            406, "invalid_request", "Accept must name both application/json and text/event-stream; answers use either."
+        )
+
+
+def _revision(message: jsonrpc.Message, headers: Mapping[str, str]) -> str:
+    """The revision whose rules the request follows. A request in the stateless form must say so in its header.
+
+    Raises:
+        Mismatch: for a revision that we do not speak, or a stateless body without the header.
+    """
+    named = headers.get(VERSION_HEADER)
+    if named in FOR_CLIENTS:
+        return named
+    if named is not None and not (isinstance(message, Call) and message.method == "initialize"):
+        raise unsupported(named)
+    meta = message.params.get("_meta") if isinstance(message, Call) else None
+    if isinstance(meta, dict) and PROTOCOL_VERSION_KEY in meta:
+        raise Mismatch(jsonrpc.HEADER_MISMATCH, "the header MCP-Protocol-Version is missing")
+    return HANDSHAKE
+
+
+def _capabilities(params: Json) -> Json:
+    capabilities = params.get("capabilities")
+    return capabilities if isinstance(capabilities, dict) else {}
+
+
+def preflight(origin: str) -> Response:
+    """The answer to a browser's question whether a page of an allowed `origin` may call us (Fetch, CORS)."""
+    return Response(
+        204,
+        b"",
+        (
+            *cors_headers(origin),
+            ("access-control-allow-methods", "POST"),
+            (
+                "access-control-allow-headers",
+                "authorization, content-type, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name",
+            ),
+            ("access-control-max-age", "600"),
+        ),
+    )
+
+
+def cors_headers(origin: str) -> tuple[tuple[str, str], ...]:
+    """What lets a page of an allowed `origin` read our answers."""
+    return (
+        ("access-control-allow-origin", origin),
+        ("access-control-expose-headers", "mcp-session-id, www-authenticate, x-request-id"),
+        ("vary", "origin"),
+    )

@@ -1,0 +1,60 @@
+"""One answer to one POST: JSON if it stays a single message, an event stream as soon as there is a second.
+
+One task writes at a time. This file knows bytes and statuses, not methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from ..protocol.jsonrpc import Failure, Notice, Success, render
+from ..protocol.revisions import http_status
+from ..protocol.sse import render_event
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+_EVENT_HEADERS: RawHeaders = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),  # nginx would otherwise hold progress back until its buffer is full
+]
+
+
+class Reply:
+    """The response to one request. `headers` go out with the head, whichever form it takes."""
+
+    def __init__(self, send: Send, revision: str, headers: RawHeaders) -> None:
+        self._send = send
+        self._revision = revision
+        self._headers = headers
+        self._streaming = False
+
+    async def notice(self, notice: Notice) -> None:
+        """Send a notification on its way now; the answer follows as an event too."""
+        event = render_event(render(notice))
+        if not self._streaming:
+            self._streaming = True
+            await self._send(
+                {"type": "http.response.start", "status": 200, "headers": [*_EVENT_HEADERS, *self._headers]}
+            )
+        await self._send({"type": "http.response.body", "body": event, "more_body": True})
+
+    async def finish(self, outcome: Success | Failure) -> None:
+        status = http_status(outcome.code, self._revision) if isinstance(outcome, Failure) else 200
+        await self.finish_rendered(render(outcome), status)
+
+    async def finish_rendered(self, body: bytes, status: int = 200) -> None:
+        """`finish` for an answer that is JSON already."""
+        if self._streaming:
+            await self._send({"type": "http.response.body", "body": render_event(body), "more_body": False})
+        else:
+            await send_whole(self._send, status, [(b"content-type", b"application/json"), *self._headers], body)
+
+
+async def send_whole(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
