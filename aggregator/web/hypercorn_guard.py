@@ -1,0 +1,358 @@
+"""Hypercorn 0.18's trio worker, made safe to stand on the internet.
+
+This file owns everything we know about Hypercorn's insides: which of its defects
+let one client kill, stall or leak the process, and the smallest replacement of
+each. It must not know our endpoints. docs/decisions/2026-11-21-guarding-hypercorn.md
+tells the story; tests/live/test_hypercorn_*.py show each defect on the bare server.
+
+    H1  an exception in one connection's task ends the whole server
+    H2  a write to a client that does not read can never be cancelled
+    H3  the last send wakes whoever waits for the disconnect, and is cancelled by it
+    H4  a response that ends before the request's body is read stalls for ever
+    H5  a crash behind the ASGI lifespan is logged and survived (contained by serving.py and asgi.py)
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from importlib.metadata import version
+from math import inf
+from typing import Any
+
+import h11
+import hypercorn.protocol
+import hypercorn.trio.run
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Body, EndBody, Request, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.worker_context import EventWrapper, WorkerContext
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+WRITE_TIMEOUT = (
+    20.0  # no byte taken for so long: the client has stopped reading; as long as serving.py's TCP_USER_TIMEOUT
+)
+HEAD_TIMEOUT = 10.0  # from the first byte of a request's head to its last; nginx and Apache give 60 and 20 to 40 s
+LINGER_TIMEOUT = 5.0  # how long we listen to a client that still sends after we have answered; nginx lingering_timeout
+LINGER_BYTES = 16 * 2**20  # and how much of it; four times the largest body we would have taken
+
+LOG = logging.getLogger(__name__)
+
+
+def install() -> None:
+    """Replace, in this process, the parts of Hypercorn that need it. Harmless when called again.
+
+    Only the 0.18 line is touched: these classes are written against its insides.
+    """
+    if not version("hypercorn").startswith("0.18."):
+        return
+    hypercorn.trio.run.TCPServer = _Connection  # type: ignore[assignment, attr-defined]
+    hypercorn.trio.run.WorkerContext = _Worker  # type: ignore[attr-defined]
+    hypercorn.protocol.H11Protocol = _Protocol  # type: ignore[attr-defined]
+
+
+# Every path of ours is made of these characters, so a path with an escape, an empty or a dot segment is either a
+# mistake or an attempt to be read differently by us and by a proxy in front: absolute-form targets ("http://evil/"),
+# "//", "/../", "%2f", "%5c", "%00" and backslashes all fail to match.
+_PLAIN_PATH = re.compile(rb"/|(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+/?")
+
+
+def guarded(app: ASGIApp) -> ASGIApp:
+    """`app` behind a check that only plain HTTP requests for plain paths reach it; it belongs outermost."""
+
+    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            if _PLAIN_PATH.fullmatch(scope.get("raw_path") or scope["path"].encode()):
+                await app(scope, receive, send)
+            else:
+                await _refuse_path(send)
+        elif kind == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await app(scope, receive, send)
+
+    return guard
+
+
+async def _refuse_path(send: Send) -> None:
+    body = b"The request target must be a plain path: no escapes, no empty or dot segments, no scheme or host.\n"
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def refused_head(request: h11.Request) -> tuple[int, str] | None:
+    """The status and sentence for a request head that HTTP/1.1 lets pass and we do not, else None."""
+    if request.http_version not in (b"1.1", b"1.0"):
+        return 505, "This port speaks HTTP/1.1 only."
+    framings: list[bytes] = []
+    for name, value in request.headers:
+        if name == b"content-length" or name == b"transfer-encoding":
+            framings.append(name)
+        elif name == b"expect" and value.lower() != b"100-continue":
+            # RFC 9110 10.1.1: "MAY respond with a 417 (Expectation Failed)" to what is not 100-continue
+            return 417, "The only expectation this server knows is 100-continue."
+    if b"transfer-encoding" in framings:
+        if len(framings) > 1:
+            # RFC 9112 6.1: a message with both "might indicate an attempt to perform request smuggling [...] and
+            # ought to be handled as an error"
+            return 400, "Content-Length and Transfer-Encoding exclude each other; send one of them."
+        if request.http_version == b"1.0":
+            # RFC 9112 6.1: "MUST treat the message as if the framing is faulty"
+            return 400, "HTTP/1.0 has no Transfer-Encoding."
+    return None
+
+
+class _Stream(HTTPStream):
+    """H3 and H4: the end of a response is neither cancelled nor does it wait for a reader that is not there."""
+
+    _over = False  # the application will not read any more of the body
+    _putting: trio.CancelScope | None = None  # the connection's reader, while it waits for room in the queue
+
+    async def handle(self, event: StreamEvent) -> None:
+        if isinstance(event, Body | EndBody):
+            if not self._over:
+                await self._put(super().handle, event)
+        elif isinstance(event, StreamClosed) and not self.closed and self._over:
+            self.closed = True
+            try:
+                self.app_put.__self__.send_nowait({"type": "http.disconnect"})  # type: ignore[attr-defined]
+            except trio.WouldBlock:
+                pass  # H4: ten pieces of a body that nobody asked for are before it
+        elif isinstance(event, StreamClosed):
+            await self._put(super().handle, event)
+        else:
+            await super().handle(event)
+
+    async def _put(self, handle: Callable[[StreamEvent], Awaitable[None]], event: StreamEvent) -> None:
+        with trio.CancelScope() as self._putting:
+            await handle(event)
+        self._putting = None
+
+    async def app_send(self, message: Any) -> None:
+        if message is None:  # the application's task has ended, however
+            self._release_reader()
+        await super().app_send(message)
+
+    async def _send_closed(self) -> None:
+        self._release_reader()
+        # H3: in here the disconnect is announced, and a task that watches for it cancels the one that sends.
+        with trio.CancelScope(shield=True):
+            await super()._send_closed()
+
+    def _release_reader(self) -> None:
+        self._over = True
+        if self._putting is not None:
+            self._putting.cancel()
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 and nothing else: no h2c upgrade, no HTTP/2 by prior knowledge, no WebSocket, one framing per body."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """An offer to upgrade is ignored, as RFC 9110 7.8 allows: Java's client makes one with each first request."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        refused = refused_head(request)
+        if refused is not None:
+            await self.refuse(*refused)
+            return
+        # h11 would pause after this request until the offer to upgrade is answered, and a paused connection does not
+        # see its client leave.
+        self.connection._cstate.pending_switch_proposals.clear()  # type: ignore[union-attr]
+        self.stream = _Stream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii"),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
+        await self.context.mark_request()
+
+    async def refuse(self, status: int, sentence: str) -> None:
+        """Answer for the application and end the connection."""
+        await self._send_error_response(status, sentence)
+        await self.send(Closed())
+
+    async def _send_error_response(self, status_code: int, sentence: str = "") -> None:
+        if status_code == 431:
+            sentence = f"The request's head must not exceed {self.config.h11_max_incomplete_size} bytes."
+        body = f"{sentence or 'This is not a request that HTTP/1.1 allows.'}\n".encode()
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        headers += self.config.response_headers("h11")
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+    @property
+    def head_begun(self) -> bool:
+        """Part of a request's head has arrived and its end has not."""
+        return self.stream is None and bool(self.connection.trailing_data[0])
+
+    @property
+    def request_unread(self) -> bool:
+        """The client may still be sending what it began."""
+        return self.connection.their_state not in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
+
+
+class _Connection(TCPServer):
+    """H1 and H2: a connection that fails is alone in failing, and a client that does not read is left."""
+
+    context: _Worker
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.context.config = self.config
+        self._receiving = trio.CancelScope()
+        self._head_until = inf
+        self._linger_until = inf
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        except* Exception:  # whatever it is, the other connections have nothing to do with it
+            LOG.exception("a connection's task crashed; only this connection is lost")
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            async with self.send_lock:
+                try:
+                    if not await self.context.write(self.stream, event.data):
+                        await trio.aclose_forcefully(self.stream)
+                        await self.protocol.handle(Closed())
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self.protocol.handle(Closed())
+        elif isinstance(event, Closed):
+            await self._close_or_linger()
+            await self.protocol.handle(Closed())
+        else:
+            await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        lingered = 0
+        while True:
+            with trio.CancelScope(deadline=self._read_deadline()) as self._receiving:
+                try:
+                    data = bytes(await self.stream.receive_some(MAX_RECV))
+                except (trio.ClosedResourceError, trio.BrokenResourceError):
+                    break
+            if self._linger_until < inf:
+                lingered += len(data)
+                if self._receiving.cancelled_caught or not data or lingered > LINGER_BYTES:
+                    break
+            elif not self._receiving.cancelled_caught:
+                await self.protocol.handle(RawData(data))
+                if not data:
+                    break
+                self._head_until = self._next_head_deadline()
+            elif self._head_until < inf:
+                self._head_until = inf
+                await self._h11.refuse(408, f"The request's head did not arrive within {HEAD_TIMEOUT:.0f} s.")
+            else:
+                break
+        await self.protocol.handle(Closed())
+
+    def _read_deadline(self) -> float:
+        silence = trio.current_time() + self.config.read_timeout if self.config.read_timeout else inf
+        return min(self._linger_until, self._head_until, silence)
+
+    def _next_head_deadline(self) -> float:
+        if not (isinstance(self.protocol.protocol, _Protocol) and self._h11.head_begun):
+            return inf
+        return min(self._head_until, trio.current_time() + HEAD_TIMEOUT)
+
+    @property
+    def _h11(self) -> _Protocol:
+        assert isinstance(self.protocol.protocol, _Protocol)
+        return self.protocol.protocol
+
+    async def _close_or_linger(self) -> None:
+        """RFC 9112 9.6: a server that closes at once while the client still sends makes TCP throw the answer away; it
+        closes its own direction first and "continues to read from the connection" for a while."""
+        stream: trio.abc.Stream = self.stream
+        unread = isinstance(self.protocol.protocol, _Protocol) and self._h11.request_unread
+        if not (unread and isinstance(stream, trio.abc.HalfCloseableStream)):
+            await self._close()
+        elif self._linger_until == inf:
+            self._linger_until = self._receiving.deadline = trio.current_time() + LINGER_TIMEOUT
+            try:
+                await stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+    async def _close(self) -> None:
+        try:
+            await super()._close()
+        finally:
+            await trio.aclose_forcefully(self.stream)  # hypercorn#106: a cancelled send_eof skipped it
+
+
+class _Worker(WorkerContext):
+    """H2: knows the writes that are under way, so that the end of the graceful time ends them too."""
+
+    config: Config
+
+    def __init__(self, max_requests: int | None) -> None:
+        super().__init__(max_requests)
+        self.terminated = _Terminated(self)
+        self._writes: set[trio.CancelScope] = set()
+        self._writes_until = inf
+
+    async def write(self, stream: trio.abc.SendStream, data: bytes) -> bool:
+        """Send all of `data`; False when the client did not take it in time, and the stream is broken.
+
+        Shielded, as in Hypercorn, because half of a piece would corrupt the connection for the next one.
+        """
+        deadline = min(trio.current_time() + WRITE_TIMEOUT, self._writes_until)
+        with trio.CancelScope(shield=True, deadline=deadline) as writing:
+            self._writes.add(writing)
+            try:
+                await stream.send_all(data)
+            finally:
+                self._writes.discard(writing)
+        return not writing.cancelled_caught
+
+    def limit_writes(self) -> None:
+        self._writes_until = trio.current_time() + self.config.graceful_timeout
+        for writing in self._writes:
+            writing.deadline = min(writing.deadline, self._writes_until)
+
+
+class _Terminated(EventWrapper):
+    """Hypercorn sets it in the moment its graceful time begins."""
+
+    def __init__(self, worker: _Worker) -> None:
+        super().__init__()
+        self._worker = worker
+
+    async def set(self) -> None:
+        if hasattr(self._worker, "config"):  # there has been a connection
+            self._worker.limit_writes()
+        await super().set()
