@@ -1,0 +1,80 @@
+"""``/authorize``: from a client's request to the identity provider's login page.
+
+What is right and wrong in a request is decided in `protocol.oauth.authorization`;
+here a login begins, bound to the browser by a cookie. This file must not know
+what happens after the login.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import assert_never
+
+from ..errors import IdentityProviderUnavailable, Refusal, Unsealable
+from ..protocol.oauth.authorization import Answer, Asked, decide_authorization, denied
+from ..protocol.oauth.sealed import Flow, open_answer, seal_flow
+from .answers import BEGIN_AGAIN, require_same_origin, tell_client
+from .authority import Authority
+from .cookies import flow_cookie, surplus_flows
+from .http import Request, Response, see_other
+
+MAX_FLOW = 3600  # characters; the cookie that follows the login holds the person as well and must fit, too
+
+log = logging.getLogger(__name__)
+
+
+async def authorize(authority: Authority, request: Request) -> Response:
+    """Begin a login for a valid request; say no on our own page or to the client otherwise.
+
+    Raises:
+        Refusal: 400 when client or redirect URI are not proven.
+    """
+    now = authority.clock()
+    decision = decide_authorization(request.query_parameters(), keys=authority.keys, site=authority.site, now=now)
+    match decision:
+        case Answer():
+            return tell_client(authority, decision, request)
+        case Asked():
+            return await _begin_login(authority, decision, request)
+        case _:
+            assert_never(decision)
+
+
+async def send_back(authority: Authority, request: Request) -> Response:
+    """The button of a page that ends a login without success: carry its sealed answer to the client.
+
+    Raises:
+        Refusal: 400 for an answer that we did not seal, or too long ago; 403 for a form of another site.
+    """
+    require_same_origin(authority, request)
+    try:
+        answer = open_answer(authority.keys, request.form().get("answer", ""), now=authority.clock())
+    except Unsealable:
+        raise Refusal(400, "invalid_request", "The page is older than ten minutes, or was changed.") from None
+    return see_other(answer.location, ("referrer-policy", "no-referrer"))
+
+
+async def _begin_login(authority: Authority, asked: Asked, request: Request) -> Response:
+    # 192 bits each and more: a flow's id is its only name outside the cookie (RFC 9700 2.1, OIDC Core 15.5.2).
+    flow = Flow(secrets.token_urlsafe(24), asked, secrets.token_urlsafe(24), secrets.token_urlsafe(48))
+    sealed = seal_flow(authority.keys, flow, now=authority.clock())
+    cookie = flow_cookie(authority.site, flow.id, sealed)
+    if cookie is None or len(sealed) > MAX_FLOW:
+        too_long = "The request is too long to be remembered; send a shorter state or redirect_uri."
+        return tell_client(authority, denied(asked, "invalid_request", too_long, authority.site), request)
+    try:
+        login = await authority.identity_provider.authorization_url(
+            state=flow.id, nonce=flow.nonce, code_verifier=flow.verifier
+        )
+    except IdentityProviderUnavailable as exc:
+        log.warning("nobody can log in: %s", exc)
+        return authority.pages.error(
+            503,
+            "Sign-in is not available right now",
+            f"The identity provider {authority.config.auth.issuer} cannot be reached.",
+            f"Wait half a minute and reload this page. If that does not help: {BEGIN_AGAIN}",
+            request.request_id,
+        ).with_headers(("retry-after", "30"))
+    surplus = surplus_flows(authority.site, request, len(sealed))
+    return see_other(login, cookie, *surplus, ("referrer-policy", "no-referrer"))

@@ -1,0 +1,68 @@
+"""Which endpoint of the authorization server stands at which path. A table, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from ..config.model import Config
+from ..protocol.oauth.site import site_of
+from ..protocol.sealing import KeyRing
+from ..store import Store
+from .answers import for_people, for_programs
+from .authority import Authority, IdentityProvider
+from .authorization import authorize, send_back
+from .consent import answer_consent, show_consent
+from .http import Endpoint, Request, Response, Route
+from .login import callback
+from .metadata import metadata_routes
+from .pages import Pages
+from .registration import MAX_BODY, register
+from .revocations import Revocations
+from .token_endpoint import revoke, token
+
+
+def oauth_routes(
+    config: Config,
+    keys: KeyRing,
+    store: Store,
+    identity_provider: IdentityProvider,
+    revocations: Revocations,
+    clock: Callable[[], float] = time.time,
+) -> tuple[Route, ...]:
+    """Every route of login, consent, tokens and metadata, the landing page and the style sheet.
+
+    Paths are whole: below an issuer URL with a path they begin with it.
+    """
+    site, pages = site_of(config.issuer_url), Pages(config)
+    authority = Authority(config, site, keys, store, identity_provider, revocations, pages, clock)
+
+    def page(endpoint: Endpoint) -> Endpoint:
+        return for_people(authority, endpoint)
+
+    async def landing(request: Request) -> Response:
+        return pages.landing()
+
+    consent = {
+        "GET": page(partial(show_consent, authority)),
+        "POST": page(partial(answer_consent, authority)),
+    }
+    return (
+        *metadata_routes(site),
+        Route(
+            site.path + "/register",
+            {"POST": for_programs(partial(register, authority))},
+            cors=True,
+            body_limit=MAX_BODY,
+        ),
+        Route(site.path + "/token", {"POST": for_programs(partial(token, authority))}, cors=True),
+        Route(site.path + "/revoke", {"POST": for_programs(partial(revoke, authority))}, cors=True),
+        # OAuth 2.1 3.1: "MUST NOT support CORS" here; it is navigated to, never fetched.
+        Route(site.path + "/authorize", {"GET": page(partial(authorize, authority))}, page=True),
+        Route(site.path + "/authorize/return", {"POST": page(partial(send_back, authority))}, page=True),
+        Route(site.path + "/callback", {"GET": page(partial(callback, authority))}, page=True),
+        Route(site.path + "/consent", consent, page=True),
+        Route(site.path + "/", {"GET": landing}, page=True),
+        Route(pages.style_path, {"GET": pages.style}),
+    )

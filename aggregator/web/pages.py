@@ -1,0 +1,122 @@
+"""The pages that people see, and the headers that protect them.
+
+This file owns how pages look and what a browser may do with them; texts about
+a failure come from whoever saw it. It must not know tokens or the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..config.model import Config
+from ..protocol.oauth.redirects import RedirectUri
+from ..protocol.oauth.site import Site, site_of
+from .http import Request, Response
+
+_HERE = Path(__file__).parent
+_FEATURES = ("camera", "display-capture", "geolocation", "microphone", "payment", "usb", "publickey-credentials-get")
+_GENERAL = (
+    ("content-type", "text/html; charset=utf-8"),
+    ("cache-control", "no-store"),
+    ("referrer-policy", "no-referrer"),  # RFC 9700 4.2.4: code and state are in URLs
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("permissions-policy", ", ".join(f"{feature}=()" for feature in _FEATURES)),
+)
+
+
+def page_headers(*, form_target: str | None = None) -> tuple[tuple[str, str], ...]:
+    """The headers of a page. `form_target` is the origin, beyond ours, that a form's answer may redirect to.
+
+    A page that leads back to a client has no ``Cross-Origin-Opener-Policy``: web clients open it as a popup and wait
+    for a message from their own callback page in it, which a severed opener could never send.
+    """
+    # Browsers check form-action against the redirect that answers the form, too (Chromium 156 blocks it silently).
+    form_action = "'self'" if form_target is None else f"'self' {form_target}"
+    policy = (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'none'; "
+        f"form-action {form_action}; base-uri 'none'; frame-ancestors 'none'"
+    )
+    opener = (("cross-origin-opener-policy", "same-origin"),) if form_target is None else ()
+    return (*_GENERAL, ("content-security-policy", policy), *opener)
+
+
+class Pages:
+    """Renders the templates of one deployment."""
+
+    def __init__(self, config: Config) -> None:
+        self._site: Site = site_of(config.issuer_url)
+        self._style = (_HERE / "static" / "style.css").read_bytes()
+        digest = hashlib.sha256(self._style).hexdigest()[:16]
+        self.style_path = f"{self._site.path}/static/style.{digest}.css"
+        self._environment = Environment(
+            loader=FileSystemLoader(_HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.globals = {"style": self.style_path, "path": self._site.path}
+
+    def landing(self) -> Response:
+        """The page at the root: what this is, and the URL to give to an MCP client."""
+        return self._page("landing.html", 200, page_headers(), mcp_url=self._site.resource)
+
+    def error(self, status: int, title: str, message: str, next_step: str, request_id: str) -> Response:
+        """A page that says what went wrong and one thing to do. None of the texts needs to be escaped."""
+        return self._page(
+            "error.html",
+            status,
+            page_headers(),
+            title=title,
+            message=message,
+            next_step=next_step,
+            request_id=request_id,
+        )
+
+    def consent(self, *, redirect: RedirectUri, client_name: str, account: str, flow: str, csrf: str) -> Response:
+        """The question whether a client may act for the person."""
+        return self._page(
+            "consent.html",
+            200,
+            page_headers(form_target=redirect.csp_source),
+            client_name=client_name,
+            redirect=redirect,
+            account=account,
+            server=self._site.origin.partition("://")[2],
+            flow=flow,
+            csrf=csrf,
+        )
+
+    def send_back(
+        self, status: int, title: str, message: str, *, redirect: RedirectUri, answer: str, request_id: str
+    ) -> Response:
+        """A page that ends a login without success, with a button that tells the client so. `answer` is sealed."""
+        return self._page(
+            "send_back.html",
+            status,
+            page_headers(form_target=redirect.csp_source),
+            title=title,
+            message=message,
+            redirect=redirect,
+            answer=answer,
+            request_id=request_id,
+        )
+
+    async def style(self, request: Request) -> Response:
+        """The style sheet. Its path holds its hash, so it never changes there."""
+        headers = (
+            ("content-type", "text/css; charset=utf-8"),
+            ("cache-control", "public, max-age=31536000, immutable"),
+            ("x-content-type-options", "nosniff"),
+        )
+        return Response(200, self._style, headers)
+
+    def _page(self, template: str, status: int, headers: tuple[tuple[str, str], ...], **context: Any) -> Response:
+        text = self._environment.get_template(template).render(context)
+        return Response(status, text.encode("utf-8", "replace"), headers)
