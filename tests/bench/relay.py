@@ -1,0 +1,215 @@
+"""CPU per request of the relay, as a multiple of a bare Hypercorn echo measured in the same run.
+
+    python -m tests.bench.relay [SECONDS]
+
+Needs wrk and Node. Prints a table: requests a second, p50 and p99, CPU ms per request of the server's process, the
+ratio to the echo, RSS. Ratios hold across machines, absolute figures do not. Compile bytecode first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from aggregator.protocol.oauth.sealed import AccessToken, seal_access
+from aggregator.protocol.principal import Principal
+from aggregator.protocol.sealing import KeyRing
+
+HERE = Path(__file__).parent
+TICK = os.sysconf("SC_CLK_TCK")
+CONNECTIONS = 8
+STATELESS_META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"},
+}
+
+
+def main(seconds: int) -> None:
+    key = secrets.token_bytes(32)
+    with ExitStack() as stack:
+        upstreams = stack.enter_context(canned_upstreams(10, 50))
+        port = free_port()
+        aggregator = stack.enter_context(serving(config(key, port, upstreams), port))
+        url, token = f"http://127.0.0.1:{port}/mcp", access_token(key, port)
+        rows: list[tuple[str, Figures, Figures]] = []
+        call, call_headers = request(
+            "tools/call", token, {"name": "up0__tool_1", "arguments": {"query": "a"}}, "up0__tool_1"
+        )
+        small = measure_echo(200, seconds)
+        rows.append(("tools/call 2026->2026, 200 B", measure(url, call, call_headers, aggregator, seconds), small))
+        after_first = rss(aggregator)
+        listing, list_headers = request("tools/list", token, {})
+        size = measure_size(url, listing, list_headers)
+        large = measure_echo(size, seconds)
+        rows.append(
+            (f"tools/list 10 x 50 tools, {size} B", measure(url, listing, list_headers, aggregator, seconds), large)
+        )
+        calls = measure(url, call, call_headers, aggregator, seconds)
+        rows.append(("tools/call again", calls, small))
+        print(f"{'':36}{'req/s':>9}{'p50':>10}{'p99':>10}{'CPU ms':>9}{'echo':>8}{'ratio':>7}")
+        for name, figures, floor in rows:
+            ratio = figures.cpu / floor.cpu
+            print(
+                f"{name:36}{figures.rate:9.0f}{figures.p50:>10}{figures.p99:>10}{figures.cpu:9.3f}{floor.cpu:8.3f}{ratio:7.2f}"
+            )
+            for problem in figures.problems:
+                print("   ", problem)
+        print(f"RSS after the first run {after_first:.1f} MB, after the last {rss(aggregator):.1f} MB")
+
+
+class Figures:
+    """What wrk and the kernel said about one run."""
+
+    def __init__(self, output: str, cpu_seconds: float) -> None:
+        requests = int(_found(r"(\d+) requests in", output))
+        self.rate = float(_found(r"Requests/sec:\s+([\d.]+)", output))
+        self.p50, self.p99 = (_found(rf"{share}%\s+(\S+)", output) for share in ("50", "99"))
+        self.cpu = cpu_seconds / requests * 1000
+        self.problems = re.findall(r"BAD.*|Non-2xx.*|Socket errors.*", output)
+
+
+def measure(url: str, body: str, headers: str, pid: int, seconds: int) -> Figures:
+    environment = {**os.environ, "BODY": body, "HEADERS": headers}
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", "--latency", "-s", str(HERE / "load.lua")]
+    subprocess.run([*command, "-d2s", url], env=environment, check=True, capture_output=True)
+    before = cpu(pid)
+    done = subprocess.run([*command, f"-d{seconds}s", url], env=environment, check=True, capture_output=True, text=True)
+    return Figures(done.stdout, cpu(pid) - before)
+
+
+def measure_echo(size: int, seconds: int) -> Figures:
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "hypercorn",
+        "-k",
+        "trio",
+        "-w",
+        "0",
+        "-b",
+        f"127.0.0.1:{port}",
+        "tests.bench.echo:app",
+    ]
+    with process(command, port, {"ECHO_BYTES": str(size)}) as pid:
+        body, headers = request("tools/call", "x" * 300, {"name": "a", "arguments": {"query": "a"}}, "a")
+        return measure(f"http://127.0.0.1:{port}/", body, headers, pid, seconds)
+
+
+def measure_size(url: str, body: str, headers: str) -> int:
+    import httpx2
+
+    fields = dict(line.split(": ", 1) for line in headers.splitlines())
+    fields |= {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    deadline = time.monotonic() + 20
+    while True:
+        answer = httpx2.post(url, content=body, headers=fields, trust_env=False)
+        answer.raise_for_status()
+        if len(answer.json()["result"]["tools"]) > 500 or time.monotonic() > deadline:
+            return len(answer.content)
+        time.sleep(0.2)
+
+
+def request(method: str, token: str, params: dict[str, object], name: str | None = None) -> tuple[str, str]:
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": STATELESS_META}}
+    headers = {"authorization": f"Bearer {token}", "mcp-protocol-version": "2026-07-28", "mcp-method": method}
+    if name is not None:
+        headers["mcp-name"] = name
+    return json.dumps(body), "\n".join(f"{key}: {value}" for key, value in headers.items())
+
+
+def access_token(key: bytes, port: int) -> str:
+    issuer, now = f"http://127.0.0.1:{port}", time.time()
+    person = Principal("http://127.0.0.1:9", "bench")
+    token = AccessToken("grant", "client", person, "mcp", f"{issuer}/mcp", issuer, now + 900)
+    return seal_access(KeyRing([key]), token, now=now)
+
+
+def config(key: bytes, port: int, upstreams: list[str]) -> str:
+    return json.dumps(
+        {
+            "auth": {"issuer": "http://127.0.0.1:9"},
+            "upstreams": [{"name": f"up{i}", "url": url} for i, url in enumerate(upstreams)],
+            "host": "127.0.0.1",
+            "port": port,
+            "issuerUrl": f"http://127.0.0.1:{port}",
+            "secret": key.hex(),
+        }
+    )
+
+
+@contextmanager
+def serving(text: str, port: int) -> Iterator[int]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "config.json")
+        file.write_text(text)
+        with process([sys.executable, "-m", "aggregator", "serve", "-c", str(file)], port, {}) as pid:
+            yield pid
+
+
+@contextmanager
+def canned_upstreams(count: int, tools: int) -> Iterator[list[str]]:
+    node = shutil.which("node") or "node"
+    with subprocess.Popen(
+        [node, str(HERE / "upstream.mjs"), str(count), str(tools)], stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        try:
+            yield [running.stdout.readline().strip() for _ in range(count)]
+        finally:
+            running.terminate()
+
+
+@contextmanager
+def process(command: list[str], port: int, environment: dict[str, str]) -> Iterator[int]:
+    with subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL) as running:
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    if time.monotonic() > deadline or running.poll() is not None:
+                        raise
+                    time.sleep(0.05)
+            yield running.pid
+        finally:
+            running.terminate()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def rss(pid: int) -> float:
+    return int(_found(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())) / 1024
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    assert match is not None, text
+    return match[1]
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 8)

@@ -1,0 +1,21 @@
+"""What holds for every test: under CI a skipped test is a failed run, unless its reason stands in `ALLOWED_SKIPS`."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+ALLOWED_SKIPS: frozenset[str] = frozenset()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("CI") or reporter is None:
+        return
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if reason.removeprefix("Skipped: ") not in ALLOWED_SKIPS:
+            reporter.write_line(f"skipped without leave: {report.nodeid}: {reason}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED

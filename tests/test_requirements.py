@@ -1,0 +1,17 @@
+"""Each security requirement that we claim has a test that bears its id."""
+
+from __future__ import annotations
+
+from tests.requirements import DOCUMENT, marked_tests, requirements
+
+
+def test_every_claimed_requirement_has_a_test() -> None:
+    tests = marked_tests()
+    claimed = [requirement.id for requirement in requirements(DOCUMENT.read_text()) if requirement.claimed]
+    assert len(claimed) > 40
+    assert [id for id in claimed if not tests.get(id)] == []
+
+
+def test_tests_name_only_requirements_that_exist() -> None:
+    known = {requirement.id for requirement in requirements(DOCUMENT.read_text())}
+    assert set(marked_tests()) - known == set()
