@@ -14,11 +14,11 @@ import random
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final
+from typing import Final, cast
 
 import httpx2
 import trio
@@ -210,10 +210,12 @@ class IdentityProvider:
                     if response.headers.get("content-encoding", "identity") != "identity":
                         raise IdentityProviderUnavailable(f"{url} sent a compressed answer, which we did not ask for")
                     body = bytearray()
-                    async for chunk in response.aiter_raw():
-                        body += chunk
-                        if len(body) > MAX_BODY:
-                            raise IdentityProviderUnavailable(f"{url} sent more than {MAX_BODY // 1024} KiB")
+                    chunks = cast("AsyncGenerator[bytes, None]", response.aiter_raw())
+                    async with aclosing(chunks):
+                        async for chunk in chunks:
+                            body += chunk
+                            if len(body) > MAX_BODY:
+                                raise IdentityProviderUnavailable(f"{url} sent more than {MAX_BODY // 1024} KiB")
                     return _Answer(response.status_code, response.headers, bytes(body))
         except trio.TooSlowError:
             raise IdentityProviderUnavailable(f"{url} did not answer within {DEADLINE:g} seconds") from None

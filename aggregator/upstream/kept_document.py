@@ -60,7 +60,7 @@ class KeptDocument(Generic[T]):
         """
         if self._value is not None:
             return self._value
-        if self._reading is None and trio.current_time() < self._failed_at + PAUSE:
+        if trio.current_time() < self._failed_at + PAUSE:
             raise IdentityProviderUnavailable(self._failure)
         with trio.move_on_after(PATIENCE):
             return await self.refresh()
