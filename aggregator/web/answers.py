@@ -16,21 +16,8 @@ from .authority import Authority
 from .http import Endpoint, Request, Response, json_response, no_store, see_other
 
 RETRY_AFTER = "5"  # seconds; about what a store needs to come back
-BEGIN_AGAIN = "Go back to your MCP client and connect again."
 
 log = logging.getLogger(__name__)
-
-_TITLES = {
-    400: "This request cannot be answered",
-    403: "This sign-in cannot go on here",
-    503: "Not available right now",
-}
-_NEXT_STEPS = {
-    "invalid_client": (
-        "Let your MCP client forget this server (clear its stored login or registration), then connect again."
-    ),
-    "temporarily_unavailable": "Wait a moment, then connect again.",
-}
 
 
 def for_programs(endpoint: Endpoint) -> Endpoint:
@@ -54,9 +41,9 @@ def for_people(authority: Authority, endpoint: Endpoint) -> Endpoint:
         try:
             return await endpoint(request)
         except Refusal as refusal:
-            return _error_page(authority, refusal, request)
+            return authority.pages.refusal(refusal, request.request_id)
         except StoreUnavailable as exc:
-            return _error_page(authority, _store_is_away(exc, request), request)
+            return authority.pages.refusal(_store_is_away(exc, request), request.request_id)
 
     return answer
 
@@ -104,13 +91,6 @@ def require_same_origin(authority: Authority, request: Request) -> None:
 def _oauth_error(refusal: Refusal) -> Response:
     body = {"error": refusal.error, "error_description": refusal.description}
     return json_response(body, status=refusal.status, headers=refusal.headers)
-
-
-def _error_page(authority: Authority, refusal: Refusal, request: Request) -> Response:
-    title = _TITLES.get(refusal.status, _TITLES[400])
-    next_step = _NEXT_STEPS.get(refusal.error, BEGIN_AGAIN)
-    page = authority.pages.error(refusal.status, title, refusal.description, next_step, request.request_id)
-    return page.with_headers(*refusal.headers)
 
 
 def _store_is_away(exc: StoreUnavailable, request: Request) -> Refusal:

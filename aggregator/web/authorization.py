@@ -14,10 +14,11 @@ from typing import assert_never
 from ..errors import IdentityProviderUnavailable, Refusal, Unsealable
 from ..protocol.oauth.authorization import Answer, Asked, decide_authorization, denied
 from ..protocol.oauth.sealed import Flow, open_answer, seal_flow
-from .answers import BEGIN_AGAIN, require_same_origin, tell_client
+from .answers import require_same_origin, tell_client
 from .authority import Authority
 from .cookies import flow_cookie, surplus_flows
 from .http import Request, Response, see_other
+from .pages import BEGIN_AGAIN
 
 MAX_FLOW = 3600  # characters; the cookie that follows the login holds the person as well and must fit, too
 

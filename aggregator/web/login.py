@@ -143,5 +143,6 @@ def _other_browser() -> Refusal:
 
 def _cut(text: str, limit: int = 300) -> str:
     text = text.strip()
+    text = text[:1].upper() + text[1:]
     text = text if len(text) <= limit else text[:limit] + "…"
     return text if text.endswith((".", "!", "?", "…")) else text + "."

@@ -13,12 +13,26 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..config.model import Config
+from ..errors import Refusal
 from ..protocol.oauth.redirects import RedirectUri
 from ..protocol.oauth.site import Site, site_of
 from .http import Request, Response
 
+BEGIN_AGAIN = "Go back to your MCP client and connect again."
+
 _HERE = Path(__file__).parent
 _FEATURES = ("camera", "display-capture", "geolocation", "microphone", "payment", "usb", "publickey-credentials-get")
+_TITLES = {
+    400: "This request cannot be answered",
+    403: "This sign-in cannot go on here",
+    503: "Not available right now",
+}
+_NEXT_STEPS = {
+    "invalid_client": (
+        "Let your MCP client forget this server (clear its stored login or registration), then connect again."
+    ),
+    "temporarily_unavailable": "Wait a moment, then connect again.",
+}
 _GENERAL = (
     ("content-type", "text/html; charset=utf-8"),
     ("cache-control", "no-store"),
@@ -78,6 +92,13 @@ class Pages:
             next_step=next_step,
             request_id=request_id,
         )
+
+    def refusal(self, refusal: Refusal, request_id: str) -> Response:
+        """The error page for a refusal; its headers come along."""
+        title = _TITLES.get(refusal.status, _TITLES[400])
+        next_step = _NEXT_STEPS.get(refusal.error, BEGIN_AGAIN)
+        page = self.error(refusal.status, title, refusal.description, next_step, request_id)
+        return page.with_headers(*refusal.headers)
 
     def consent(self, *, redirect: RedirectUri, client_name: str, account: str, flow: str, csrf: str) -> Response:
         """The question whether a client may act for the person."""

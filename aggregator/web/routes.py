@@ -29,13 +29,14 @@ def oauth_routes(
     store: Store,
     identity_provider: IdentityProvider,
     revocations: Revocations,
+    pages: Pages,
     clock: Callable[[], float] = time.time,
 ) -> tuple[Route, ...]:
     """Every route of login, consent, tokens and metadata, the landing page and the style sheet.
 
     Paths are whole: below an issuer URL with a path they begin with it.
     """
-    site, pages = site_of(config.issuer_url), Pages(config)
+    site = site_of(config.issuer_url)
     authority = Authority(config, site, keys, store, identity_provider, revocations, pages, clock)
 
     def page(endpoint: Endpoint) -> Endpoint:
