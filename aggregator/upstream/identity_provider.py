@@ -14,11 +14,11 @@ import random
 import re
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final, cast
+from typing import Final
 
 import httpx2
 import trio
@@ -210,8 +210,7 @@ class IdentityProvider:
                     if response.headers.get("content-encoding", "identity") != "identity":
                         raise IdentityProviderUnavailable(f"{url} sent a compressed answer, which we did not ask for")
                     body = bytearray()
-                    chunks = cast("AsyncGenerator[bytes, None]", response.aiter_raw())
-                    async with aclosing(chunks):
+                    async with aclosing(response.aiter_raw()) as chunks:
                         async for chunk in chunks:
                             body += chunk
                             if len(body) > MAX_BODY:
