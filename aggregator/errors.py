@@ -78,9 +78,13 @@ class Problem:
 
 
 class ConfigError(AggregatorError):
-    """The operator's configuration cannot be used; `problems` lists everything wrong with it, in file order."""
+    """The operator's configuration cannot be used; `problems` lists everything wrong with it, in file order.
 
-    def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
+    `text` is the file with its secrets blanked, for excerpts; empty when there is none.
+    """
+
+    def __init__(self, source: str, problems: tuple[Problem, ...], *, text: str = "") -> None:
         super().__init__(f"{source}: {len(problems)} problem(s)")
         self.source = source
         self.problems = problems
+        self.text = text

@@ -1,17 +1,41 @@
-"""The configuration as values that cannot be wrong. Durations are seconds here, whatever the file's unit."""
+"""The configuration as values that cannot be wrong.
+
+Durations are seconds and sizes are bytes here, whatever the file's unit. This
+file owns the shape that every other room reads; it must not know files, keys or
+texts: `load` makes these values and nobody else looks at the raw thing.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+
 class Secret:
     """A text that must not be printed."""
-    def __init__(self, text: str) -> None: self._text = text
-    def reveal(self) -> str: return self._text
-    def __repr__(self) -> str: return "Secret(***)"
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
 
 @dataclass(frozen=True, slots=True)
 class Auth:
+    """How people log in. `issuer` is exactly as written; `allow` names, per claim, the values that may come in."""
+
     issuer: str
     client_id: str = "mcp-aggregator"
     client_secret: Secret | None = None
@@ -20,44 +44,64 @@ class Auth:
     allow: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allow_http_issuer: bool = False
 
+
 @dataclass(frozen=True, slots=True)
 class ToolFilter:
+    """Which of an upstream's tools are shown, by patterns on their own names; `exclude` wins."""
+
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
 
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
+    """One MCP server behind us. `auth_type` is ``user`` (each person's own account) or ``none``."""
+
     name: str
     url: str
     prefix: str
     display_name: str | None = None
     description: str | None = None
     enabled: bool = True
-    auth_type: str = "user"            # "user" | "none" for now
+    auth_type: str = "user"
     tools: ToolFilter = field(default_factory=ToolFilter)
     discovery_timeout: float = 5.0
     tool_timeout: float = 60.0
 
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
+    """How long what we issue lives."""
+
     access: float = 15 * 60
     refresh: float = 30 * 86400
     refresh_idle: float = 7 * 86400
     code: float = 60
 
+
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """What one request, one name and one person may take."""
+
     body: int = 4 * 2**20
     name_length: int = 64
     calls_per_person: int = 64
 
+
 @dataclass(frozen=True, slots=True)
 class Config:
+    """Everything the operator said.
+
+    `issuer_url` has no trailing slash; with `port` 0 and no ``issuerUrl`` in the
+    file it is ``http://localhost:0``, and whoever binds the port puts the real
+    one in. `storage` is ``memory`` or a path.
+    """
+
     auth: Auth
     upstreams: tuple[Upstream, ...]
-    issuer_url: str                    # no trailing slash
+    issuer_url: str
     storage: str = "memory"
-    host: str = "0.0.0.0"
+    host: str = "0.0.0.0"  # noqa: S104  the seed's default: a container's port must be reachable
     port: int = 3000
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()

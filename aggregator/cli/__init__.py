@@ -1,0 +1,202 @@
+"""The command line: `mcp-aggregator` and its commands.
+
+Each command imports what it needs inside its body, so that ``--help`` costs a
+twentieth of a second and not a whole one (a test looks at the imports). stdout
+is data, stderr is talk. This file owns words and exit codes; it must not know
+how anything is done.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from ..config import Loaded
+    from ..errors import ConfigError, Problem
+
+# sysexits.h: systemd prints their names, and RestartPreventExitStatus=78 ends a restart loop over a bad configuration.
+# A missing configuration is one too: a container without it must not end in success, nor be restarted for ever.
+EX_CONFIG = 78
+
+EPILOG = """\b
+Without a command it serves, if it finds a configuration.
+
+\b
+Exit codes:
+   0  done
+   2  wrong usage
+  69  something needed is unavailable
+  75  the address is in use
+  78  the configuration is missing or wrong
+"""
+
+_config_option = click.option("-c", "--config", metavar="FILE", help="Configuration; default: the first one found.")
+
+
+@click.group(invoke_without_command=True, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mcp-aggregator", message="mcp-aggregator %(version)s")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """One MCP endpoint for all of a team's MCP servers, behind one login."""
+    if context.invoked_subcommand is not None:
+        return
+    from ..config.find import NoConfig
+
+    try:
+        loaded = _load(None)
+    except NoConfig as exc:
+        click.echo(context.get_help(), err=True)
+        click.echo("\nNo configuration found; 'mcp-aggregator demo' needs none. Searched:", err=True)
+        click.echo("".join(f"  {place}\n" for place in exc.places), nl=False, err=True)
+        sys.exit(EX_CONFIG)
+    _serve(loaded, "info", "text")
+
+
+@main.command()
+@_config_option
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="Least important message to log, on stderr.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"], case_sensitive=False),
+    default="text",
+    show_default=True,
+    help="Lines for people or for machines.",
+)
+def serve(config: str | None, log_level: str, log_format: str) -> None:
+    """Serve until stopped (^C or SIGTERM)."""
+    _serve(_load_or_exit(config), log_level, log_format)
+
+
+@main.command()
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="Print problems and warnings as JSON on stdout.")
+def check(config: str | None, as_json: bool) -> None:
+    """Check the configuration and list everything wrong with it; contacts nobody."""
+    if as_json:
+        _check_as_json(config)
+    loaded = _load_or_exit(config)
+    _print_warnings(loaded)
+    names = [upstream.name for upstream in loaded.config.upstreams]
+    count = f"{len(names)} upstream{'' if len(names) == 1 else 's'}"
+    click.echo(f"{loaded.source}: good, {count}: {', '.join(names)}")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration."""
+    from ..config.schema import render_schema
+
+    click.echo(render_schema(), nl=False)
+
+
+@main.group()
+def secret() -> None:
+    """Make the secret under which everything is sealed."""
+
+
+@secret.command()
+def new() -> None:
+    """Print a fresh random secret, and nothing else."""
+    from ..config.secrets import new_secret
+
+    click.echo(new_secret())
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Go the whole way once without a browser, print each step, and exit.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; default: the demo's own, 0: any free one."
+)
+def demo(check: bool, port: int | None) -> None:
+    """Try it without accounts or network: a login provider and two MCP servers are built in."""
+    from .logs import set_up_logging
+
+    set_up_logging("warning", "text")
+    from .. import demo as demonstration
+
+    sys.exit(demonstration.run(check, port))
+
+
+def _serve(loaded: Loaded, log_level: str, log_format: str) -> None:
+    _print_warnings(loaded)
+    from .logs import set_up_logging
+
+    set_up_logging(log_level, log_format)
+    from .. import server
+
+    sys.exit(server.run(loaded.config))
+
+
+def _load(config: str | None) -> Loaded:
+    """The configuration.
+
+    Raises:
+        NoConfig: if there is none at all. Whatever is wrong with one that exists ends the program here, with words.
+    """
+    from ..config import load_config
+    from ..config.find import NoConfig
+    from ..errors import ConfigError
+
+    try:
+        return load_config(config)
+    except NoConfig:
+        raise
+    except ConfigError as exc:
+        _exit_with(exc)
+
+
+def _load_or_exit(config: str | None) -> Loaded:
+    from ..config.find import NoConfig
+
+    try:
+        return _load(config)
+    except NoConfig as exc:
+        _exit_with(exc)
+
+
+def _check_as_json(config: str | None) -> NoReturn:
+    import json
+
+    from ..config import load_config
+    from ..config.report import problem_record
+    from ..errors import ConfigError
+
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    try:
+        loaded = load_config(config)
+    except ConfigError as exc:
+        source, problems = exc.source, exc.problems
+    else:
+        source, warnings = loaded.source, loaded.warnings
+    report = {
+        "ok": not problems,
+        "source": source,
+        "problems": [problem_record(source, problem) for problem in problems],
+        "warnings": [problem_record(source, problem) for problem in warnings],
+    }
+    click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    sys.exit(EX_CONFIG if problems else 0)
+
+
+def _exit_with(error: ConfigError) -> NoReturn:
+    from ..config.report import render_problems
+
+    click.echo(render_problems(error.source, error.problems, error.text), nl=False, err=True)
+    sys.exit(EX_CONFIG)
+
+
+def _print_warnings(loaded: Loaded) -> None:
+    from ..config.report import render_problems
+
+    report = render_problems(loaded.source, loaded.warnings, loaded.text, kind="warning")
+    click.echo(report, nl=False, err=True)

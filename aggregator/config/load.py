@@ -1,0 +1,205 @@
+"""From a source to a `Config`: read, expand, validate, and report everything wrong at once.
+
+This file owns the order of the steps and the translation of pydantic's errors
+into `Problem`s. It must not know single keys beyond those it fills in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any, get_args
+
+from ..errors import ConfigError, Problem
+from .document import Document, Path, parse_document
+from .expand import expand_tree
+from .find import find_source
+from .mask import mask_document
+from .model import Auth, Config, Limits, Tokens, ToolFilter, Upstream
+from .rules import broken_rules, empty_values
+from .scalars import NotYet, Wrong, nearest, show
+from .warn import warnings_for
+
+if TYPE_CHECKING:
+    from .vocabulary import File, UpstreamKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A good configuration, the name of where it came from, what is worth a word, and its text without secrets."""
+
+    config: Config
+    source: str
+    warnings: tuple[Problem, ...]
+    text: str = ""
+
+
+def load_config(
+    explicit: str | None = None, *, environ: Mapping[str, str] | None = None, cwd: FilePath | None = None
+) -> Loaded:
+    """Find, read and check the configuration. Relative paths count from `cwd`.
+
+    Raises:
+        NoConfig: if none was named and none was found.
+        ConfigError: with every problem, in file order.
+    """
+    environ = os.environ if environ is None else environ
+    cwd = FilePath.cwd() if cwd is None else cwd
+    source = find_source(explicit, environ=environ, cwd=cwd)
+    return parse_config(source.text, source=source.name, environ=environ, cwd=cwd)
+
+
+def parse_config(text: str, *, source: str, environ: Mapping[str, str], cwd: FilePath) -> Loaded:
+    """The configuration that `text` is.
+
+    Raises:
+        ConfigError: with every problem, in file order.
+    """
+    document = parse_document(text)
+    masked = mask_document(document)
+    if document.broken:
+        raise ConfigError(source, document.problems, text=masked)
+    if shape := _wrong_shape(document):
+        raise ConfigError(source, (shape,), text=masked)
+    root, unexpanded = expand_tree(document.root, environ)
+    problems = [*document.problems, *(document.problem(path, message) for path, message in unexpanded)]
+    from .vocabulary import File  # here, because pydantic is most of the start-up and broken files need none of it
+
+    keys, invalid = _validate(File, root, cwd)
+    found = [*empty_values(root), *invalid, *broken_rules(root, environ)]
+    reported = {path for path, _ in unexpanded} | document.faulty
+    for path, wrong in found:
+        if path in reported:
+            continue  # one word per value: the first, which is the most basic
+        reported.add(path)
+        at_key = isinstance(wrong, _UnknownKey | NotYet)
+        problems.append(document.problem(path, str(wrong), at_key=at_key, suggestion=wrong.suggestion))
+    if problems or keys is None:
+        in_order = sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0))
+        raise ConfigError(source, tuple(in_order), text=masked)
+    config = _config(keys)
+    return Loaded(config, source, tuple(warnings_for(config, document)), masked)
+
+
+class _UnknownKey(Wrong):
+    pass
+
+
+def _wrong_shape(document: Document) -> Problem | None:
+    root = document.root
+    if not isinstance(root, dict):
+        what = "is empty" if root is None else f"holds {show(root)}"
+        return Problem("", f"{what}; expected a mapping with the keys 'auth' and 'upstreams'", 1, 1)
+    if "backends" not in root:
+        return None
+    if "upstreams" in root:
+        told = "'backends' is a key of mcpmux, 'upstreams' one of mcp-aggregator; one file is one or the other"
+    else:
+        told = "files of mcpmux are not available yet; write 'auth' and 'upstreams'"
+    return document.problem(("backends",), told, at_key=True)
+
+
+def _validate(model: Any, root: Any, cwd: FilePath) -> tuple[Any, list[tuple[Path, Wrong]]]:
+    """The validated keys, or what pydantic found wrong."""
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(root, context={"cwd": cwd}), []
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False)
+    found = [(tuple(error["loc"]), _translate(error, model)) for error in errors]
+    refused = {path: wrong for path, wrong in found if isinstance(wrong, NotYet)}
+    return None, [(path, wrong) for path, wrong in found if not _follows(path, wrong, refused)]
+
+
+def _follows(path: Path, wrong: Wrong, refused: Mapping[Path, Wrong]) -> bool:
+    """Whether this problem only follows from a key that is not available yet and goes away with it."""
+    around = path[:-1]
+    if isinstance(wrong, _Missing):
+        return path[-1:] == ("url",) and (*around, "command") in refused
+    return isinstance(wrong, _UnknownKey) and path[-2:-1] == ("auth",) and (*around, "type") in refused
+
+
+class _Missing(Wrong):
+    pass
+
+
+def _translate(error: Any, model: Any) -> Wrong:
+    """Our words for one of pydantic's errors. Values are quoted by our own parsers only, which know the secrets."""
+    path: Path = tuple(error["loc"])
+    match error["type"]:
+        case "value_error":
+            cause = error["ctx"]["error"]
+            return cause if isinstance(cause, Wrong) else Wrong(str(cause))
+        case "missing" if path == ("auth",):
+            return NotYet("is missing: local mode is not available yet; give 'auth.issuer'")
+        case "missing":
+            return _Missing("is missing")
+        case "extra_forbidden":
+            return _UnknownKey("is not a known key", nearest(str(path[-1]), _keys_around(model, path)))
+        case "too_short":
+            return Wrong("is empty; give at least one")
+        case "list_type":
+            return Wrong(f"{show(error['input'])} is not a list" + _as_list(error["input"]))
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return Wrong(f"{show(error['input'])} is not a mapping of keys")
+        case other:
+            return Wrong(f"cannot be used ({other})")
+
+
+def _as_list(value: Any) -> str:
+    return "; write [...] around it" if isinstance(value, str) else ""
+
+
+def _keys_around(model: Any, path: Path) -> list[str]:
+    """The keys that are known where `path` stands."""
+    for step in path[:-1]:
+        if isinstance(step, str):
+            annotation = next(info.annotation for info in model.model_fields.values() if info.alias == step)
+            model = next(iter(get_args(annotation)), annotation)  # list[Keys] or Keys
+    return [info.alias for info in model.model_fields.values()]
+
+
+def _config(keys: File) -> Config:
+    auth, tokens, limits = keys.auth, keys.tokens, keys.limits
+    return Config(
+        auth=Auth(
+            issuer=auth.issuer,
+            client_id=auth.client_id,
+            client_secret=auth.client_secret,
+            scopes=tuple(auth.scopes),
+            user_claim=auth.user_claim,
+            allow=auth.allow,
+            allow_http_issuer=auth.allow_http_issuer,
+        ),
+        upstreams=tuple(_upstream(upstream, keys) for upstream in keys.upstreams),
+        issuer_url=keys.issuer_url or f"http://localhost:{keys.port}",
+        storage=keys.storage,
+        host=keys.host,
+        port=keys.port,
+        allowed_origins=tuple(keys.allowed_origins),
+        allowed_hosts=tuple(keys.allowed_hosts),
+        secret=keys.secret,
+        discovery_timeout=keys.discovery_timeout,
+        tool_timeout=keys.tool_timeout,
+        drain=keys.drain,
+        tokens=Tokens(tokens.access, tokens.refresh, tokens.refresh_idle, tokens.code),
+        limits=Limits(limits.body, limits.name_length, limits.calls_per_person),
+    )
+
+
+def _upstream(keys: UpstreamKeys, top: File) -> Upstream:
+    return Upstream(
+        name=keys.name,
+        url=keys.url,
+        prefix=keys.name if keys.prefix is None else keys.prefix,
+        display_name=keys.display_name,
+        description=keys.description,
+        enabled=keys.enabled,
+        auth_type=keys.auth.type,
+        tools=ToolFilter(tuple(keys.tools.include), tuple(keys.tools.exclude)),
+        discovery_timeout=top.discovery_timeout if keys.discovery_timeout is None else keys.discovery_timeout,
+        tool_timeout=top.tool_timeout if keys.tool_timeout is None else keys.tool_timeout,
+    )

@@ -1,0 +1,58 @@
+"""The configuration's text with its secrets blanked, for the excerpts of a report.
+
+Every character keeps its place, so that a caret still points right. What is
+shown is an allow-list: values of keys that are known and harmless. This file
+must not know kinds, defaults or rules.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .document import Document, Path
+from .urls import redact_urls
+
+# Keys whose values may be seen. A misspelled or unknown key may hold anything, so its value is blanked as a secret is.
+SHOWN = frozenset(
+    "$schema auth issuer clientId scopes userClaim allow allowHttpIssuer reloginAfter upstreams name url displayName "
+    "description enabled prefix type tools include exclude discoveryTimeout toolTimeout command cwd instructions "
+    "sendResource callbackPath allowPrivateNetwork authorizationServer issuerUrl host port storage tokens access "
+    "refresh refreshIdle code allowedOrigins allowedHosts drain limits body nameLength callsPerPerson "
+    "inputTimeout".split()
+)
+_SUSPECT = re.compile(r"secret|token|passw|key|auth|credential|header|env", re.IGNORECASE)
+
+
+def mask_document(document: Document) -> str:
+    """`document.text`, of the same length and with the same lines, safe to show."""
+    if document.broken:
+        return _mask_broken(document.text)
+    text = document.text
+    pieces: list[str] = []
+    end = 0
+    spans = ((place.span, path) for path, place in document.places.items() if path in document.scalars)
+    for (start, stop), path in sorted(spans):
+        pieces.append(text[end:start])
+        piece = text[start:stop]
+        pieces.append(redact_urls(piece) if _is_shown(path) else _blank(piece))
+        end = stop
+    # What stands between the values is keys, punctuation and comments; a comment may hold an old secret.
+    return re.sub(r"(?m)(^|\s)#.*$", lambda found: _blank(found[0]), "".join([*pieces, text[end:]]))
+
+
+def _is_shown(path: Path) -> bool:
+    steps = [step for step in path if isinstance(step, str)]
+    return steps[:2] == ["auth", "allow"] or all(step in SHOWN for step in steps)
+
+
+def _mask_broken(text: str) -> str:
+    """Without its structure, a line is shown only if neither it nor the one before speaks of anything like a secret."""
+    lines = text.split("\n")
+    return "\n".join(
+        _blank(line) if _SUSPECT.search(line) or (index and _SUSPECT.search(lines[index - 1])) else redact_urls(line)
+        for index, line in enumerate(lines)
+    )
+
+
+def _blank(text: str) -> str:
+    return re.sub(r"[^\s]", "*", text)

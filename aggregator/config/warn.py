@@ -1,0 +1,43 @@
+"""What is allowed but worth a word: settings that do less, or let in more, than their operator may think.
+
+This file owns the warnings; it must not refuse anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..errors import Problem
+from .document import Document
+from .model import Config
+from .secrets import Passphrase, check_secret
+
+_GOOGLE = "https://accounts.google.com"
+_NEW_SECRET = "make one with 'mcp-aggregator secret new'"  # noqa: S105  a remedy, not a secret
+
+
+def warnings_for(config: Config, document: Document) -> Iterator[Problem]:
+    """The warnings, each at the value that it is about."""
+    issuer = config.auth.issuer
+    if issuer.rstrip("/") == _GOOGLE and not config.auth.allow:
+        yield document.problem(
+            ("auth", "issuer"),
+            "Google logs in every Google account there is; name your own in auth.allow, such as {hd: example.com}, "
+            "unless the OAuth consent screen is set to 'Internal'",
+        )
+    if found := re.search(r"<[^<>]*>", issuer):
+        yield document.problem(("auth", "issuer"), f"'{found[0]}' looks like a gap to fill in")
+    if config.secret is None:
+        tokens = (
+            "" if config.storage == "memory" else f", and the upstream tokens in {config.storage} become unreadable"
+        )
+        yield Problem(
+            "secret",
+            "is absent, so each start makes a random one: a restart ends every login and every client's registration"
+            f"{tokens}; {_NEW_SECRET}",
+        )
+    elif isinstance(check_secret(config.secret.reveal()), Passphrase):
+        yield document.problem(
+            ("secret",), f"is a passphrase, weaker than a random key and slower to start with; {_NEW_SECRET}"
+        )
