@@ -1,0 +1,77 @@
+"""Real servers, each for the length of a block, on a loopback port of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ..install import node_package, node_path
+from ..processes import free_port, open_process
+
+HERE = Path(__file__).parent
+
+# What the identity provider of `open_oidc_provider` knows. The secret needs encoding in HTTP Basic, on purpose.
+CLIENT_SECRET: Final = "a secret/with:odd+chars%41"
+BASIC, POST, PUBLIC = "client-basic", "client-post", "client-public"
+
+
+@asynccontextmanager
+async def open_oidc_provider(
+    *redirect_uris: str,
+    port: int = 0,
+    path: str = "",
+    lean_id_token: bool = False,
+    post_only: bool = False,
+    clients: Sequence[Mapping[str, Any]] = (),
+) -> AsyncIterator[str]:
+    """The certified npm ``oidc-provider``; yields its issuer URL.
+
+    Clients `BASIC`, `POST` and `PUBLIC` may use `redirect_uris`; ``client-<alg>`` (PS256, ES256, EdDSA, HS256)
+    get ID tokens signed so; `clients` adds more, in the provider's own words. Users are any name with any password;
+    alice (verified address, groups eng and admin) and bob (unverified, sales) have claims.
+    `path` makes an issuer like Keycloak's; `lean_id_token` leaves claims of scopes to userinfo;
+    `post_only` offers no HTTP Basic in the metadata.
+    """
+    options = {
+        "port": port,
+        "path": path,
+        "redirectUris": redirect_uris,
+        "lean": lean_id_token,
+        "postOnly": post_only,
+        "secret": CLIENT_SECRET,
+        "clients": list(clients),
+    }
+    command = [str(node_path()), str(HERE / "op.mjs"), json.dumps(options)]
+    async with open_process("oidc-provider", command) as process:
+        yield (await process.wait_output(r"issuer (\S+)"))[1]
+
+
+@asynccontextmanager
+async def open_everything() -> AsyncIterator[str]:
+    """``@modelcontextprotocol/server-everything`` over streamable HTTP (2024-11-05 to 2025-11-25, with sessions)."""
+    port = free_port()
+    preload, entry = HERE / "loopback.mjs", node_package("@modelcontextprotocol/server-everything/dist/index.js")
+    command = [str(node_path()), "--import", preload.as_uri(), str(entry), "streamableHttp"]
+    async with open_process("server-everything", command, env={"PORT": str(port)}) as process:
+        await process.wait_listening(port)
+        yield f"http://127.0.0.1:{port}/mcp"
+
+
+@asynccontextmanager
+async def open_ts_server(mode: Literal["dual", "modern"] = "dual") -> AsyncIterator[str]:
+    """A server on the TypeScript SDK 2.x: 2026-07-28 and (``dual``) older revisions without sessions."""
+    command = [str(node_path()), str(HERE / "typescript2.mjs"), mode]
+    async with open_process(f"TypeScript SDK 2.x server ({mode})", command) as process:
+        yield (await process.wait_output(r"listening (\S+)"))[1]
+
+
+@asynccontextmanager
+async def open_python_server() -> AsyncIterator[str]:
+    """A server on the Python SDK 2.x, all revisions: progress, log messages, a slow tool whose end can be asked for."""
+    command = [sys.executable, str(HERE / "python2.py")]
+    async with open_process("Python SDK 2.x server", command) as process:
+        yield (await process.wait_output(r"listening (\S+)"))[1]
