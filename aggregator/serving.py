@@ -220,10 +220,11 @@ def run_until_signalled(main: Callable[[trio.Event], Awaitable[None]], *, drain:
     quit_by: list[int] = []
 
     async def supervise() -> None:
-        shutdown = trio.Event()
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, trio.CancelScope() as scope:
+        shutdown, listening, scope = trio.Event(), trio.Event(), trio.CancelScope()
 
-            async def obey() -> None:
+        async def obey_signals() -> None:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                listening.set()
                 number = await anext(signals)
                 say(f"{signal.Signals(number).name}: finishing the calls in flight, {drain:g} s at most; again to quit")
                 leave_after(drain + HARD_DEADLINE_AFTER_DRAIN, 0)
@@ -232,8 +233,10 @@ def run_until_signalled(main: Callable[[trio.Event], Awaitable[None]], *, drain:
                 leave_after(QUIT_DEADLINE, 128 + quit_by[0])
                 scope.cancel()
 
-            # A system task ends with the run, and unlike a nursery here it does not wrap what `main` raises.
-            trio.lowlevel.spawn_system_task(obey)
+        # A system task ends with the run, and unlike a nursery here it does not wrap what `main` raises.
+        trio.lowlevel.spawn_system_task(obey_signals)
+        await listening.wait()
+        with scope:
             await main(shutdown)
 
     exit_code = 0

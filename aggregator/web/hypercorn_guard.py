@@ -93,17 +93,21 @@ async def _refuse_path(send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def refused_head(request: h11.Request) -> tuple[int, str] | None:
+def refused_head(request: h11.Request, limit: int) -> tuple[int, str] | None:
     """The status and sentence for a request head that HTTP/1.1 lets pass and we do not, else None."""
     if request.http_version not in (b"1.1", b"1.0"):
         return 505, "This port speaks HTTP/1.1 only."
     framings: list[bytes] = []
+    size = len(request.target)
     for name, value in request.headers:
+        size += len(name) + len(value)
         if name == b"content-length" or name == b"transfer-encoding":
             framings.append(name)
         elif name == b"expect" and value.lower() != b"100-continue":
             # RFC 9110 10.1.1: "MAY respond with a 417 (Expectation Failed)" to what is not 100-continue
             return 417, "The only expectation this server knows is 100-continue."
+    if size > limit:  # h11 limits what arrives in pieces only
+        return 431, _head_too_large(limit)
     if b"transfer-encoding" in framings:
         if len(framings) > 1:
             # RFC 9112 6.1: a message with both "might indicate an attempt to perform request smuggling [...] and
@@ -115,31 +119,42 @@ def refused_head(request: h11.Request) -> tuple[int, str] | None:
     return None
 
 
+def _head_too_large(limit: int) -> str:
+    return f"The request's head must not exceed {limit} bytes."
+
+
 class _Stream(HTTPStream):
     """H3 and H4: the end of a response is neither cancelled nor does it wait for a reader that is not there."""
 
     _over = False  # the application will not read any more of the body
-    _putting: trio.CancelScope | None = None  # the connection's reader, while it waits for room in the queue
+    _puts: tuple[trio.CancelScope, ...] = ()  # what waits for room in the application's queue
 
     async def handle(self, event: StreamEvent) -> None:
         if isinstance(event, Body | EndBody):
-            if not self._over:
-                await self._put(super().handle, event)
-        elif isinstance(event, StreamClosed) and not self.closed and self._over:
-            self.closed = True
-            try:
-                self.app_put.__self__.send_nowait({"type": "http.disconnect"})  # type: ignore[attr-defined]
-            except trio.WouldBlock:
-                pass  # H4: ten pieces of a body that nobody asked for are before it
-        elif isinstance(event, StreamClosed):
             await self._put(super().handle, event)
+        elif isinstance(event, StreamClosed):
+            if not self.closed:
+                self.closed = True
+                self._announce_disconnect()
         else:
             await super().handle(event)
 
-    async def _put(self, handle: Callable[[StreamEvent], Awaitable[None]], event: StreamEvent) -> None:
-        with trio.CancelScope() as self._putting:
-            await handle(event)
-        self._putting = None
+    def _announce_disconnect(self) -> None:
+        """Never blocks: who calls may be the application itself, in a send, and nobody else empties its queue."""
+        disconnect = {"type": "http.disconnect"}
+        try:
+            self.app_put.__self__.send_nowait(disconnect)  # type: ignore[attr-defined]
+        except trio.WouldBlock:
+            self.task_group.spawn(self._put, self.app_put, disconnect)
+
+    async def _put(self, put: Callable[[Any], Awaitable[None]], event: Any) -> None:
+        if self._over:
+            return
+        scope = trio.CancelScope()
+        self._puts += (scope,)
+        with scope:
+            await put(event)
+        self._puts = tuple(other for other in self._puts if other is not scope)
 
     async def app_send(self, message: Any) -> None:
         if message is None:  # the application's task has ended, however
@@ -154,18 +169,20 @@ class _Stream(HTTPStream):
 
     def _release_reader(self) -> None:
         self._over = True
-        if self._putting is not None:
-            self._putting.cancel()
+        for put in self._puts:
+            put.cancel()
 
 
 class _Protocol(H11Protocol):
     """HTTP/1.1 and nothing else: no h2c upgrade, no HTTP/2 by prior knowledge, no WebSocket, one framing per body."""
 
+    _head = b""  # of an answer whose body has not come yet
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """An offer to upgrade is ignored, as RFC 9110 7.8 allows: Java's client makes one with each first request."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        refused = refused_head(request)
+        refused = refused_head(request, self.config.h11_max_incomplete_size)
         if refused is not None:
             await self.refuse(*refused)
             return
@@ -196,6 +213,23 @@ class _Protocol(H11Protocol):
         self.keep_alive_requests += 1
         await self.context.mark_request()
 
+    async def _send_h11_event(self, event: Any) -> None:
+        """One write per answer where Hypercorn makes three: a head that announces its body's length waits for it.
+
+        The head of a stream has no length and leaves at once.
+        """
+        try:
+            data = self.connection.send(event)
+        except h11.LocalProtocolError:
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response) and any(name == b"content-length" for name, _ in event.headers):
+            self._head = data
+        elif self._head or data:
+            data, self._head = self._head + data, b""
+            await self.send(RawData(data))
+
     async def refuse(self, status: int, sentence: str) -> None:
         """Answer for the application and end the connection."""
         await self._send_error_response(status, sentence)
@@ -203,7 +237,7 @@ class _Protocol(H11Protocol):
 
     async def _send_error_response(self, status_code: int, sentence: str = "") -> None:
         if status_code == 431:
-            sentence = f"The request's head must not exceed {self.config.h11_max_incomplete_size} bytes."
+            sentence = _head_too_large(self.config.h11_max_incomplete_size)
         body = f"{sentence or 'This is not a request that HTTP/1.1 allows.'}\n".encode()
         headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         headers += self.config.response_headers("h11")

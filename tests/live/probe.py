@@ -166,6 +166,8 @@ def make_command() -> Any:
     async def open_probe() -> AsyncIterator[Opened]:
         if "PROBE_BROKEN" in os.environ:
             raise OSError("the store is gone")
+        if "PROBE_STOP" in os.environ:
+            os.kill(os.getppid(), signal.SIGTERM)
         probe = Probe()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(crash_when_told, probe)

@@ -1,0 +1,58 @@
+"""Starts that fail say why, and a process that cannot serve does not stay."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from .starting import COMMAND, launch
+
+pytestmark = pytest.mark.live
+
+
+def outcome(*args: str, **environment: str) -> tuple[int, str]:
+    process = launch(*args, **environment)
+    try:
+        _, stderr = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    return process.returncode, stderr
+
+
+def test_serve_names_the_port_that_is_taken_and_exits_75() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, stderr = outcome("-m", "tests.live.probe", "serve", PROBE_PORT=str(port))
+    assert code == 75
+    assert f"error: port {port} of 127.0.0.1 is in use" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_under_hypercorn_a_failed_start_ends_the_process_with_its_cause() -> None:
+    code, stderr = outcome(*COMMAND, "tests.live.probe:make_command()", PROBE_BROKEN="1")
+    assert code == 1
+    assert "the store is gone" in stderr
+
+
+def test_the_asyncio_worker_is_refused_with_the_flag_that_is_missing() -> None:
+    code, stderr = outcome("-m", "hypercorn", "-w", "0", "-b", "127.0.0.1:0", "tests.live.probe:make_command()")
+    assert code == 1
+    assert "add -k trio" in stderr
+
+
+def test_a_worker_process_says_once_that_it_cannot_drain() -> None:
+    code, stderr = outcome(
+        "-m",
+        "hypercorn",
+        "-k",
+        "trio",
+        "-w",
+        "1",
+        "-b",
+        "127.0.0.1:0",
+        "tests.live.probe:make_command()",
+        PROBE_STOP="1",
+    )
+    assert code == 0
+    assert stderr.count("use -w 0 to drain") == 1
