@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 import trio
 from hypercorn.config import Config
 
+from .config import load_config
+from .config.report import render_problems
 from .errors import ConfigError
 from .serving import (
     HARD_DEADLINE_AFTER_DRAIN,
@@ -81,8 +84,8 @@ class LifespanApplication:
                 await receive()
                 nursery.cancel_scope.cancel()
         except ConfigError as error:
-            failure = _words(error)
-            say(f"error: {failure}")
+            failure = str(error)
+            _print(render_problems(error.source, error.problems, error.text))
         except Exception as error:  # the lifespan is the last place that can end the process
             failure = f"{type(error).__name__}: {error}"
             LOG.critical("the aggregator failed in its %s; ending the process", phase, exc_info=error)
@@ -132,8 +135,9 @@ def _owns_signals() -> bool:
     return in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def _words(error: ConfigError) -> str:
-    return "\n".join([str(error), *(f"  {problem.path}: {problem.message}" for problem in error.problems)])
+def _print(report: str) -> None:
+    """As the command line does: stderr is for people."""
+    print(report, end="", file=sys.stderr, flush=True)
 
 
 @asynccontextmanager
@@ -143,12 +147,10 @@ async def open_configured() -> AsyncIterator[Opened]:
     Raises:
         ConfigError: when there is none, or it cannot be used.
     """
-    from .config import load_config
-    from .server import open_aggregator
-
     loaded = load_config()
-    for warning in loaded.warnings:
-        LOG.warning("%s", warning)
+    _print(render_problems(loaded.source, loaded.warnings, loaded.text, kind="warning"))
+    from .server import open_aggregator  # here, so that a bad configuration is told without waiting for it
+
     async with open_aggregator(loaded.config) as aggregator:
         yield Opened(aggregator, loaded.config.drain)
 

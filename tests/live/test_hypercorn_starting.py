@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 
 import pytest
 
-from .starting import COMMAND, launch
+from .starting import COMMAND, Running, launch
 
 pytestmark = pytest.mark.live
 
@@ -56,3 +57,29 @@ def test_a_worker_process_says_once_that_it_cannot_drain() -> None:
     )
     assert code == 0
     assert stderr.count("use -w 0 to drain") == 1
+
+
+def test_under_hypercorn_a_wrong_configuration_is_told_as_the_command_line_does() -> None:
+    wrong = '{"auth": {"issuer": "htp://x"}, "upstreams": [{"name": "a", "url": "nowhere"}]}'
+    code, stderr = outcome(*COMMAND, "aggregator.asgi:app", MCP_AGGREGATOR_CONFIG=wrong)
+    assert code == 1
+    for path in ("auth.issuer", "upstreams[0].url"):
+        assert path in stderr
+    said = stderr.partition("Traceback")[0]
+    process = launch("-m", "aggregator", "check", MCP_AGGREGATOR_CONFIG=wrong)
+    assert process.communicate()[1] in said
+
+
+def test_under_hypercorn_the_configured_aggregator_is_served() -> None:
+    good = '{"auth": {"issuer": "http://127.0.0.1:9"}, "upstreams": [{"name": "a", "url": "http://127.0.0.1:9/mcp"}]}'
+    process = launch(*COMMAND, "aggregator.asgi:app", MCP_AGGREGATOR_CONFIG=good)
+    try:
+        running = Running(process)
+        assert (
+            running.ask(b"GET /healthz HTTP/1.1\r\nhost: localhost:3000\r\nconnection: close\r\n\r\n")[9:12] == b"200"
+        )
+        running.signal(signal.SIGTERM)
+        assert running.wait_exit(5) == 0
+    finally:
+        process.kill()
+        process.communicate()
