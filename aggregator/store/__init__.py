@@ -66,7 +66,7 @@ class Gone:
 class Rotated:
     """A refresh went through. `grant.generation` is the generation to issue.
 
-    `again` is True when the previous refresh token came within the grace and the current generation is issued once more.
+    `again` is True when the previous refresh token came within the grace: the current generation is issued once more.
     """
 
     grant: Grant
@@ -103,7 +103,7 @@ class Store(Protocol):
     async def redeem(
         self, code: str, grant_id: str, *, now: float, expires_at: float, grant_until: float
     ) -> Redeemed | Replayed | Gone:
-        """Spend the code with id `code` (until `expires_at`) and make its grant live until `grant_until`, in one transaction.
+        """Spend the code with id `code` (until `expires_at`) and make its grant live until `grant_until`, all in one.
 
         A second redemption revokes the grant (OAuth 2.1 4.1.3).
         """

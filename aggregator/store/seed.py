@@ -1,0 +1,139 @@
+"""The TypeScript predecessor's file becomes ours: same path, same people, nothing in plain text.
+
+Its tables hold tokens in clear, in a file that everyone on the host may read.
+The import is one transaction, so that a crash leaves either the predecessor's
+file or ours. What SQLite keeps of dropped rows goes with `scrub`, which is owed
+until it is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+
+from ..errors import StoreUnavailable
+from ..protocol.principal import Principal
+from ..protocol.sealing import KeyRing
+from .columns import encrypt_client, encrypt_token
+from .migrate import immediate, take_step
+from .sqlite_file import Kind, connect, identify
+
+log = logging.getLogger(__name__)
+
+BACKUP_SUFFIX = ".seed-backup"
+SCRUB_OWED = "scrub"
+
+
+def import_seed(
+    connection: sqlite3.Connection, path: str, keys: KeyRing, *, issuer: str | None, migrations: Sequence[str]
+) -> None:
+    """Turn the predecessor's file into ours; a backup is written first. `scrub` is owed afterwards.
+
+    Does nothing if another process has done it in the meantime.
+
+    Raises:
+        StoreUnavailable: if it cannot be told whose people these are, or a backup is there already.
+    """
+    if issuer is None:
+        raise StoreUnavailable(
+            f"storage: {path} is a file of the TypeScript mcp-aggregator, whose users belong to an identity provider,"
+            " and auth.issuer is not set. Set it to the one they logged in with, or name another path."
+        )
+    backup = path + BACKUP_SUFFIX
+    with ExitStack() as undo:
+        with immediate(connection):
+            if identify(connection) is not Kind.SEED:
+                return
+            _create_backup(path, backup)
+            undo.callback(os.unlink, backup)  # until the commit the file itself is still the predecessor's
+            _write_backup(path, backup)
+            tokens, clients = _move_rows(connection, keys, issuer, migrations)
+        undo.pop_all()
+    log.warning(
+        "storage: imported %s of the TypeScript mcp-aggregator: %d tokens and %d client registrations are encrypted"
+        " now. The file as it was is %s, IN PLAIN TEXT: delete it as soon as the logins work",
+        path,
+        tokens,
+        clients,
+        backup,
+    )
+
+
+def scrub(connection: sqlite3.Connection) -> None:
+    """Rewrite the file so that no byte of dropped rows stays in it, if that is still owed.
+
+    The import's own transaction notes the debt: a crash in between is made up for at the next start.
+    """
+    if connection.execute("SELECT 1 FROM meta WHERE name = ?", (SCRUB_OWED,)).fetchone() is None:
+        return
+    connection.execute("VACUUM")
+    busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    if not busy:
+        connection.execute("DELETE FROM meta WHERE name = ?", (SCRUB_OWED,))
+
+
+def _create_backup(path: str, backup: str) -> None:
+    try:
+        os.close(os.open(backup, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        raise StoreUnavailable(
+            f"storage: {path} is a file of the TypeScript mcp-aggregator, and its backup {backup} exists already,"
+            " from an import that did not finish or from an older file. Move the backup away and start again."
+        ) from None
+    except OSError as exc:
+        raise StoreUnavailable(f"storage: the backup {backup} cannot be created: {exc.strerror}.") from exc
+
+
+def _write_backup(path: str, backup: str) -> None:
+    # A second reader: the connection that holds the write lock would wait for itself as the source.
+    with closing(connect(path)) as source, closing(connect(backup)) as target:
+        source.backup(target)
+    _sync_directory(os.path.dirname(backup))
+
+
+def _move_rows(
+    connection: sqlite3.Connection, keys: KeyRing, issuer: str, migrations: Sequence[str]
+) -> tuple[int, int]:
+    old = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    connection.execute("ALTER TABLE upstream_tokens RENAME TO seed_tokens")  # ours has the same name
+    for number, sql in enumerate(migrations, start=1):
+        take_step(connection, number, sql)
+    rows = connection.execute(
+        "SELECT user_id, upstream_name, access_token, refresh_token, token_type, scope, expires_at FROM seed_tokens"
+    ).fetchall()
+    for user, upstream, access, refresh, kind, scope, expires_at in rows:
+        key = Principal(issuer, str(user)).key
+        sealed = encrypt_token(keys, key, upstream, access, refresh)
+        connection.execute(
+            "INSERT INTO upstream_tokens VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (key, upstream, *sealed, kind, scope, expires_at if isinstance(expires_at, (int, float)) else None),
+        )
+    connection.execute("DROP TABLE seed_tokens")
+    registrations = 0
+    if "upstream_registrations" in old:
+        registrations = _move_registrations(connection, keys)
+    connection.execute("INSERT INTO meta VALUES (?, 'owed')", (SCRUB_OWED,))
+    return len(rows), registrations
+
+
+def _move_registrations(connection: sqlite3.Connection, keys: KeyRing) -> int:
+    """Kept, because a refresh token is of use only to the client it was issued to (RFC 6749 6)."""
+    rows = connection.execute(
+        "SELECT upstream_name, client_id, client_secret, registration_json FROM upstream_registrations"
+    ).fetchall()
+    for upstream, client_id, client_secret, registration in rows:
+        sealed = encrypt_client(keys, upstream, client_id, client_secret, registration)
+        connection.execute("INSERT INTO upstream_clients VALUES (?, ?, ?, ?)", (upstream, *sealed))
+    connection.execute("DROP TABLE upstream_registrations")
+    return len(rows)
+
+
+def _sync_directory(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,319 @@
+"""What every store promises (aggregator/store/__init__.py), for each of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+
+from aggregator.errors import StoreUnavailable
+from aggregator.store import REFRESH_GRACE, Gone, Redeemed, Replayed, Rotated, Store
+
+from .conftest import Clock
+from .samples import ADA, BOB, DAY, NOW, grant, token
+
+UNTIL = NOW + 30 * DAY
+
+
+async def gather(count: int, ask: Callable[[int], Awaitable[Any]]) -> list[Any]:
+    """The answers of `count` calls that run at once."""
+    answers: list[Any] = []
+
+    async def one(number: int) -> None:
+        answers.append(await ask(number))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(one, number)
+    return answers
+
+
+async def redeem(store: Store, code: str = "code-1", grant_id: str = "g1", now: float = NOW) -> object:
+    return await store.redeem(code, grant_id, now=now, expires_at=NOW + 60, grant_until=UNTIL)
+
+
+# One-time ids
+
+
+async def test_a_ticket_is_consumed_once(store: Store) -> None:
+    assert await store.consume("t", expires_at=NOW + 60)
+    assert not await store.consume("t", expires_at=NOW + 60)
+    assert await store.consume("u", expires_at=NOW + 60)
+
+
+async def test_a_ticket_consumed_by_many_at_once_is_consumed_by_one(store: Store) -> None:
+    answers = await gather(100, lambda _: store.consume("t", expires_at=NOW + 60))
+    assert Counter(answers) == {True: 1, False: 99}
+
+
+async def test_a_ticket_stays_spent_until_it_is_purged_after_its_end(store: Store) -> None:
+    await store.consume("t", expires_at=NOW + 60)
+    assert await store.purge(now=NOW + 59) == 0
+    assert not await store.consume("t", expires_at=NOW + 60)
+    assert await store.purge(now=NOW + 60) == 1
+    assert await store.consume("t", expires_at=NOW + 120)
+
+
+# Codes
+
+
+@pytest.mark.requirement("TK2")
+async def test_redeeming_a_code_makes_its_grant_live(store: Store) -> None:
+    await store.add_grant(grant())
+    expected = grant(expires_at=UNTIL, last_used_at=NOW)
+    assert await redeem(store) == Redeemed(expected)
+    assert await store.find_grant("g1") == expected
+
+
+@pytest.mark.requirement("TK2")
+async def test_a_second_redemption_revokes_the_grant(store: Store) -> None:
+    await store.add_grant(grant())
+    await redeem(store)
+    assert await redeem(store, now=NOW + 5) == Replayed("g1")
+    found = await store.find_grant("g1")
+    assert found is not None
+    assert found.revoked_at == NOW + 5
+    assert await store.rotate("g1", 0, now=NOW + 6) == Gone()
+
+
+@pytest.mark.requirement("TK2")
+async def test_of_200_redemptions_at_once_one_succeeds_and_the_grant_is_revoked(store: Store) -> None:
+    await store.add_grant(grant())
+    answers = await gather(200, lambda _: redeem(store))
+    assert Counter(type(answer) for answer in answers) == {Redeemed: 1, Replayed: 199}
+    assert await store.revoked_since(NOW) == {"g1"}
+
+
+async def test_the_code_of_a_grant_that_ended_was_revoked_or_never_was_gets_nothing(store: Store) -> None:
+    await store.add_grant(grant("ended", expires_at=NOW))
+    await store.add_grant(grant("revoked"))
+    await store.revoke_grant("revoked", now=NOW)
+    for number, grant_id in enumerate(("ended", "revoked", "unknown")):
+        assert await redeem(store, f"code-{number}", grant_id) == Gone()
+
+
+# Refresh
+
+
+@pytest.mark.requirement("TK7")
+async def test_a_refresh_exchanges_a_generation_for_the_next(store: Store) -> None:
+    await store.add_grant(grant(expires_at=UNTIL))
+    expected = grant(expires_at=UNTIL, generation=1, rotated_at=NOW + 5, last_used_at=NOW + 5)
+    assert await store.rotate("g1", 0, now=NOW + 5) == Rotated(expected)
+    assert await store.find_grant("g1") == expected
+    assert await store.rotate("g1", 1, now=NOW + 9) == Rotated(
+        replace(expected, generation=2, rotated_at=NOW + 9, last_used_at=NOW + 9)
+    )
+
+
+@pytest.mark.requirement("TK7")
+async def test_of_50_refreshes_at_once_one_swaps_and_the_others_get_the_same_generation(store: Store) -> None:
+    await store.add_grant(grant(expires_at=UNTIL))
+    answers = await gather(50, lambda _: store.rotate("g1", 0, now=NOW))
+    assert Counter((answer.again, answer.grant.generation) for answer in answers) == {(False, 1): 1, (True, 1): 49}
+
+
+@pytest.mark.requirement("TK7")
+async def test_asking_again_within_the_grace_swaps_nothing_and_does_not_prolong_it(store: Store) -> None:
+    await store.add_grant(grant(expires_at=UNTIL))
+    await store.rotate("g1", 0, now=NOW)
+    for _ in range(3):
+        again = await store.rotate("g1", 0, now=NOW + REFRESH_GRACE)
+        assert isinstance(again, Rotated)
+        assert again.again
+        assert again.grant.generation == 1
+    assert await store.rotate("g1", 0, now=NOW + REFRESH_GRACE + 0.001) == Replayed("g1")
+
+
+@pytest.mark.requirement("TK7")
+@pytest.mark.parametrize("generation", [-1, 0, 3, 7])
+async def test_any_other_generation_is_a_replay_and_revokes(store: Store, generation: int) -> None:
+    await store.add_grant(grant(expires_at=UNTIL, generation=2, rotated_at=NOW))
+    assert await store.rotate("g1", generation, now=NOW + 1) == Replayed("g1")
+    assert await store.rotate("g1", 2, now=NOW + 2) == Gone()
+    assert await store.revoked_since(NOW) == {"g1"}
+
+
+@pytest.mark.requirement("TK8")
+async def test_a_grant_that_is_revoked_ended_or_unknown_is_not_refreshed(store: Store) -> None:
+    await store.add_grant(grant("revoked", expires_at=UNTIL))
+    await store.add_grant(grant("ended", expires_at=NOW))
+    assert await store.revoke_grant("revoked", now=NOW)
+    for grant_id in ("revoked", "ended", "unknown"):
+        assert await store.rotate(grant_id, 0, now=NOW) == Gone()
+
+
+# Grants
+
+
+async def test_an_id_given_twice_is_refused_and_the_first_grant_stays(store: Store) -> None:
+    await store.add_grant(grant())
+    with pytest.raises(StoreUnavailable):
+        await store.add_grant(grant(label="someone else"))
+    assert await store.find_grant("g1") == grant()
+
+
+async def test_an_unknown_grant_is_none(store: Store) -> None:
+    assert await store.find_grant("unknown") is None
+
+
+async def test_a_persons_grants_are_the_live_ones_newest_first(store: Store, clock: Clock) -> None:
+    await store.add_grant(grant("old", created_at=NOW - 9))
+    await store.add_grant(grant("new", created_at=NOW - 1))
+    await store.add_grant(grant("long", created_at=NOW - 5, expires_at=UNTIL))
+    await store.add_grant(grant("ended", expires_at=NOW))
+    await store.add_grant(grant("revoked"))
+    await store.add_grant(grant("of bob", principal=BOB))
+    await store.revoke_grant("revoked", now=NOW)
+    assert [found.id for found in await store.grants_of(ADA)] == ["new", "long", "old"]
+    clock.now = NOW + 60
+    assert [found.id for found in await store.grants_of(ADA)] == ["long"]
+
+
+async def test_revoking_twice_is_harmless_and_keeps_the_first_time(store: Store) -> None:
+    await store.add_grant(grant())
+    assert await store.revoke_grant("g1", now=NOW + 1)
+    assert not await store.revoke_grant("g1", now=NOW + 2)
+    assert not await store.revoke_grant("unknown", now=NOW)
+    found = await store.find_grant("g1")
+    assert found is not None
+    assert found.revoked_at == NOW + 1
+
+
+async def test_revocations_are_listed_from_a_moment_on(store: Store) -> None:
+    for number in range(3):
+        await store.add_grant(grant(f"g{number}"))
+        await store.revoke_grant(f"g{number}", now=NOW + number)
+    await store.add_grant(grant("live"))
+    assert await store.revoked_since(NOW + 1) == {"g1", "g2"}
+
+
+async def test_grants_are_purged_a_day_after_their_end(store: Store) -> None:
+    await store.add_grant(grant("ended"))
+    await store.add_grant(grant("revoked", expires_at=UNTIL))
+    await store.add_grant(grant("live", expires_at=UNTIL))
+    await store.revoke_grant("revoked", now=NOW)
+    assert await store.purge(now=NOW + DAY) == 0
+    assert await store.purge(now=NOW + DAY + 1) == 1
+    assert await store.purge(now=NOW + DAY + 61) == 1
+    assert await store.find_grant("live") is not None
+    assert await store.find_grant("ended") is None
+    assert await store.find_grant("revoked") is None
+
+
+# Upstream tokens
+
+
+async def test_a_token_is_found_as_it_was_saved(store: Store) -> None:
+    await store.save_upstream_token(token())
+    assert await store.find_upstream_token(ADA, "gmail") == token()
+    assert await store.find_upstream_token(ADA, "calendar") is None
+    assert await store.find_upstream_token(BOB, "gmail") is None
+
+
+async def test_saving_replaces_and_a_token_may_lack_what_is_optional(store: Store) -> None:
+    await store.save_upstream_token(token())
+    bare = token(access_token="new", refresh_token=None, scope=None, expires_at=None)
+    await store.save_upstream_token(bare)
+    assert await store.find_upstream_token(ADA, "gmail") == bare
+
+
+async def test_forgetting_a_token_twice_is_harmless(store: Store) -> None:
+    await store.save_upstream_token(token())
+    await store.save_upstream_token(token(principal=BOB))
+    assert await store.forget_upstream_token(ADA, "gmail")
+    assert not await store.forget_upstream_token(ADA, "gmail")
+    assert await store.find_upstream_token(ADA, "gmail") is None
+    assert await store.find_upstream_token(BOB, "gmail") is not None
+
+
+async def test_a_tokens_text_hides_its_secrets() -> None:
+    assert "access-of-ada" not in repr(token())
+
+
+# Health, cancellation
+
+
+async def test_a_store_that_works_says_so(store: Store) -> None:
+    await store.check()
+    await store.check()
+
+
+CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "consume": lambda store: store.consume("t", expires_at=NOW + 60),
+    "add_grant": lambda store: store.add_grant(grant("g2")),
+    "redeem": redeem,
+    "rotate": lambda store: store.rotate("g1", 0, now=NOW),
+    "find_grant": lambda store: store.find_grant("g1"),
+    "grants_of": lambda store: store.grants_of(ADA),
+    "revoke_grant": lambda store: store.revoke_grant("g1", now=NOW),
+    "revoked_since": lambda store: store.revoked_since(NOW),
+    "save_upstream_token": lambda store: store.save_upstream_token(token()),
+    "find_upstream_token": lambda store: store.find_upstream_token(ADA, "gmail"),
+    "forget_upstream_token": lambda store: store.forget_upstream_token(ADA, "gmail"),
+    "purge": lambda store: store.purge(now=NOW),
+    "check": lambda store: store.check(),
+}
+
+
+async def everything(store: Store) -> tuple[object, ...]:
+    """All that can be seen of the rows these tests touch, by calls that change nothing."""
+    return (
+        await store.find_grant("g1"),
+        await store.find_grant("g2"),
+        await store.find_upstream_token(ADA, "gmail"),
+        await store.revoked_since(0),
+    )
+
+
+@pytest.mark.parametrize("steps", range(5))
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_cancelled_call_is_done_or_not_done_and_the_store_goes_on(store: Store, name: str, steps: int) -> None:
+    await store.add_grant(grant())
+    before = await everything(store)
+    finished = []
+
+    async def call() -> None:
+        await CALLS[name](store)
+        finished.append(True)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            nursery.start_soon(store.check)  # trio starts them in any order: one may wait for the other's turn
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        after = await everything(store)
+        if steps == 0:
+            assert not finished
+            assert after == before
+        await store.check()
+        # What was or was not done, doing it now (again) works.
+        await store.consume("other", expires_at=NOW)
+        await store.add_grant(grant("g3"))
+        assert isinstance(await redeem(store, "code-3", "g3"), Redeemed)
+
+
+async def test_every_call_of_the_contract_is_cancelled_here() -> None:
+    assert set(CALLS) == {name for name in vars(Store) if not name.startswith("_")}
+
+
+async def test_a_cancelled_redemption_spends_code_and_changes_grant_together(store: Store) -> None:
+    for number in range(20):
+        grant_id = f"g{number}"
+        await store.add_grant(grant(grant_id))
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(redeem, store, f"code-{number}", grant_id)
+                for _ in range(number % 5):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+        found = await store.find_grant(grant_id)
+        spent = not await store.consume(f"code-{number}", expires_at=NOW + 60)
+        assert found is not None
+        assert spent == (found.expires_at == UNTIL)
