@@ -55,8 +55,10 @@ class Catalog:
         """The one upstream that published exactly this name."""
         return self.routes.get(name)
 
-    def page(self, revision: str, cursor: str | None, *, ttl: int, server: Json) -> bytes:
-        """The result of ``tools/list`` as JSON, for one revision; rendered once and kept.
+    def page(self, revision: str, cursor: str | None, *, ttl: int, server: Json) -> tuple[bytes, ...]:
+        """The result of ``tools/list`` as JSON, for one revision; its tools are rendered once and kept.
+
+        In pieces: a list can be long, and whoever writes it copies it once.
 
         Raises:
             ValueError: if `cursor` is none that we made.
@@ -79,7 +81,7 @@ class Catalog:
                 "_meta": {SERVER_INFO_KEY: server},
             }
         tail = dump(rest)
-        return b'{"tools":' + rendered + (b"," + tail[1:] if rest else b"}")
+        return b'{"tools":', rendered, b"," + tail[1:] if rest else b"}"
 
 
 def build_catalog(sources: Iterable[Source], *, name_length: int, ours: tuple[Json, ...] = ()) -> Catalog:

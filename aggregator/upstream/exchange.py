@@ -22,6 +22,7 @@ import trio
 from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.jsonrpc import Failure, Message, Success, Unreadable, parse_loose
 from ..protocol.sse import EventReader, EventTooLarge
+from .network import TrioNetwork
 
 MAX_BODY = 16 * 2**20  # bytes of one JSON answer
 # Seconds. Node, behind most MCP servers, drops idle connections after 5; we must be the first to let go.
@@ -104,6 +105,7 @@ async def open_exchange(url: str, context: ssl.SSLContext) -> AsyncIterator[Http
         max_connections=CONNECTIONS,
         keepalive_expiry=KEEP_ALIVE,
         http2=False,
+        network_backend=TrioNetwork(),
     ) as pool:
         yield HttpExchange(url, pool)
 

@@ -86,15 +86,19 @@ class Listings:
         for entry in self._entries.values():
             self._refresh_if_due(entry)
 
-    async def catalog(self) -> Catalog:
-        """Everything that is known now; waits only for upstreams that have never been asked to the end."""
-        entries = self._entries.values()
-        for entry in entries:
+    def catalog_at_hand(self) -> Catalog | None:
+        """Everything that is known now; None while an upstream has never been asked to the end. Begins what is due."""
+        for entry in self._entries.values():
             self._refresh_if_due(entry)
-        for entry in entries:
-            if entry.source is None and entry.failures == 0 and entry.running is not None:
-                await entry.running.wait()
-        return self._merged()
+        return None if any(_is_awaited(entry) for entry in self._entries.values()) else self._merged()
+
+    async def catalog(self) -> Catalog:
+        """Everything that can be known now; waits for upstreams that have never been asked to the end."""
+        while (catalog := self.catalog_at_hand()) is None:
+            for entry in self._entries.values():
+                if _is_awaited(entry) and entry.running is not None:
+                    await entry.running.wait()
+        return catalog
 
     async def catalog_for(self, name: str) -> Catalog:
         """A catalog good enough to locate the published `name`.
@@ -218,3 +222,8 @@ class Listings:
     def _report(self, name: str) -> None:
         for reason in self._merged().left_out.get(name, ()):
             log.warning("upstream %s: left out %s", name, reason)
+
+
+def _is_awaited(entry: _Entry) -> bool:
+    """The first attempt at this upstream is under way: the only one that anybody waits for."""
+    return entry.source is None and entry.failures == 0 and entry.running is not None

@@ -119,20 +119,17 @@ class McpEndpoint:
         reply = Reply(send, revision, extra)
         envelope = read_envelope(call.params, revision, log_level=self._sessions.level(session))
         asked = Asked(call, revision, who.principal, envelope, headers, session)
-        if disconnect_cancels(revision):
+        if (outcome := self._methods.answer_at_once(asked)) is not None:
+            await _finish(reply, outcome)
+        elif disconnect_cancels(revision):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
-                await self._run(asked, reply)
+                outcome = await self._methods.answer(asked, reply.notice)
                 nursery.cancel_scope.cancel()
+            if outcome is not None:  # else the client is gone
+                await _finish(reply, outcome)
         else:
             await self._run_cancellable(asked, reply)
-
-    async def _run(self, asked: Asked, reply: Reply) -> None:
-        match await self._methods.answer(asked, reply.notice):
-            case Rendered(body):
-                await reply.finish_rendered(body)
-            case outcome:
-                await reply.finish(outcome)
 
     async def _run_cancellable(self, asked: Asked, reply: Reply) -> None:
         """2025-11-25, cancellation: by `notifications/cancelled` from the same session, never by disconnecting."""
@@ -140,12 +137,13 @@ class McpEndpoint:
         with trio.CancelScope() as scope:
             self._running[key] = scope
             try:
-                await self._run(asked, reply)
+                outcome = await self._methods.answer(asked, reply.notice)
             finally:
                 if self._running.get(key) is scope:
                     del self._running[key]
         if scope.cancelled_caught:
-            await reply.finish(failure(asked.call.id, CANCELLED, "The request was cancelled"))
+            outcome = failure(asked.call.id, CANCELLED, "The request was cancelled")
+        await _finish(reply, outcome)
 
     def _hear(self, notice: Notice, revision: str, who: Authenticated, headers: Mapping[str, str]) -> None:
         """Notifications ask for no answer; of those a client may send, only a cancellation changes anything here."""
@@ -168,6 +166,13 @@ class McpEndpoint:
     def _find_session(self, who: Authenticated, headers: Mapping[str, str]) -> ClientSession | None:
         text = headers.get(SESSION_HEADER)
         return None if text is None else self._sessions.find(text, who.principal, now=self._clock())
+
+
+async def _finish(reply: Reply, outcome: Success | Failure | Rendered) -> None:
+    if isinstance(outcome, Rendered):
+        await reply.finish_rendered(outcome.body)
+    else:
+        await reply.finish(outcome)
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:

@@ -16,7 +16,7 @@ import trio
 from ..config.model import Config, Upstream
 from ..errors import StoreUnavailable, UpstreamLost, UpstreamRefused
 from ..protocol import jsonrpc
-from ..protocol.catalog import Route
+from ..protocol.catalog import Catalog, Route
 from ..protocol.headers import check_parameters, parameter_headers
 from ..protocol.jsonrpc import Call, Failure, Json, Success, dump, failure
 from ..protocol.names import is_gateway_name
@@ -67,18 +67,18 @@ class McpMethods:
         self._calls_per_person = config.limits.calls_per_person
         self._calls: dict[str, int] = {}
 
-    async def answer(self, asked: Asked, on_notice: OnNotice) -> Success | Failure | Rendered:
-        """The answer to one request.
+    def answer_at_once(self, asked: Asked) -> Success | Failure | Rendered | None:
+        """The answer to a request that nothing has to be waited for; None if something has.
 
-        Raises:
-            Mismatch: if `Mcp-Param-*` headers contradict the arguments.
+        Most of what clients send is of this kind, and it needs no nursery.
         """
         call, stateless = asked.call, is_stateless(asked.revision)
         match call.method:
             case "tools/call":
-                return await self._call_tool(asked, on_notice)
+                return None
             case "tools/list":
-                return await self._list_tools(asked)
+                catalog = self._listings.catalog_at_hand()
+                return None if catalog is None else self._list_tools(asked, catalog)
             case "server/discover" if stateless:
                 return Success(call.id, self._discovered())
             case "initialize" if not stateless:
@@ -89,6 +89,16 @@ class McpMethods:
                 return self._set_level(asked)
             case _:
                 return failure(call.id, jsonrpc.METHOD_NOT_FOUND, f"Method not found: {call.method[:80]}")
+
+    async def answer(self, asked: Asked, on_notice: OnNotice) -> Success | Failure | Rendered:
+        """The answer to a request for which `answer_at_once` has none. Cancelling it cancels the upstream's work.
+
+        Raises:
+            Mismatch: if `Mcp-Param-*` headers contradict the arguments.
+        """
+        if asked.call.method == "tools/list":
+            return self._list_tools(asked, await self._listings.catalog())
+        return await self._call_tool(asked, on_notice)
 
     def _discovered(self) -> Json:
         return {
@@ -119,17 +129,16 @@ class McpMethods:
             self._sessions.set_level(asked.session, level)
         return Success(asked.call.id, {})
 
-    async def _list_tools(self, asked: Asked) -> Rendered | Failure:
+    def _list_tools(self, asked: Asked, catalog: Catalog) -> Rendered | Failure:
         cursor = asked.call.params.get("cursor")
         if not isinstance(cursor, str | None):
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, "'cursor' must be a string")
-        catalog = await self._listings.catalog()
         ttl = int(self._listings.time_to_live() * 1000)
         try:
             page = catalog.page(asked.revision, cursor, ttl=ttl, server=self._server)
         except ValueError as exc:
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, str(exc))
-        return Rendered(b'{"jsonrpc":"2.0","id":' + dump(asked.call.id) + b',"result":' + page + b"}")
+        return Rendered(b"".join((b'{"jsonrpc":"2.0","id":', dump(asked.call.id), b',"result":', *page, b"}")))
 
     async def _call_tool(self, asked: Asked, on_notice: OnNotice) -> Success | Failure:
         params, id = asked.call.params, asked.call.id

@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from aggregator.protocol.oauth.sealed import AccessToken, seal_access
+from aggregator.protocol.oauth.site import SCOPE
 from aggregator.protocol.principal import Principal
 from aggregator.protocol.sealing import KeyRing
 
@@ -133,7 +134,7 @@ def request(method: str, token: str, params: dict[str, object], name: str | None
 def access_token(key: bytes, port: int) -> str:
     issuer, now = f"http://127.0.0.1:{port}", time.time()
     person = Principal("http://127.0.0.1:9", "bench")
-    token = AccessToken("grant", "client", person, "mcp", f"{issuer}/mcp", issuer, now + 900)
+    token = AccessToken("grant", "client", person, SCOPE, f"{issuer}/mcp", issuer, now + 900)
     return seal_access(KeyRing([key]), token, now=now)
 
 
