@@ -1,0 +1,85 @@
+"""The Python SDK 1.x as a client.
+
+Usage: python1.py URL [--tool NAME --arguments JSON] [--state FILE]; TOKEN for a bearer.
+"""
+
+# A script for an environment of its own, with types that the package's does not have.
+# mypy: ignore-errors
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mcp import ClientSession
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.streamable_http import streamablehttp_client
+from mcp.shared.auth import OAuthClientMetadata
+from python_login import FileStorage, RedirectListener
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--tool")
+    parser.add_argument("--arguments", type=json.loads, default={})
+    parser.add_argument("--mode")
+    parser.add_argument("--state", type=Path)
+    asked = parser.parse_args()
+    listener = RedirectListener()
+    await listener.open()
+
+    async def answer() -> tuple[str, str | None]:
+        got = await listener.wait_answer()
+        return got["code"], got.get("state")
+
+    metadata = OAuthClientMetadata(
+        client_name="Scripted Python SDK 1.x",
+        redirect_uris=[listener.uri],
+        grant_types=["authorization_code", "refresh_token"],
+        response_types=["code"],
+        token_endpoint_auth_method="none",
+    )
+    token = os.environ.get("TOKEN")
+    transport = streamablehttp_client(
+        asked.url,
+        headers={"Authorization": f"Bearer {token}"} if token else None,
+        auth=None
+        if token
+        else OAuthClientProvider(asked.url, metadata, FileStorage(asked.state), listener.show, answer),
+    )
+    progress: list[float] = []
+    logs: list[Any] = []
+
+    async def on_progress(done: float, total: float | None, message: str | None) -> None:
+        progress.append(done)
+
+    async def on_log(message: Any) -> None:
+        logs.append(message.data)
+
+    async with transport as (reader, writer, _), ClientSession(reader, writer, logging_callback=on_log) as session:
+        opened = await session.initialize()
+        tools, page = [], await session.list_tools()
+        while True:
+            tools += [tool.name for tool in page.tools]
+            if page.nextCursor is None:
+                break
+            page = await session.list_tools(page.nextCursor)
+        result = None
+        if asked.tool:
+            called = await session.call_tool(asked.tool, asked.arguments, progress_callback=on_progress)
+            result = called.model_dump(mode="json", by_alias=True, exclude_none=True)
+        found = {
+            "protocol": opened.protocolVersion,
+            "tools": tools,
+            "result": result,
+            "progress": progress,
+            "logs": logs,
+        }
+        print(json.dumps(found), flush=True)
+
+
+asyncio.run(main())

@@ -1,0 +1,91 @@
+"""The Python SDK 2.x as a client.
+
+Usage: python2.py URL [--tool NAME --arguments JSON] [--mode legacy|2026] [--state FILE]; TOKEN for a bearer.
+"""
+
+# A script for an environment of its own, with types that the package's does not have.
+# mypy: ignore-errors
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
+from pydantic import AnyUrl
+from python_login import FileStorage, RedirectListener
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--tool")
+    parser.add_argument("--arguments", type=json.loads, default={})
+    parser.add_argument("--mode", choices=["legacy", "2026"], default="2026")
+    parser.add_argument("--state", type=Path)
+    asked = parser.parse_args()
+    listener = RedirectListener()
+    await listener.open()
+
+    async def answer() -> AuthorizationCodeResult:
+        got = await listener.wait_answer()
+        return AuthorizationCodeResult(code=got["code"], state=got.get("state"), iss=got.get("iss"))
+
+    metadata = OAuthClientMetadata(
+        client_name="Scripted Python SDK 2.x",
+        redirect_uris=[AnyUrl(listener.uri)],
+        grant_types=["authorization_code", "refresh_token"],
+        response_types=["code"],
+        token_endpoint_auth_method="none",
+    )
+    token = os.environ.get("TOKEN")
+    progress: list[float] = []
+    logs: list[Any] = []
+
+    async def on_progress(done: float, total: float | None, message: str | None) -> None:
+        progress.append(done)
+
+    async def on_log(message: Any) -> None:
+        logs.append(message.data)
+
+    login = OAuthClientProvider(asked.url, metadata, FileStorage(asked.state), listener.show, answer)
+    http = httpx2.AsyncClient(
+        headers={"Authorization": f"Bearer {token}"} if token else {}, auth=None if token else login, timeout=60
+    )
+    async with (
+        http,
+        Client(
+            streamable_http_client(asked.url, http_client=http),
+            mode="legacy" if asked.mode == "legacy" else "auto",
+            logging_callback=on_log,
+            log_level="debug",
+        ) as client,
+    ):
+        tools, page = [], await client.list_tools()
+        while True:
+            tools += [tool.name for tool in page.tools]
+            if page.next_cursor is None:
+                break
+            page = await client.list_tools(cursor=page.next_cursor)
+        result = None
+        if asked.tool:
+            called = await client.call_tool(asked.tool, asked.arguments, progress_callback=on_progress)
+            result = called.model_dump(mode="json", by_alias=True, exclude_none=True)
+        found = {
+            "protocol": client.protocol_version,
+            "tools": tools,
+            "result": result,
+            "progress": progress,
+            "logs": logs,
+        }
+        print(json.dumps(found), flush=True)
+
+
+asyncio.run(main())
