@@ -234,9 +234,9 @@ class _Builder:
             return text
         if text in _CONSTANTS:
             return _CONSTANTS[text]
-        if len(text) <= MAX_DIGITS and _NUMBER.fullmatch(text):
-            return int(text) if _INTEGER.fullmatch(text) else float(text)
-        return text
+        if _INTEGER.fullmatch(text):
+            return int(text) if len(text) <= MAX_DIGITS else text
+        return float(text) if _NUMBER.fullmatch(text) else text
 
     def _alias(self, event: Any, path: Path) -> Any:
         anchored = self._anchors.get(event.anchor)

@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .scalars import NotYet, Wrong, nearest, parse_text, show
+from .scalars import NotYet, Wrong, nearest, parse_duration, parse_text, show
 from .urls import redact_urls
 
+MAX_CODE_LIFETIME = 600.0  # seconds; RFC 6749 4.1.2: "A maximum authorization code lifetime of 10 minutes is
+# RECOMMENDED."
 RESERVED = "gateway"  # `gateway__status` and its kind are ours
 NAME_PATTERN = "[A-Za-z0-9_.-]{1,32}"
 LATER_AUTH_TYPES = ("bearer", "header", "command", "oauth")
@@ -40,6 +42,14 @@ def parse_scope(value: Any) -> str:
         hint = "; one scope per item" if isinstance(value, str) and " " in value.strip() else ""
         raise Wrong(f"{show(value)} is not a scope{hint}")
     return str(value)
+
+
+def parse_code_lifetime(value: Any) -> float:
+    """A duration that is short."""
+    seconds = parse_duration(value)
+    if seconds > MAX_CODE_LIFETIME:
+        raise Wrong(f"{show(value)} is too long for a code that is redeemed at once; expected '10m' at most")
+    return seconds
 
 
 def parse_pattern(value: Any) -> str:

@@ -16,7 +16,6 @@ from .scalars import Wrong, parse_boolean
 from .urls import is_loopback, show_url
 
 INSECURE_VARIABLE = "MCP_DANGEROUSLY_ALLOW_INSECURE_ISSUER_URL"
-MAX_CODE = 600  # seconds
 
 
 def broken_rules(root: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[Path, Wrong]]:

@@ -18,8 +18,8 @@ def json_schema() -> dict[str, Any]:
     generated = _plain(File.model_json_schema(by_alias=True))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **generated,
         "title": "mcp-aggregator configuration",
+        **generated,
         "description": "One MCP endpoint for many MCP servers. Any text may be ${NAME} or ${NAME:-default}.",
     }
 

@@ -81,6 +81,7 @@ _CLAIM_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type
 Text = Annotated[str, _text(scalars.parse_text)]
 Boolean = Annotated[bool, Kind(scalars.parse_boolean, {"anyOf": [{"type": "boolean"}, _FROM_VARIABLE]})]
 Duration = Annotated[float, _text(scalars.parse_duration, "[0-9]{1,9}(ms|s|m|h|d)")]
+CodeLifetime = Annotated[float, _text(kinds.parse_code_lifetime, "[0-9]{1,9}(ms|s|m|h|d)")]
 Size = Annotated[int, _text(scalars.parse_size, "[0-9]{1,12}(B|KiB|MiB|GiB)")]
 Milliseconds = Annotated[
     float, Kind(scalars.parse_milliseconds, _number(1, scalars.MAX_MILLISECONDS, "number of milliseconds").schema)
@@ -164,7 +165,7 @@ class TokenKeys(Keys):
     access: Duration = _default("15m", "Lifetime of an access token.")
     refresh: Duration = _default("30d", "Lifetime of a client's grant, however often it is refreshed.")
     refresh_idle: Duration = _default("7d", "A grant that is not refreshed for so long ends.")
-    code: Duration = _default("60s", "Lifetime of an authorization code.")
+    code: CodeLifetime = _default("60s", "Lifetime of an authorization code.")
 
 
 class UpstreamAuthKeys(Keys):

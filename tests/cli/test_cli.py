@@ -1,0 +1,160 @@
+"""The command line, by subprocess: what it prints where, how it ends, and what it does not import."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aggregator.config.schema import render_schema
+from aggregator.config.secrets import KeyText, check_secret
+
+GOOD = """\
+auth: {issuer: https://accounts.google.com}
+upstreams:
+  - {name: gmail, url: https://gmail.example.com/mcp}
+  - {name: wiki, url: https://wiki.example.com/mcp}
+"""
+BAD = """\
+auth: {issuer: htps://idp.example.com, clientSecret: hunter2}
+upstreams:
+  - {name: gmail, url: https://gmail.example.com/mcp, prot: 1}
+"""
+EXPENSIVE = ("mcp", "mcp_types", "pydantic", "trio", "anyio", "jinja2", "httpx2", "yaml", "joserfc", "cryptography")
+
+
+def run(
+    folder: Path, *arguments: str, options: tuple[str, ...] = (), **environ: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *options, "-m", "aggregator", *arguments],
+        cwd=folder,
+        env={"HOME": str(folder), "COLUMNS": "100", **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_help_imports_nothing_expensive(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help", options=("-X", "importtime"))
+    assert done.returncode == 0
+    assert "serve" in done.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "click" in imported
+    assert imported.isdisjoint(EXPENSIVE)
+
+
+def test_checking_imports_no_server(good: Path) -> None:
+    done = run(good.parent, "check", "-c", "good.yaml", options=("-X", "importtime"))
+    assert done.returncode == 0
+    imported = set(re.findall(r"\| +(\w+)$", done.stderr, re.MULTILINE))
+    assert "pydantic" in imported
+    assert imported.isdisjoint({*EXPENSIVE} - {"pydantic", "yaml"})
+
+
+def test_a_good_file_is_checked_in_one_line_and_warnings_go_to_stderr(good: Path) -> None:
+    done = run(good.parent, "check", "-c", "good.yaml")
+    assert done.returncode == 0
+    assert done.stdout == "good.yaml: good, 2 upstreams: gmail, wiki\n"
+    assert "good.yaml:1:16: warning: auth.issuer: Google logs in every Google account" in done.stderr
+    assert "good.yaml: warning: secret: is absent" in done.stderr
+
+
+def test_problems_are_printed_with_their_places_and_end_with_78(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(BAD)
+    done = run(tmp_path, "check", "-c", "bad.yaml")
+    assert done.returncode == 78
+    assert done.stdout == ""
+    assert done.stderr == (
+        "bad.yaml:1:16: auth.issuer: 'htps://idp.example.com' is not an http(s) URL;"
+        " did you mean 'https://idp.example.com'?\n"
+        "    1 | auth: {issuer: htps://idp.example.com, clientSecret: *******}\n"
+        "      |                ^\n"
+        "bad.yaml:3:55: upstreams[0].prot: is not a known key\n"
+        "    3 |   - {name: gmail, url: https://gmail.example.com/mcp, prot: *}\n"
+        "      |                                                       ^\n"
+    )
+    assert run(tmp_path, "serve", "-c", "bad.yaml").returncode == 78
+
+
+def test_machines_get_problems_and_warnings_as_json(good: Path) -> None:
+    done = run(good.parent, "check", "-c", "good.yaml", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert report["ok"] is True
+    assert [warning["path"] for warning in report["warnings"]] == ["auth.issuer", "secret"]
+    done = run(good.parent, "check", "--json", MCP_AGGREGATOR_CONFIG=BAD)
+    report = json.loads(done.stdout)
+    assert done.returncode == 78
+    assert report["ok"] is False
+    assert report["problems"][0] == {
+        "file": "MCP_AGGREGATOR_CONFIG",
+        "line": 1,
+        "column": 16,
+        "path": "auth.issuer",
+        "message": "'htps://idp.example.com' is not an http(s) URL",
+        "suggestion": "https://idp.example.com",
+    }
+
+
+def test_without_a_configuration_the_places_are_listed(tmp_path: Path) -> None:
+    bare = run(tmp_path)
+    assert (bare.returncode, bare.stdout) == (78, "")
+    assert "Usage: mcp-aggregator" in bare.stderr
+    for done in (bare, run(tmp_path, "check"), run(tmp_path, "serve")):
+        assert done.returncode == 78
+        assert (
+            "MCP_AGGREGATOR_CONFIG (not set; a path, or the JSON itself)\n  ./mcp-aggregator.config.json" in done.stderr
+        )
+        assert f"{tmp_path}/.config/mcpmux.yaml" in done.stderr
+
+
+def test_without_a_command_a_configuration_that_is_found_is_used(tmp_path: Path) -> None:
+    (tmp_path / "mcp-aggregator.config.json").write_text("{}")
+    done = run(tmp_path)
+    assert done.returncode == 78
+    assert done.stderr.startswith("./mcp-aggregator.config.json:1:1: auth: is missing")
+    done = run(tmp_path, MCP_AGGREGATOR_CONFIG="/nonexistent/x.json")
+    assert done.returncode == 78
+    assert "names the file '/nonexistent/x.json', which does not exist" in done.stderr
+
+
+def test_the_schema_and_a_secret_are_all_that_stdout_gets(tmp_path: Path) -> None:
+    assert run(tmp_path, "schema").stdout == render_schema()
+    done = run(tmp_path, "secret", "new")
+    assert done.stderr == ""
+    assert isinstance(check_secret(done.stdout.strip()), KeyText)
+
+
+def test_the_version_is_printed(tmp_path: Path) -> None:
+    assert re.fullmatch(r"mcp-aggregator \d+\.\d+\.\d+\n", run(tmp_path, "--version").stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["srve"], "Did you mean 'serve'?"),
+        (["serve", "--log-level"], "requires an argument"),
+        (["serve", "--log-level", "loud"], "'loud' is not one of"),
+        (["serve", "--log-format", "xml"], "'xml' is not one of"),
+        (["demo", "--port", "70000"], "70000 is not in the range"),
+        (["check", "--jsn"], "Did you mean '--json'?"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = run(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
