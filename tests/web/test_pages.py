@@ -1,0 +1,96 @@
+"""Pages: their headers, their style sheet, and that they need no script."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from aggregator.errors import Refusal
+from aggregator.protocol.oauth.redirects import parse_redirect_uri
+from aggregator.web.http import Response
+from aggregator.web.pages import Pages
+
+from .deployment import LOOPBACK, Deployment, config, header, text_of
+
+PAGES = Pages(config())
+
+
+def every_page() -> dict[str, Response]:
+    redirect = parse_redirect_uri(LOOPBACK)
+    return {
+        "landing": PAGES.landing(),
+        "error": PAGES.error(404, "Title", "Message.", "Do this.", "r1"),
+        "consent": PAGES.consent(redirect=redirect, client_name="n", account="a", flow="f", csrf="c"),
+        "send_back": PAGES.send_back(403, "Title", "Message.", redirect=redirect, answer="x", request_id="r1"),
+    }
+
+
+@pytest.mark.requirement("AZ14", "AZ15")
+@pytest.mark.parametrize("name", every_page())
+def test_every_page_forbids_frames_scripts_referrers_and_caches(name: str) -> None:
+    page = every_page()[name]
+    policy = header(page, "content-security-policy")
+    assert policy is not None
+    directives = dict(directive.split(" ", 1) for directive in policy.split("; "))
+    assert directives["default-src"] == directives["script-src"] == directives["frame-ancestors"] == "'none'"
+    assert directives["base-uri"] == "'none'"
+    assert header(page, "x-frame-options") == "DENY"
+    assert header(page, "referrer-policy") == "no-referrer"
+    assert header(page, "cache-control") == "no-store"
+    assert header(page, "x-content-type-options") == "nosniff"
+
+
+@pytest.mark.requirement("AZ15")
+@pytest.mark.parametrize("name", every_page())
+def test_no_page_has_anything_inline_or_of_third_parties(name: str) -> None:
+    text = text_of(every_page()[name])
+    assert "<script" not in text
+    assert "<style" not in text
+    assert not re.search(r"\s(style|on[a-z]+)=", text)
+    assert re.findall(r'(?:src|href)="([^"]*)"', text) == ["data:,", PAGES.style_path]
+    assert 'lang="en"' in text
+    assert text.count("<h1") == 1
+
+
+def test_only_pages_that_lead_back_keep_their_opener() -> None:
+    """A web client's popup must still reach the page that opened it after the redirect."""
+    openers = {name: header(page, "cross-origin-opener-policy") for name, page in every_page().items()}
+    assert openers == {"landing": "same-origin", "error": "same-origin", "consent": None, "send_back": None}
+
+
+def test_texts_are_escaped() -> None:
+    page = text_of(PAGES.error(400, "<b>", "a & b <script>", '"quoted"', "r"))
+    assert "&lt;b&gt;" in page
+    assert "a &amp; b &lt;script&gt;" in page
+
+
+def test_a_lone_surrogate_does_not_break_a_page() -> None:
+    assert PAGES.error(400, "\ud800", "m", "n", "r").status == 400
+
+
+def test_a_refusal_becomes_a_page_with_its_headers_and_a_next_step() -> None:
+    page = PAGES.refusal(Refusal(503, "temporarily_unavailable", "Away.", headers=(("retry-after", "5"),)), "r7")
+    assert (page.status, header(page, "retry-after")) == (503, "5")
+    assert "Away." in text_of(page)
+    assert "connect again" in text_of(page)
+    assert "r7" in text_of(page)
+    assert PAGES.refusal(Refusal(418, "x", "y"), "r").status == 418
+
+
+@pytest.mark.parametrize("issuer_url", ["https://mcp.example.com", "https://h.example/team"])
+async def test_the_style_sheet_stands_at_its_hash_for_ever(issuer_url: str) -> None:
+    deployment = Deployment(issuer_url=issuer_url)
+    assert re.search(r"/static/style\.[0-9a-f]{16}\.css$", deployment.pages.style_path)
+    response = await deployment.send("GET", deployment.pages.style_path)
+    assert header(response, "cache-control") == "public, max-age=31536000, immutable"
+    assert b"light-dark(" in response.body
+
+
+@pytest.mark.parametrize("issuer_url", ["https://mcp.example.com", "https://h.example/team"])
+async def test_the_landing_page_names_the_mcp_url(issuer_url: str) -> None:
+    deployment = Deployment(issuer_url=issuer_url)
+    root = "/" if issuer_url.endswith(".com") else "/team/"
+    page = text_of(await deployment.send("GET", root, (("host", "evil.example"),)))
+    assert f"{issuer_url}/mcp" in page
+    assert "evil" not in page
