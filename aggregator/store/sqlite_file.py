@@ -88,12 +88,13 @@ def keep_private(path: str) -> None:
     Raises:
         StoreUnavailable: if it is not ours to change.
     """
+    tightened = []
     for name in (path, *(path + suffix for suffix in SIDE_FILES)):
         try:
             mode = stat.S_IMODE(os.stat(name).st_mode)
             if mode & 0o077:
                 os.chmod(name, mode & 0o700)
-                log.warning("storage: %s had mode %04o; it is %04o now, for its owner only", name, mode, mode & 0o700)
+                tightened.append(f"{name} ({mode:04o})")
         except FileNotFoundError:
             continue
         except OSError as exc:
@@ -101,6 +102,8 @@ def keep_private(path: str) -> None:
                 f"storage: {name} can be read by others and its mode cannot be changed ({exc.strerror});"
                 " make this process's user its owner."
             ) from exc
+    if tightened:
+        log.warning("storage: others had access to %s; only the owner has now", ", ".join(tightened))
 
 
 def connect(path: str) -> sqlite3.Connection:
