@@ -22,6 +22,7 @@ from .revisions import (
     is_stateless,
 )
 
+DEFAULT_LOG_LEVEL = "info"
 OUR_OWN = frozenset({"progressToken"}) | ENVELOPE_KEYS
 
 
@@ -65,8 +66,10 @@ def params_for_upstream(
         kept[PROTOCOL_VERSION_KEY] = STATELESS
         kept[CLIENT_CAPABILITIES_KEY] = envelope.capabilities if is_stateless(envelope.revision) else {}
         kept[CLIENT_INFO_KEY] = dict(client)
-        if envelope.log_level is not None:
-            kept[LOG_LEVEL_KEY] = envelope.log_level
+        # A handshake client that set no level leaves the choice to its server; a stateless server would send nothing.
+        level = envelope.log_level or (None if is_stateless(envelope.revision) else DEFAULT_LOG_LEVEL)
+        if level is not None:
+            kept[LOG_LEVEL_KEY] = level
     if token is not None:
         kept["progressToken"] = token
     rest = {key: value for key, value in params.items() if key != "_meta"}

@@ -114,7 +114,12 @@ async def _authorize(
     redirect_uri = parse_qs(urlsplit(url).query)["redirect_uri"][0]
     landed = await walk_login(url, redirect_uri, user, browser=browser, on_page=on_page)
     async with httpx2.AsyncClient(trust_env=False, timeout=20) as visitor:
-        await visitor.get(landed)
+        while True:
+            try:
+                await visitor.get(landed)
+                return
+            except httpx2.ConnectError:  # some clients print the URL before they listen; `within` bounds the wait
+                await trio.sleep(LOOK_AGAIN)
 
 
 def _parse_run(process: Running, authorized: bool) -> ClientRun:

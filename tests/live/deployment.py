@@ -1,0 +1,68 @@
+"""One aggregator on real sockets, in front of real upstreams and behind a real identity provider."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from aggregator.config.model import Auth, Config, Secret, Upstream
+from aggregator.server import serve
+from tests.parts.processes import free_port
+from tests.parts.servers import PUBLIC, open_oidc_provider
+
+SECRET = "3f1c9a0d5e7b42861f0e9d8c7b6a59483726150493827160a5b4c3d2e1f0a9b8"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A running aggregator. `shutdown` drains it."""
+
+    url: str
+    config: Config
+    shutdown: trio.Event
+
+    @property
+    def mcp(self) -> str:
+        return f"{self.url}/mcp"
+
+
+def config_of(issuer: str, port: int, upstreams: Mapping[str, str], **more: Any) -> Config:
+    """A configuration value for loopback; `more` are fields of `Config`."""
+    fields: dict[str, Any] = {
+        "auth": Auth(issuer, PUBLIC),
+        "upstreams": tuple(Upstream(name, url, prefix=name) for name, url in upstreams.items()),
+        "issuer_url": f"http://127.0.0.1:{port}",
+        "host": "127.0.0.1",
+        "port": port,
+        "secret": Secret(SECRET),
+        "drain": 2.0,
+    }
+    return Config(**{**fields, **more})
+
+
+@asynccontextmanager
+async def open_deployment(
+    upstreams: Mapping[str, str], *, issuer: str | None = None, port: int = 0, **more: Any
+) -> AsyncIterator[Deployment]:
+    """The aggregator in front of `upstreams`; a real oidc-provider is started unless `issuer` names one."""
+    port = port or free_port()
+    async with AsyncExitStack() as stack:
+        if issuer is None:
+            issuer = await stack.enter_async_context(open_oidc_provider(f"http://127.0.0.1:{port}/callback"))
+        config = config_of(issuer, port, upstreams, **more)
+        shutdown = trio.Event()
+        async with trio.open_nursery() as nursery:
+            addresses = await nursery.start(_serve, config, shutdown)
+            assert addresses == [f"http://127.0.0.1:{port}"]
+            yield Deployment(config.issuer_url, config, shutdown)
+            nursery.cancel_scope.cancel()
+
+
+async def _serve(
+    config: Config, shutdown: trio.Event, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
+) -> None:
+    await serve(config, shutdown=shutdown, task_status=task_status)
