@@ -129,6 +129,8 @@ def _syntax_problem(text: str, exc: yaml.MarkedYAMLError) -> Problem:
         except RecursionError:
             pass
     mark = exc.problem_mark or exc.context_mark
+    if mark and _character_at(text, mark) == "\t":
+        return Problem("", "a tab stands here; YAML is indented with spaces", mark.line + 1, mark.column + 1)
     message = ": ".join(part for part in (exc.context, exc.problem) if part)
     # A name in the message (an alias, a tag) may be a secret that was not quoted.
     message = re.sub(r"'[^']{2,}'", "'...'", message)
@@ -264,6 +266,10 @@ class _Builder:
         self._size += values
         if self._size > MAX_VALUES:
             raise _Unreadable(f"more than {MAX_VALUES} values, aliases counted each time", position)
+
+
+def _character_at(text: str, mark: Any) -> str:
+    return text[mark.index : mark.index + 1]
 
 
 def _looks_like_json(text: str) -> bool:

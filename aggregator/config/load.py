@@ -71,8 +71,8 @@ def parse_config(text: str, *, source: str, environ: Mapping[str, str], cwd: Fil
     found = [*empty_values(root), *invalid, *broken_rules(root, environ)]
     reported = {path for path, _ in unexpanded} | document.faulty
     for path, wrong in found:
-        if path in reported:
-            continue  # one word per value: the first, which is the most basic
+        if any(path == other[: len(path)] for other in reported):
+            continue  # one word per value: the first, which is the most basic; or the one about a part of it
         reported.add(path)
         at_key = isinstance(wrong, _UnknownKey | NotYet)
         problems.append(document.problem(path, str(wrong), at_key=at_key, suggestion=wrong.suggestion))
@@ -144,7 +144,9 @@ def _translate(error: Any, model: Any) -> Wrong:
         case "list_type":
             return Wrong(f"{show(error['input'])} is not a list" + _as_list(error["input"]))
         case "model_type" | "model_attributes_type" | "dict_type":
-            return Wrong(f"{show(error['input'])} is not a mapping of keys")
+            kind = path[-1] == "auth" and len(path) > 1 and isinstance(error["input"], str)
+            meant = f"{{type: {error['input']}}}" if kind and error["input"].isalpha() else None
+            return Wrong(f"{show(error['input'])} is not a mapping of keys", meant)
         case other:
             return Wrong(f"cannot be used ({other})")
 

@@ -20,7 +20,7 @@ SHOWN = frozenset(
     "refresh refreshIdle code allowedOrigins allowedHosts drain limits body nameLength callsPerPerson "
     "inputTimeout".split()
 )
-_SUSPECT = re.compile(r"secret|token|passw|key|auth|credential|header|env", re.IGNORECASE)
+_SUSPECT = re.compile(r"secret|token|passw|key|authoriz|bearer|credential|header|env", re.IGNORECASE)
 
 
 def mask_document(document: Document) -> str:

@@ -37,11 +37,7 @@ def split_http_url(value: Any) -> SplitResult:
     text = str(value)
     parts = _split(text)
     if parts is None or parts.scheme not in ("http", "https") or _SPACE.search(text):
-        scheme = parts.scheme if parts else ""
-        suggestion = None
-        if re.fullmatch(r"h?t?tp?s?|https?:?", scheme) and "//" in text and not isinstance(value, Expanded):
-            suggestion = redact_urls(f"http{'s' if 's' in scheme else ''}://{text.partition('//')[2]}")
-        raise Wrong(f"{show_url(value)} is not an http(s) URL", suggestion)
+        raise Wrong(f"{show_url(value)} is not an http(s) URL", None if isinstance(value, Expanded) else _meant(text))
     if "@" in parts.netloc:
         raise Wrong(f"{show_url(value)} holds a user name or password; remove it (it would end up in logs)")
     if not is_host(parts.hostname or ""):
@@ -145,6 +141,17 @@ def is_host(host: str) -> bool:
     except UnicodeError:
         return False
     return bool(_HOST.fullmatch(ascii_host)) and ".." not in ascii_host
+
+
+def _meant(text: str) -> str | None:
+    """The URL that a text without a scheme, or with a misspelled one, was probably meant to be."""
+    if found := re.fullmatch(r"(h?t?tp?s?):?//([^\s/]+\.\S*)", text):
+        return redact_urls(f"http{'s' if 's' in found[1] else ''}://{found[2]}")
+    if re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]+)?(/[^\s@?]*)?", text):
+        return f"https://{text}"
+    if re.fullmatch(r"localhost(:[0-9]+)?(/[^\s@?]*)?", text):
+        return f"http://{text}"
+    return None
 
 
 def _split(text: str) -> SplitResult | None:

@@ -107,6 +107,7 @@ def test_a_key_that_stands_twice_is_a_problem_and_the_first_counts(text: str) ->
         ('{\n  "a": 1\n  "b": 2\n}', 3, 3, "not valid JSON: Expecting ',' delimiter"),
         ('{"a": 1', 1, 8, "not valid JSON: Expecting ',' delimiter"),
         ("a: 1\n b: 2\n", 2, 3, "not valid YAML: mapping values are not allowed"),
+        ("a:\n\tb: 1\n", 2, 1, "a tab stands here; YAML is indented with spaces"),
         ("a: 'x\n", 2, 1, "not valid YAML"),
         ("a: \x07\n", 1, 4, "a control character (0x07)"),
         ("a: 1\n---\nb: 2\n", 2, 1, "a second document"),

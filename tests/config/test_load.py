@@ -268,6 +268,8 @@ SHAPES: list[tuple[str, str, str, str | None]] = [
     (with_auth(client_secret="x"), "auth.client_secret", "is not a known key", "clientId"),
     (with_upstream(toolTimout=5), "upstreams[0].toolTimout", "is not a known key", "toolTimeout"),
     (with_upstream(tools={"includes": []}), "upstreams[0].tools.includes", "is not a known key", "include"),
+    (with_upstream(auth="none"), "upstreams[0].auth", "'none' is not a mapping of keys", "{type: none}"),
+    (with_auth(allow={"hd": None}), "auth.allow.hd", "has no value; give one or remove the key", None),
     (with_top(zzzzzz=1), "zzzzzz", "is not a known key", None),
     (with_top(limits=None), "limits", "has no value; give one or remove the key", None),
 ]

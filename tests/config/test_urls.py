@@ -75,10 +75,15 @@ def test_another_upstream_url_is_refused_without_showing_what_is_secret(url: str
     [
         ("htps://a.example.com/x", "https://a.example.com/x"),
         ("htp://a.example.com/x", "http://a.example.com/x"),
+        ("https:/a.example.com/x", None),
+        ("a.example.com/x", "https://a.example.com/x"),
+        ("a.example.com", "https://a.example.com"),
+        ("localhost:3000/mcp", "http://localhost:3000/mcp"),
+        ("...", None),
         ("ftp://a.example.com/x", None),
     ],
 )
-def test_a_misspelled_scheme_is_recognised(url: str, meant: str | None) -> None:
+def test_a_missing_or_misspelled_scheme_is_recognised(url: str, meant: str | None) -> None:
     with pytest.raises(Wrong) as caught:
         parse_upstream_url(url)
     assert caught.value.suggestion == meant
