@@ -209,17 +209,33 @@ class IdentityProvider:
                 async with self._client.stream(method, url, headers=asked, data=form) as response:
                     if response.headers.get("content-encoding", "identity") != "identity":
                         raise IdentityProviderUnavailable(f"{url} sent a compressed answer, which we did not ask for")
-                    body = bytearray()
-                    async with aclosing(response.aiter_raw()) as chunks:
-                        async for chunk in chunks:
-                            body += chunk
-                            if len(body) > MAX_BODY:
-                                raise IdentityProviderUnavailable(f"{url} sent more than {MAX_BODY // 1024} KiB")
-                    return _Answer(response.status_code, response.headers, bytes(body))
+                    body = await _read_body(response)
+                    if body is None:
+                        raise IdentityProviderUnavailable(f"{url} sent more than {MAX_BODY // 1024} KiB")
+                    return _Answer(response.status_code, response.headers, body)
         except trio.TooSlowError:
             raise IdentityProviderUnavailable(f"{url} did not answer within {DEADLINE:g} seconds") from None
         except _FAILURES as exc:
             raise IdentityProviderUnavailable(f"{url} cannot be reached: {exc or type(exc).__name__}") from exc
+
+
+async def _read_body(response: httpx2.Response) -> bytes | None:
+    """The whole body, or None if it is larger than `MAX_BODY`."""
+    body = bytearray()
+    try:
+        async with aclosing(response.aiter_raw()) as chunks:
+            async for chunk in chunks:
+                if len(body) > MAX_BODY:
+                    break
+                body += chunk
+                if len(body) > MAX_BODY:
+                    # The next read then fails, which unwinds the generators inside httpx2; leaving the loop here
+                    # would leave them to the garbage collector.
+                    await response.aclose()
+    except httpx2.HTTPError:
+        if len(body) <= MAX_BODY:
+            raise
+    return bytes(body) if len(body) <= MAX_BODY else None
 
 
 def _lifetime(answer: _Answer) -> float:

@@ -3,7 +3,7 @@
 Usage: python1.py URL [--tool NAME --arguments JSON] [--state FILE]; TOKEN for a bearer.
 """
 
-# A script for an environment of its own, with types that the package's does not have.
+# A script for an environment of its own, with types that ours does not have.
 # mypy: ignore-errors
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Usage: python2.py URL [--tool NAME --arguments JSON] [--mode legacy|2026] [--state FILE]; TOKEN for a bearer.
 """
 
-# A script for an environment of its own, with types that the package's does not have.
+# A script for an environment of its own, with types that ours does not have.
 # mypy: ignore-errors
 from __future__ import annotations
 

@@ -1,0 +1,46 @@
+"""A started process ends with its block, and what went wrong is told."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import trio
+
+from .processes import ProcessFailed, free_port, open_process
+
+pytestmark = pytest.mark.live
+
+
+async def test_the_whole_group_ends_with_the_block() -> None:
+    """Children that ignore SIGTERM too."""
+    child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    parent = (
+        f"import subprocess, sys; print('child', subprocess.Popen([sys.executable, '-c', {child!r}]).pid, flush=True)"
+    )
+    command = [sys.executable, "-c", f"{parent}; import time; time.sleep(60)"]
+    async with open_process("parent", command) as process:
+        pid = int((await process.wait_output(r"child (\d+)"))[1])
+    with trio.fail_after(2):
+        while _is_running(pid):  # noqa: ASYNC110 - a foreign process sets no event of ours
+            await trio.sleep(0.01)
+
+
+async def test_the_words_of_a_process_that_fails_are_shown() -> None:
+    async with open_process("broken", [sys.executable, "-c", "print('no such luck'); raise SystemExit(3)"]) as process:
+        with pytest.raises(ProcessFailed, match="broken ended with 3:\nno such luck"):
+            await process.wait_listening(free_port())
+
+
+async def test_silence_has_an_end() -> None:
+    async with open_process("silent", [sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        with pytest.raises(ProcessFailed, match=r"within 0\.3 s"):
+            await process.wait_output("never", within=0.3)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
