@@ -1,0 +1,122 @@
+"""Memory and SQLite answer every sequence of calls alike."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import trio
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from aggregator.errors import StoreUnavailable
+from aggregator.store import Store
+from aggregator.store.memory import open_memory_store
+from aggregator.store.sqlite import open_sqlite_store
+
+from .samples import ADA, BOB, DAY, NOW, grant, keys, token
+
+GRANTS = st.sampled_from(["g1", "g2", "g3"])
+PEOPLE = st.sampled_from([ADA, BOB])
+UPSTREAMS = st.sampled_from(["gmail", "calendar"])
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+TICKETS = st.sampled_from(["c1", "c2", "t1"])
+
+
+class TwoStores(RuleBasedStateMachine):
+    """Both stores live in a trio thread of their own; each rule asks both and compares."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.directory = tempfile.TemporaryDirectory()
+        self.ready, self.done = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=trio.run, args=(self.serve,))
+        self.thread.start()
+        assert self.ready.wait(30)
+
+    async def serve(self) -> None:
+        async with AsyncExitStack() as stack:
+            path = str(Path(self.directory.name) / "store.sqlite")
+            self.stores: tuple[Store, Store] = (
+                await stack.enter_async_context(open_memory_store(clock=lambda: self.now)),
+                await stack.enter_async_context(open_sqlite_store(path, keys(), clock=lambda: self.now)),
+            )
+            self.token = trio.lowlevel.current_trio_token()
+            self.ready.set()
+            await trio.to_thread.run_sync(self.done.wait)
+
+    def teardown(self) -> None:
+        self.done.set()
+        self.thread.join(30)
+        self.directory.cleanup()
+
+    def ask(self, call: Callable[[Store], Awaitable[Any]]) -> None:
+        async def answer(store: Store) -> Any:
+            try:
+                return await call(store)
+            except StoreUnavailable:
+                return StoreUnavailable
+
+        memory, sqlite = (trio.from_thread.run(answer, store, trio_token=self.token) for store in self.stores)
+        assert memory == sqlite
+
+    @rule(seconds=st.sampled_from([1.0, 15.0, 31.0, 3600.0, DAY, 2 * DAY]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(ticket=TICKETS)
+    def consume(self, ticket: str) -> None:
+        self.ask(lambda store: store.consume(ticket, expires_at=self.now + 60))
+
+    @rule(grant_id=GRANTS, who=PEOPLE, label=TEXTS, lasts=st.sampled_from([0.0, 60.0, 3 * DAY]))
+    def add_grant(self, grant_id: str, who: Any, label: str, lasts: float) -> None:
+        added = grant(grant_id, principal=who, label=label, created_at=self.now, expires_at=self.now + lasts)
+        self.ask(lambda store: store.add_grant(added))
+
+    @rule(code=TICKETS, grant_id=GRANTS)
+    def redeem(self, code: str, grant_id: str) -> None:
+        end = self.now + 60
+        self.ask(
+            lambda store: store.redeem(code, grant_id, now=self.now, expires_at=end, grant_until=self.now + 3 * DAY)
+        )
+
+    @rule(grant_id=GRANTS, generation=st.integers(0, 3))
+    def rotate(self, grant_id: str, generation: int) -> None:
+        self.ask(lambda store: store.rotate(grant_id, generation, now=self.now))
+
+    @rule(grant_id=GRANTS)
+    def revoke(self, grant_id: str) -> None:
+        self.ask(lambda store: store.revoke_grant(grant_id, now=self.now))
+
+    @rule(who=PEOPLE, upstream=UPSTREAMS, access=TEXTS, refresh=st.none() | TEXTS, end=st.none() | st.just(NOW))
+    def save_token(self, who: Any, upstream: str, access: str, refresh: str | None, end: float | None) -> None:
+        saved = token(principal=who, upstream=upstream, access_token=access, refresh_token=refresh, expires_at=end)
+        self.ask(lambda store: store.save_upstream_token(saved))
+
+    @rule(who=PEOPLE, upstream=UPSTREAMS)
+    def forget_token(self, who: Any, upstream: str) -> None:
+        self.ask(lambda store: store.forget_upstream_token(who, upstream))
+
+    @rule()
+    def purge(self) -> None:
+        self.ask(lambda store: store.purge(now=self.now))
+
+    @rule()
+    def look_at_everything(self) -> None:
+        for who in (ADA, BOB):
+            self.ask(lambda store, who=who: store.grants_of(who))  # type: ignore[misc]
+            for upstream in ("gmail", "calendar"):
+                self.ask(lambda store, w=who, u=upstream: store.find_upstream_token(w, u))  # type: ignore[misc]
+        for grant_id in ("g1", "g2", "g3"):
+            self.ask(lambda store, g=grant_id: store.find_grant(g))  # type: ignore[misc]
+        self.ask(lambda store: store.revoked_since(self.now - 60))
+
+
+TestTwoStores = TwoStores.TestCase
+TestTwoStores.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
