@@ -22,9 +22,10 @@ import trio
 from . import __version__
 from .config.model import Config
 from .config.secrets import derive_key
+from .errors import StoreUnavailable
 from .protocol.jsonrpc import Json
 from .protocol.sealing import KEY_BYTES, KeyRing
-from .serving import listen, run_until_signalled, serve_application, url_of
+from .serving import listen, run_until_signalled, say, serve_application, url_of
 from .store.open import open_store
 from .upstream.http import open_upstream
 from .upstream.identity_provider import open_identity_provider
@@ -44,6 +45,7 @@ from .web.revocations import Revocations
 from .web.routes import oauth_routes
 
 IDENTITY: Json = {"name": "mcp-aggregator", "title": "MCP aggregator", "version": __version__}
+EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +81,11 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         StoreUnavailable: if the store cannot be opened.
     """
     keys = KeyRing([await trio.to_thread.run_sync(_key, config)])
+    # What the predecessor's store file holds may only be sealed for somebody known, under a key that lasts.
+    importing_for = config.auth.issuer if config.secret is not None else None
     context = ssl.create_default_context()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(
-            open_store(config.storage, keys, issuer=config.auth.issuer, clock=clock)
-        )
+        store = await stack.enter_async_context(open_store(config.storage, keys, issuer=importing_for, clock=clock))
         identity_provider = await stack.enter_async_context(
             open_identity_provider(config.auth, f"{config.issuer_url}/callback", clock=clock, ssl_context=context)
         )
@@ -159,12 +161,19 @@ async def serve(
 
 
 def run(config: Config) -> int:
-    """Serve `config` as a process of its own until a signal; the exit code. See `run_until_signalled`."""
+    """Serve `config` as a process of its own until a signal; the exit code.
+
+    69 if the store cannot be used, with the reason on stderr; else see `run_until_signalled`.
+    """
 
     async def main(shutdown: trio.Event) -> None:
         await serve(config, shutdown=shutdown)
 
-    return run_until_signalled(main, drain=config.drain)
+    try:
+        return run_until_signalled(main, drain=config.drain)
+    except StoreUnavailable as exc:
+        say(f"error: {exc}")
+        return EXIT_UNAVAILABLE
 
 
 def with_bound_port(config: Config, port: int) -> Config:

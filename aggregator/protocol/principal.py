@@ -19,6 +19,11 @@ class Principal:
         return base64.urlsafe_b64encode(self.issuer.encode()).decode().rstrip("=") + "|" + self.subject
 
 
+def principal_of(issuer: str, subject: str) -> Principal:
+    """The principal for an issuer as configured or discovered: the two may differ by one trailing slash, people not."""
+    return Principal(issuer.removesuffix("/"), subject)
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """A principal, and the label by which a page names them to themselves (an e-mail, a user name)."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
 from ..errors import StoreUnavailable
-from ..protocol.principal import Principal
+from ..protocol.principal import principal_of
 from ..protocol.sealing import KeyRing
 from .columns import encrypt_client, encrypt_token
 from .migrate import immediate, take_step
@@ -35,12 +35,13 @@ def import_seed(
     Does nothing if another process has done it in the meantime.
 
     Raises:
-        StoreUnavailable: if it cannot be told whose people these are, or a backup is there already.
+        StoreUnavailable: without an `issuer` whose people these are (and a lasting key), or if a backup is there already.
     """
     if issuer is None:
         raise StoreUnavailable(
-            f"storage: {path} is a file of the TypeScript mcp-aggregator, whose users belong to an identity provider,"
-            " and auth.issuer is not set. Set it to the one they logged in with, or name another path."
+            f"storage: {path} is a file of the TypeScript mcp-aggregator. To import it, auth.issuer must name the identity"
+            " provider its users logged in with, and a fixed secret ('mcp-aggregator secret new') must encrypt their"
+            " tokens: a random one would lose them at the next start. Set both, or name another path."
         )
     backup = path + BACKUP_SUFFIX
     with ExitStack() as undo:
@@ -105,7 +106,7 @@ def _move_rows(
         "SELECT user_id, upstream_name, access_token, refresh_token, token_type, scope, expires_at FROM seed_tokens"
     ).fetchall()
     for user, upstream, access, refresh, kind, scope, expires_at in rows:
-        key = Principal(issuer, str(user)).key
+        key = principal_of(issuer, str(user)).key
         sealed = encrypt_token(keys, key, upstream, access, refresh)
         connection.execute(
             "INSERT INTO upstream_tokens VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import LoginRefused
-from ..principal import Person, Principal
+from ..principal import Person, principal_of
 
 MAX_SUBJECT = 255  # Core 2: sub "MUST NOT exceed 255 ASCII characters in length"
 MAX_LABEL = 100
@@ -32,7 +32,7 @@ def person_from_claims(
     subject = _subject(claims, user_claim)
     for name, values in allow.items():
         _check_allowed(claims, name, values)
-    return Person(Principal(issuer, subject), _label(claims, subject))
+    return Person(principal_of(issuer, subject), _label(claims, subject))
 
 
 def _subject(claims: Mapping[str, Any], name: str) -> str:
