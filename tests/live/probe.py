@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,10 +29,13 @@ class Probe:
     def __init__(self) -> None:
         self.alive = 0
         self.draining = False
+        self.stuck = False
         self.crash = trio.Event()
 
     def start_draining(self) -> None:
         self.draining = True
+        if self.stuck:
+            time.sleep(60)  # the whole process, as a bug would
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -74,6 +78,9 @@ class Probe:
                 await respond(send, 503 if self.draining else 200, b"draining" if self.draining else b"ready")
             case "/alive":
                 await respond(send, 200, str(self.alive - 1).encode())
+            case "/stick":
+                self.stuck = True
+                await respond(send, 200, b"will be stuck")
             case "/crash":
                 self.crash.set()
                 await respond(send, 200, b"crashing")

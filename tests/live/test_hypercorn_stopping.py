@@ -68,3 +68,12 @@ def test_an_interrupt_that_the_shell_ignored_for_us_is_heard_all_the_same(way: s
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_process_that_is_stuck_leaves_4_seconds_after_its_drain(way: str) -> None:
+    with start(way, PROBE_DRAIN="0") as ours:
+        ours.get("/stick")
+        ours.signal(signal.SIGTERM)
+        assert ours.wait_exit(3) is None
+        assert ours.wait_exit(3) == 0
+        assert "still not finished after 4 s" in ours.stderr
