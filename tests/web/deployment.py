@@ -55,6 +55,7 @@ class FakeProvider:
     """Logs people in. A code is good once, with the nonce and the verifier of its login."""
 
     def __init__(self) -> None:
+        self.url = PROVIDER
         self.down = False
         self.refuses: str | None = None
         self.exchanges = 0
@@ -66,7 +67,7 @@ class FakeProvider:
         if self.down:
             raise IdentityProviderUnavailable("https://idp.example.com: connection refused")
         self._logins[state] = (nonce, challenge_of(code_verifier))
-        return f"{PROVIDER}/authorize?{urlencode({'state': state, 'nonce': nonce})}"
+        return f"{self.url}/authorize?{urlencode({'state': state, 'nonce': nonce})}"
 
     async def finish(self, *, code: str, nonce: str, code_verifier: str, issuer: str | None) -> Person:
         await trio.lowlevel.checkpoint()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aggregator.protocol.oauth.sealed import open_flow
 
@@ -21,6 +24,10 @@ from .deployment import (
     query_of,
     text_of,
 )
+
+
+_FIXED = Deployment()
+_CLIENT = trio.run(_FIXED.register)
 
 
 @pytest.mark.requirement("AZ8")
@@ -104,6 +111,13 @@ async def test_an_empty_value_counts_as_absent() -> None:
 @pytest.mark.parametrize("query", ["state=%ff", "%00", "&".join(f"p{n}=1" for n in range(100)), "state=%ud800", "=&&="])
 async def test_a_query_that_cannot_be_read_gets_a_page(query: str) -> None:
     assert (await Deployment().send("GET", "/authorize?" + query)).status == 400
+
+
+@pytest.mark.requirement("AZ7")
+@given(st.text(st.characters(max_codepoint=255)), st.booleans())
+async def test_any_query_is_sent_on_or_refused(query: str, appended: bool) -> None:
+    prefix = authorize_target(_CLIENT) + "&" if appended else "/authorize?"
+    assert (await _FIXED.send("GET", prefix + query)).status in (303, 400)
 
 
 @pytest.mark.requirement("AZ6", "AZ10", "AZ11")

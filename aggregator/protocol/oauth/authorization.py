@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ...errors import Refusal, Unsealable
 from ..sealing import KeyRing
 from .pkce import is_challenge
-from .redirects import allowed_redirect, parse_redirect_uri, with_parameters
+from .redirects import allowed_redirect, with_parameters
 from .registration import Client, open_client
 from .site import SCOPE, Site
 from .words import plain
@@ -136,10 +136,6 @@ def resource_problem(requested: str | None, ours: str) -> tuple[str, str] | None
     if requested is None or requested == ours:
         return None
     return "invalid_target", f"The resource '{plain(requested)}' is not served here; use {plain(ours, 200)}."
-
-
-def is_on_this_computer(answer: Answer) -> bool:
-    return parse_redirect_uri(answer.redirect_uri).is_loopback
 
 
 def _error(redirect_uri: str, state: str | None, error: str, description: str, site: Site) -> Answer:

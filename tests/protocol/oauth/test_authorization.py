@@ -16,7 +16,6 @@ from aggregator.protocol.oauth.authorization import (
     decide_authorization,
     denied,
     granted,
-    is_on_this_computer,
 )
 from aggregator.protocol.oauth.registration import Client
 
@@ -176,11 +175,6 @@ def test_a_state_that_no_cookie_could_hold_is_refused_here() -> None:
     assert isinstance(decide(state="s" * MAX_STATE), Asked)
     with pytest.raises(Refusal):
         decide(state="ü" * (MAX_STATE // 2 + 1))
-
-
-def test_only_loopback_counts_as_this_computer() -> None:
-    assert is_on_this_computer(Answer("http://127.0.0.1:1/cb", ()))
-    assert not is_on_this_computer(Answer("https://localhost/cb", ()))
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)

@@ -258,6 +258,11 @@ def test_an_answer_is_appended_and_reads_back_exactly(uri: str, code: str, state
     assert query == [*parse_qsl(urlsplit(uri).query), ("code", code), ("state", state)]
 
 
+def test_only_http_on_loopback_counts_as_this_computer() -> None:
+    assert parse_redirect_uri("http://127.0.0.1:1/cb").is_loopback
+    assert not parse_redirect_uri("https://localhost/cb").is_loopback
+
+
 def test_the_form_action_of_an_ipv6_host_is_its_scheme() -> None:
     assert parse_redirect_uri("http://[::1]:8080/cb").csp_source == "http:"
     assert parse_redirect_uri("http://127.0.0.1:8080/cb").csp_source == "http://127.0.0.1:8080"
