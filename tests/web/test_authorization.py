@@ -25,7 +25,6 @@ from .deployment import (
     text_of,
 )
 
-
 _FIXED = Deployment()
 _CLIENT = trio.run(_FIXED.register)
 
