@@ -10,14 +10,15 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from .headers import annotated_parameters, annotation_fault
 from .jsonrpc import Json, dump
-from .names import is_gateway_name, is_wanted, published_name
+from .names import is_gateway_name, is_wanted, may_publish, published_name
 from .revisions import SERVER_INFO_KEY, is_stateless
 
 PAGE = 1000  # tools; many clients never ask for a second page
+MAX_REASONS = 20  # per upstream; enough to see what is wrong, too few to fill a log
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Source:
     tools: tuple[Json, ...]
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
+    listed: bool = True  # False: it has not answered yet, and `tools` is empty for that reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,39 +90,52 @@ def build_catalog(sources: Iterable[Source], *, name_length: int, ours: tuple[Js
     """Merge listings in the order of configuration; tools keep their upstream's order, ours come last.
 
     A name goes to the first upstream that has it. Names that differ only in case count as one between upstreams: a
-    reader, human or model, would take one for the other.
+    reader, human or model, would take one for the other. The names below the prefix of an upstream that has not
+    answered yet are kept for it: nobody takes them over while it is down.
     """
     tools: list[Json] = []
     routes: dict[str, Route] = {}
     owners: dict[str, str] = {}
     counts: dict[str, int] = {}
     left_out: dict[str, list[str]] = {}
+    awaited: list[Source] = []
     for source in sources:
         counts.setdefault(source.upstream, 0)
         reasons = left_out.setdefault(source.upstream, [])
+        if not source.listed and source.prefix:
+            awaited.append(source)
         for tool in source.tools:
             name = tool.get("name")
-            if not isinstance(name, str) or not name or not isinstance(tool.get("inputSchema", {}), dict):
+            if not _is_name(name) or not isinstance(tool.get("inputSchema", {}), dict):
                 reasons.append(f"a tool without a usable name or inputSchema: {str(name)[:40]!r}")
                 continue
             if not is_wanted(name, source.include, source.exclude):
                 continue
             if (fault := annotation_fault(tool.get("inputSchema"))) is not None:
-                reasons.append(f"{name}: {fault}")
+                reasons.append(f"{name[:128]}: {fault[:200]}")
                 continue
             published = published_name(source.prefix, name, name_length)
             owner = owners.setdefault(published.casefold(), source.upstream)
             if is_gateway_name(published):
-                reasons.append(f"{name}: names that begin with 'gateway__' are the aggregator's own")
+                reasons.append(f"{name[:128]}: names that begin with 'gateway__' are the aggregator's own")
             elif owner != source.upstream or published in routes:
-                reasons.append(f"{name}: the name '{published}' already belongs to {owner}")
+                reasons.append(f"{name[:128]}: the name '{published}' already belongs to {owner}")
+            elif any(may_publish(other.prefix.casefold(), published.casefold()) for other in awaited):
+                reasons.append(
+                    f"{name[:128]}: the name '{published}' is kept for an upstream that has not answered yet"
+                )
             else:
                 routes[published] = Route(source.upstream, name, annotated_parameters(tool.get("inputSchema")))
                 tools.append(as_published(tool, published, source))
                 counts[source.upstream] += 1
     return Catalog(
-        (*tools, *ours), routes, counts, {name: tuple(reasons) for name, reasons in left_out.items() if reasons}
+        (*tools, *ours), routes, counts, {name: _shortened(reasons) for name, reasons in left_out.items() if reasons}
     )
+
+
+def _shortened(reasons: list[str]) -> tuple[str, ...]:
+    more = len(reasons) - MAX_REASONS
+    return (*reasons[:MAX_REASONS], *([f"and {more} more"] if more > 0 else []))
 
 
 def as_published(tool: Json, name: str, source: Source) -> Json:
@@ -128,7 +143,7 @@ def as_published(tool: Json, name: str, source: Source) -> Json:
     annotations = tool.get("annotations")
     inner = annotations.get("title") if isinstance(annotations, dict) else None
     own_title = _text(tool.get("title")) or _text(inner) or tool["name"]
-    description = f"[{source.upstream}] {_text(tool.get('description'))}".rstrip()
+    description = f"[{source.upstream}] {_text(tool.get('description'))}"
     published = {**tool, "name": name, "title": f"{source.display}: {own_title}", "description": description}
     if isinstance(annotations, dict):
         published["annotations"] = {**annotations, "title": f"{source.display}: {_text(inner) or own_title}"}
@@ -162,6 +177,11 @@ def parse_cursor(cursor: str) -> int:
     if start <= 0 or start % PAGE or render_cursor(start) != cursor:
         raise ValueError("the cursor is none of ours; start again without one")
     return start
+
+
+def _is_name(name: Any) -> TypeGuard[str]:
+    """Text that can be sent back to its upstream: half of a surrogate pair cannot."""
+    return isinstance(name, str) and bool(name) and not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _text(value: Any) -> str:

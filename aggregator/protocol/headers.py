@@ -114,7 +114,8 @@ def annotation_fault(schema: Any) -> str | None:
             return "x-mcp-header stands outside a chain of 'properties'"
         if not isinstance(header, str) or not _TOKEN.fullmatch(header):
             return f"x-mcp-header of '{'.'.join(path)}' is not a header token"
-        if node.get("type") not in _HEADER_TYPES:
+        kind = node.get("type")
+        if not isinstance(kind, str) or kind not in _HEADER_TYPES:
             return f"x-mcp-header of '{'.'.join(path)}' needs a string, integer or boolean"
         if header.lower() in seen:
             return f"x-mcp-header '{header}' stands twice"

@@ -23,6 +23,10 @@ HEADER_MISMATCH = -32020  # 2026-07-28
 MISSING_CAPABILITY = -32021  # 2026-07-28
 UNSUPPORTED_VERSION = -32022  # 2026-07-28
 
+# Levels of arrays and objects. Python's own limit lies near 1000 and moves with the stack: what was read here must be
+# writable, comparable and readable everywhere else too. pydantic, behind many servers, stops near 200.
+MAX_DEPTH = 128
+
 Id = str | int
 Json = dict[str, Any]
 
@@ -71,13 +75,13 @@ class Failure:
 
     @property
     def code(self) -> int:
-        code = self.error.get("code")
-        return code if isinstance(code, int) else INTERNAL_ERROR
+        code: int = self.error["code"]
+        return code
 
     @property
     def message(self) -> str:
-        message = self.error.get("message")
-        return message if isinstance(message, str) else "no message"
+        message: str = self.error["message"]
+        return message
 
 
 Message = Call | Notice | Success | Failure
@@ -107,7 +111,8 @@ def parse_loose(body: bytes) -> Message:
         Unreadable: if it is not one JSON-RPC message.
     """
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+        _refuse_depth(body, value)
     except (ValueError, RecursionError) as exc:
         raise Unreadable(PARSE_ERROR, f"not JSON: {_reason(exc)}") from exc
     if not isinstance(value, dict):
@@ -137,6 +142,9 @@ def parse_message(value: Json) -> Message:
         error = value["error"]
         if not isinstance(error, dict):
             raise Unreadable(INVALID_REQUEST, "'error' must be an object", id)
+        code = error.get("code")
+        if isinstance(code, bool) or not isinstance(code, int) or not isinstance(error.get("message"), str):
+            raise Unreadable(INVALID_REQUEST, "'error' must hold an integer 'code' and a text 'message'", id)
         return Failure(id, error)
     if "result" in value and id is not None:
         result = value["result"]
@@ -192,11 +200,28 @@ def _load_strict(body: bytes) -> Any:
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )
+        _refuse_depth(body, value)
     except (ValueError, RecursionError) as exc:
         raise Unreadable(PARSE_ERROR, f"the body is not JSON: {_reason(exc)}") from exc
     if b"\\ud" in body or b"\\uD" in body:
         _refuse_lone_surrogates(value)
     return value
+
+
+def _refuse_depth(body: bytes, value: Any) -> None:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return  # the usual case, told without a walk
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise ValueError("nested too deeply")
 
 
 def _refuse_lone_surrogates(value: Any) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .jsonrpc import Json
+from .jsonrpc import Json, dump
 from .revisions import (
     CLIENT_CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
     ENVELOPE_KEYS,
     LOG_LEVEL_KEY,
     PROTOCOL_VERSION_KEY,
+    SERVER_INFO_KEY,
     STATELESS,
     STATELESS_RESULT_FIELDS,
     is_stateless,
@@ -76,23 +77,36 @@ def params_for_upstream(
     return {**rest, "_meta": kept} if kept else rest
 
 
-def result_for_client(result: Json, upstream_revision: str, client_revision: str) -> Json:
-    """A ``tools/call`` result as a client of `client_revision` can read it."""
-    if is_stateless(upstream_revision) == is_stateless(client_revision):
-        return result
+def result_for_client(result: Json, upstream_revision: str, client_revision: str) -> Json | None:
+    """A ``tools/call`` result as a client of `client_revision` can read it, or None if there is no such form: an
+    older client would take a question (``input_required``) or a task for an empty success."""
     if is_stateless(client_revision):
-        return {"resultType": "complete", **result}
+        if is_stateless(upstream_revision) and "resultType" in result:
+            return result
+        # From an older upstream a field of that name means nothing, and must not pass for one that does.
+        return {**result, "resultType": "complete"}
+    if not is_stateless(upstream_revision):
+        return result
+    if result.get("resultType", "complete") != "complete":
+        return None
     shown = {key: value for key, value in result.items() if key not in STATELESS_RESULT_FIELDS}
-    # 2025-11-25: structuredContent is an object; other values would fail the client's parser, and the text stays.
-    if "structuredContent" in shown and not isinstance(shown["structuredContent"], dict):
-        del shown["structuredContent"]
+    if isinstance(meta := shown.get("_meta"), dict) and SERVER_INFO_KEY in meta:
+        shown["_meta"] = {key: value for key, value in meta.items() if key != SERVER_INFO_KEY}
+        if not shown["_meta"]:
+            del shown["_meta"]
     shown.setdefault("content", [])
+    # 2025-11-25: structuredContent is an object; another value would fail the client's parser.
+    if "structuredContent" in shown and not isinstance(shown["structuredContent"], dict):
+        value = shown.pop("structuredContent")
+        if not shown["content"]:
+            shown["content"] = [{"type": "text", "text": dump(value).decode()}]
     return shown
 
 
-def asks_for_input(result: Json) -> bool:
-    """2026-07-28, multi round-trip requests: the upstream wants more from the client before it goes on."""
-    return result.get("resultType") == "input_required"
+def signed(result: Json, server: Mapping[str, Any]) -> Json:
+    """A stateless result with our identity: an upstream's own would name somebody whom the client never asked."""
+    meta = result.get("_meta")
+    return {**result, "_meta": {**(meta if isinstance(meta, dict) else {}), SERVER_INFO_KEY: dict(server)}}
 
 
 def tool_error(text: str, revision: str) -> Json:

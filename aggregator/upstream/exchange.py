@@ -163,11 +163,11 @@ async def _from_events(answer: Answer, id: str, on_message: OnMessage) -> Succes
             if not data:
                 continue  # 2025-11-25: a stream may begin with an event of empty data
             message = _parse(data)
-            if isinstance(message, Success | Failure):
-                if message.id == id:
-                    found = message
-            elif found is None:
+            if not isinstance(message, Success | Failure):
                 await on_message(message)
+            elif message.id == id:
+                found = message
+                break
         if found is not None:
             with trio.move_on_after(END_OF_STREAM):
                 async for _ in answer.chunks:

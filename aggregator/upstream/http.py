@@ -22,6 +22,7 @@ import trio
 from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.headers import METHOD_HEADER, NAME_HEADER, NAMED_BY, VERSION_HEADER, encode_value
 from ..protocol.jsonrpc import (
+    HEADER_MISMATCH,
     METHOD_NOT_FOUND,
     UNSUPPORTED_VERSION,
     Call,
@@ -35,14 +36,16 @@ from ..protocol.jsonrpc import (
 )
 from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
 from ..protocol.translate import Envelope, params_for_upstream
-from .exchange import Exchange, Headers, converse, open_exchange
+from .exchange import Exchange, Headers, converse, open_exchange, read_outcome
 from .sessions import JSON_AND_EVENTS, Ticket, Tickets
 
 MAX_PAGES = 100  # of one listing; far beyond any real server, short of an endless one
+MAX_ITEMS = 10_000  # of one listing; the same
 NOBODY = ""  # the owner of sessions in which we list on no one's behalf
 
 # Answers to `server/discover` that say "I am older" rather than "not now" or "not you".
 _OLDER = frozenset({400, 404, 405, 406, 415, 422, 501})
+_UPGRADED = frozenset({HEADER_MISMATCH, UNSUPPORTED_VERSION})
 # Notifications that concern the session, not the call on whose stream they come.
 _SESSION_NOTICES = frozenset(
     {
@@ -96,6 +99,7 @@ class HttpUpstream:
         self.name = name
         self._nursery = nursery
         self.peer: Peer | None = None
+        self._in_doubt = False
         self._exchange = exchange
         self._client = client
         self._tickets = Tickets(exchange, client)
@@ -115,23 +119,29 @@ class HttpUpstream:
             UpstreamLost, UpstreamRefused: see `converse`.
         """
         for last in (False, True):
-            peer = self.peer or await self.meet()
+            peer = await self.meet() if self.peer is None or self._in_doubt else self.peer
             if is_stateless(peer.revision):
                 outcome = await self._ask_stateless(outgoing, on_notice)
                 if last or not isinstance(outcome, Failure) or outcome.code != UNSUPPORTED_VERSION:
                     return Answered(outcome, STATELESS)
-                self.peer = None
             else:
                 ticket = await self._tickets.ticket(outgoing.owner)
                 try:
-                    return Answered(await self._ask_in_session(ticket, outgoing, on_notice), ticket.revision)
+                    outcome = await self._ask_in_session(ticket, outgoing, on_notice)
+                    # Codes that 2026-07-28 brought: the server was upgraded, and it ran nothing.
+                    if last or not isinstance(outcome, Failure) or outcome.code not in _UPGRADED:
+                        return Answered(outcome, ticket.revision)
                 except UpstreamRefused as exc:
                     # 2025-11-25, session management 4: 404 means the session is over; the client starts a new one.
                     if last or exc.status != 404 or ticket.session_id is None:
                         raise
-                    self._tickets.drop(outgoing.owner, ticket)
-                    self.peer = None  # a server that forgot its sessions may have been upgraded
+                self._tickets.drop(outgoing.owner, ticket)
+            self.doubt()  # a server that forgot its sessions may have been upgraded, too
         raise AssertionError("the second round returns or raises")
+
+    def doubt(self) -> None:
+        """What is known of the upstream may be out of date: the next request asks it anew."""
+        self._in_doubt = True
 
     async def meet(self) -> Peer:
         """Find out what the upstream speaks, one caller at a time.
@@ -140,8 +150,9 @@ class HttpUpstream:
             UpstreamLost, UpstreamRefused: if it cannot be told now.
         """
         async with self._probing:
-            if self.peer is None:
+            if self.peer is None or self._in_doubt:
                 self.peer = await self._discover() or await self._initialize()
+                self._in_doubt = False
             return self.peer
 
     async def list_all(self, method: str, key: str) -> tuple[list[Json], float | None]:
@@ -167,6 +178,8 @@ class HttpUpstream:
             if not isinstance(page, list):
                 raise UpstreamLost(f"answered {method} without '{key}'")
             items.extend(item for item in page if isinstance(item, dict))
+            if len(items) > MAX_ITEMS:
+                raise UpstreamLost(f"has more than {MAX_ITEMS} {key}")
             if isinstance(ttl := result.get("ttlMs"), int | float) and not isinstance(ttl, bool) and ttl >= 0:
                 lives.append(ttl / 1000)
             cursor = result.get("nextCursor")
@@ -202,7 +215,6 @@ class HttpUpstream:
         envelope = outgoing.envelope
         token = id if envelope.progress_token is not None else None
         params = params_for_upstream(outgoing.params, ticket.revision, envelope, token=token, client=self._client)
-        await self._set_log_level(ticket, envelope.log_level)
 
         async def hear(message: Message) -> None:
             match message:
@@ -219,23 +231,34 @@ class HttpUpstream:
                 case _:
                     assert_never(message)
 
+        body = render(Call(id, outgoing.method, params))
+        ticket.calls += 1
         try:
-            return await converse(self._exchange, ticket.headers(), render(Call(id, outgoing.method, params)), id, hear)
+            await self._set_log_level(ticket, envelope.log_level)
+            async with self._exchange.send("POST", ticket.headers(), body) as answer:
+                outcome = await read_outcome(answer, id, hear)
         except trio.Cancelled:
             # 2025-11-25: disconnection is not cancellation; it has to be said. Not here, where somebody waits for the
             # end of this very call.
             self._nursery.start_soon(self._tickets.say, ticket, Notice("notifications/cancelled", {"requestId": id}))
             raise
+        finally:
+            ticket.calls -= 1
+            ticket.used_at = trio.current_time()
+        if answer.status == 400 and isinstance(outcome, Failure) and "session" in outcome.message.lower():
+            # Many servers, the reference one among them, know a lost session by 400 instead of 404.
+            raise UpstreamRefused(404, f"HTTP 400: {outcome.message[:200]}")
+        return outcome
 
     async def _set_log_level(self, ticket: Ticket, wanted: str | None) -> None:
         """A session has one level: the lowest that any request on it asked for. What is too low for one is filtered."""
         if wanted not in LOG_LEVELS or "logging" not in ticket.capabilities:
             return
         if ticket.log_level is None or not at_least(wanted, ticket.log_level):
-            ticket.log_level = wanted
             id = secrets.token_hex(12)
             body = render(Call(id, "logging/setLevel", {"level": wanted}))
             await converse(self._exchange, ticket.headers(), body, id, _drop)
+            ticket.log_level = wanted
 
     async def _discover(self) -> Peer | None:
         """2026-07-28, `server/discover`; None if the upstream is older."""
@@ -243,15 +266,19 @@ class HttpUpstream:
         params = params_for_upstream({}, STATELESS, Envelope(STATELESS, {}), token=None, client=self._client)
         body = render(Call(id, "server/discover", params))
         try:
-            outcome = await converse(self._exchange, _stateless_headers("server/discover", {}, ()), body, id, _drop)
+            async with self._exchange.send("POST", _stateless_headers("server/discover", {}, ()), body) as answer:
+                outcome = await read_outcome(answer, id, _drop)
         except UpstreamRefused as exc:
             if exc.status in _OLDER:
                 return None
             raise
+        if isinstance(outcome, Failure) and answer.status >= 500 and answer.status not in _OLDER:
+            raise UpstreamRefused(answer.status, f"HTTP {answer.status}: {outcome.message[:200]} ({outcome.code})")
         if isinstance(outcome, Failure):
             return None
         result = outcome.result
-        if STATELESS not in (result.get("supportedVersions") or ()):
+        versions = result.get("supportedVersions")
+        if not isinstance(versions, list) or STATELESS not in versions:
             return None
         return Peer(STATELESS, _object(result.get("capabilities")), _server_info(result))
 

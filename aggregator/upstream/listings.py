@@ -1,15 +1,17 @@
 """What each upstream offers: fetched once for everybody who asks, refreshed behind their backs, kept when it is lost.
 
-Nobody waits for an upstream twice: the first asker waits, at most the
-upstream's `discoveryTimeout`; after that a list answers at once with the last
-good listing, or without the upstream, while a task of the app's nursery tries
-again. All upstreams here are the same for everyone (no credentials are sent),
-so one listing serves all; it carries no person's data.
+Nobody waits twice for an upstream that does not answer: whoever asks first, or
+first after a listing has aged, waits at most its `discoveryTimeout`; from then on
+a list answers at once with the last good listing, or without the upstream, while
+a task of the app's nursery tries again until it succeeds. All upstreams here are
+the same for everyone (no credentials are sent), so one listing serves all; it
+carries no person's data.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -51,13 +53,14 @@ class _Entry:
     upstream: HttpUpstream
     source: Source | None = None
     fresh_until: float = -1.0
-    asked_at: float = -1.0
+    asked_at: float = -math.inf
     failures: int = 0
     retry_at: float = -1.0
     error: str | None = None
     needs_login: bool = False
     latency: float | None = None
-    running: trio.Event | None = field(default=None, repr=False)
+    tended: bool = False  # a task tries to list it, or waits to try again
+    running: trio.Event | None = field(default=None, repr=False)  # an attempt is under way; set at its end
 
 
 class Listings:
@@ -87,13 +90,13 @@ class Listings:
             self._refresh_if_due(entry)
 
     def catalog_at_hand(self) -> Catalog | None:
-        """Everything that is known now; None while an upstream has never been asked to the end. Begins what is due."""
+        """Everything that is known now; None while there is something to wait for. Begins what is due."""
         for entry in self._entries.values():
             self._refresh_if_due(entry)
         return None if any(_is_awaited(entry) for entry in self._entries.values()) else self._merged()
 
     async def catalog(self) -> Catalog:
-        """Everything that can be known now; waits for upstreams that have never been asked to the end."""
+        """Everything that can be known now; waits for upstreams whose listing is missing or old, see `_is_awaited`."""
         while (catalog := self.catalog_at_hand()) is None:
             for entry in self._entries.values():
                 if _is_awaited(entry) and entry.running is not None:
@@ -103,23 +106,30 @@ class Listings:
     async def catalog_for(self, name: str) -> Catalog:
         """A catalog good enough to locate the published `name`.
 
-        Waits for upstreams that could have published it and were never listed; an unknown name has them listed
-        anew, at most every `SHORTEST_TTL` seconds, since a tool may have come since.
+        Waits for upstreams that could have published it and were never listed, in the order of configuration: a
+        name's first owner keeps it. An unknown name has them listed anew, at most every `SHORTEST_TTL` seconds,
+        since a tool may have come since.
         """
-        if self._catalog is not None and name in self._catalog.routes:
+        if name in (catalog := self._merged()).routes:
             for entry in self._entries.values():
                 self._refresh_if_due(entry)
-            return self._catalog
+            return catalog
         candidates = [entry for entry in self._entries.values() if may_publish(entry.config.prefix, name)]
-        now = trio.current_time()
         for entry in candidates:
-            overdue = entry.source is None or entry.asked_at + SHORTEST_TTL <= now
-            if entry.running is None and overdue and entry.retry_at <= now:
+            if not entry.tended and entry.asked_at + SHORTEST_TTL <= trio.current_time():
                 self._refresh(entry)
         for entry in candidates:
             if entry.running is not None and entry.failures == 0:
                 await entry.running.wait()
-        return self._merged()
+            if name in (catalog := self._merged()).routes:
+                break
+        return catalog
+
+    def doubt(self, name: str) -> None:
+        """What is known of this upstream's tools is out of date: list them anew, behind everybody's back."""
+        entry = self._entries[name]
+        if not entry.tended and entry.asked_at + SHORTEST_TTL <= trio.current_time():
+            self._refresh(entry)
 
     def time_to_live(self) -> float:
         """Seconds for which a list made now will do."""
@@ -158,42 +168,55 @@ class Listings:
 
     def _merged(self) -> Catalog:
         if self._catalog is None:
-            sources = [entry.source for entry in self._entries.values() if entry.source is not None]
+            sources = [
+                entry.source or Source(name, entry.config.prefix, name, (), listed=False)
+                for name, entry in self._entries.items()
+            ]
             self._catalog = build_catalog(sources, name_length=self._name_length, ours=self._ours)
         return self._catalog
 
     def _refresh_if_due(self, entry: _Entry) -> None:
-        now = trio.current_time()
-        if entry.running is None and entry.fresh_until <= now and entry.retry_at <= now:
+        if not entry.tended and entry.fresh_until <= trio.current_time():
             self._refresh(entry)
 
     def _refresh(self, entry: _Entry) -> None:
-        entry.running = trio.Event()
-        entry.asked_at = trio.current_time()
-        self._nursery.start_soon(self._fetch, entry, entry.running)
+        entry.tended = True
+        entry.running = trio.Event()  # at once, so that whoever began it can wait for it
+        self._nursery.start_soon(self._tend, entry)
 
-    async def _fetch(self, entry: _Entry, done: trio.Event) -> None:
-        """One attempt; alone in changing `entry`, and between awaits."""
-        started = trio.current_time()
+    async def _tend(self, entry: _Entry) -> None:
+        """List the upstream, again and again until it answers; alone in changing `entry`, and between awaits."""
+        try:
+            while True:
+                done = entry.running = entry.running if entry.running is not None else trio.Event()
+                entry.asked_at = trio.current_time()
+                try:
+                    await self._attempt(entry)
+                finally:
+                    entry.running = None
+                    done.set()
+                if not entry.failures:
+                    return
+                await trio.sleep_until(entry.retry_at)
+        finally:
+            entry.tended = False
+
+    async def _attempt(self, entry: _Entry) -> None:
         timeout = entry.config.discovery_timeout
         try:
             with trio.fail_after(timeout):
                 tools, ttl = await entry.upstream.list_all("tools/list", "tools")
+            entry.latency = trio.current_time() - entry.asked_at
+            self._listed(entry, tuple(tools), ttl)
         except trio.TooSlowError:
-            self._failed(entry, f"no list within {timeout:g} s", needs_login=False)
+            self._failed(entry, f"no list within {timeout:g} s")
         except UpstreamRefused as exc:
-            self._failed(entry, str(exc), needs_login=exc.status in (401, 403))
+            self._failed(entry, str(exc), needs_login=exc.status in (401, 403), retry_after=exc.retry_after or 0.0)
         except UpstreamLost as exc:
-            self._failed(entry, str(exc), needs_login=False)
+            self._failed(entry, str(exc))
         except Exception as exc:  # the supervisor of one upstream: no answer of its may end the process
             log.exception("upstream %s: listing failed unexpectedly", entry.config.name)
-            self._failed(entry, f"unexpected {type(exc).__name__}", needs_login=False)
-        else:
-            entry.latency = trio.current_time() - started
-            self._listed(entry, tuple(tools), ttl)
-        finally:
-            entry.running = None
-            done.set()
+            self._failed(entry, f"unexpected {type(exc).__name__}")
 
     def _listed(self, entry: _Entry, tools: tuple[Json, ...], ttl: float | None) -> None:
         config = entry.config
@@ -211,11 +234,12 @@ class Listings:
         entry.fresh_until = trio.current_time() + life
         entry.failures, entry.retry_at, entry.error, entry.needs_login = 0, -1.0, None, False
 
-    def _failed(self, entry: _Entry, error: str, *, needs_login: bool) -> None:
+    def _failed(self, entry: _Entry, error: str, *, needs_login: bool = False, retry_after: float = 0.0) -> None:
         if error != entry.error:  # once, not at every attempt
             log.warning("upstream %s: %s", entry.config.name, error)
         entry.failures += 1
-        delay = min(FIRST_RETRY * 2 ** min(entry.failures - 1, 16), LAST_RETRY)
+        entry.upstream.doubt()  # it may have been replaced by another version of itself
+        delay = max(min(FIRST_RETRY * 2 ** min(entry.failures - 1, 16), LAST_RETRY), min(retry_after, LONGEST_TTL))
         entry.retry_at = trio.current_time() + delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
         entry.error, entry.needs_login = error, needs_login
 
@@ -225,5 +249,5 @@ class Listings:
 
 
 def _is_awaited(entry: _Entry) -> bool:
-    """The first attempt at this upstream is under way: the only one that anybody waits for."""
-    return entry.source is None and entry.failures == 0 and entry.running is not None
+    """An attempt is under way for want of a listing that is fresh, and the one before it did not fail."""
+    return entry.running is not None and entry.failures == 0 and entry.fresh_until <= trio.current_time()

@@ -41,6 +41,7 @@ class Ticket:
     capabilities: Json
     server: Json
     used_at: float = 0.0
+    calls: int = 0  # running on it now; a session in use is not idle, however long a call takes
     log_level: str | None = None
     lost: bool = field(default=False)
 
@@ -97,7 +98,7 @@ class Tickets:
             await trio.sleep(IDLE / 4)
             oldest = trio.current_time() - IDLE
             for owner, ticket in list(self._held.items()):
-                if ticket.used_at < oldest:
+                if not ticket.calls and ticket.used_at < oldest:
                     self.drop(owner, ticket)
                     await self._farewell(ticket)
 

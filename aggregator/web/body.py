@@ -21,15 +21,10 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         Refusal: 413 beyond `limit` bytes, 408 after `BODY_DEADLINE` seconds.
         ClientGoneError: if the client left.
     """
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):  # the usual case: one piece
-        body: bytes = message.get("body", b"")
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
     chunks: list[bytes] = []
     size = 0
     with trio.move_on_after(BODY_DEADLINE):
+        message = await receive()
         while message["type"] == "http.request":
             chunk = message.get("body", b"")
             size += len(chunk)

@@ -124,12 +124,18 @@ class McpEndpoint:
         elif disconnect_cancels(revision):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
-                outcome = await self._methods.answer(asked, reply.notice)
+                outcome = await self._do(asked, reply)
                 nursery.cancel_scope.cancel()
             if outcome is not None:  # else the client is gone
                 await _finish(reply, outcome)
         else:
             await self._run_cancellable(asked, reply)
+
+    async def _do(self, asked: Asked, reply: Reply) -> Success | Failure | Rendered:
+        try:
+            return await self._methods.answer(asked, reply.notice)
+        except Mismatch as exc:  # here and not further out, where a nursery has wrapped it
+            return failure(asked.call.id, exc.code, str(exc), exc.data)
 
     async def _run_cancellable(self, asked: Asked, reply: Reply) -> None:
         """2025-11-25, cancellation: by `notifications/cancelled` from the same session, never by disconnecting."""
@@ -137,7 +143,7 @@ class McpEndpoint:
         with trio.CancelScope() as scope:
             self._running[key] = scope
             try:
-                outcome = await self._methods.answer(asked, reply.notice)
+                outcome = await self._do(asked, reply)
             finally:
                 if self._running.get(key) is scope:
                     del self._running[key]

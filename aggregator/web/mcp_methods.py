@@ -21,14 +21,26 @@ from ..protocol.headers import check_parameters, parameter_headers
 from ..protocol.jsonrpc import Call, Failure, Json, Success, dump, failure
 from ..protocol.names import is_gateway_name
 from ..protocol.principal import Principal
-from ..protocol.revisions import FOR_CLIENTS, HANDSHAKE, LOG_LEVELS, SERVER_INFO_KEY, is_stateless
-from ..protocol.translate import Envelope, asks_for_input, result_for_client, tool_error
+from ..protocol.revisions import FOR_CLIENTS, HANDSHAKE, LOG_LEVELS, is_stateless
+from ..protocol.translate import Envelope, result_for_client, signed, tool_error
 from ..upstream.http import HttpUpstream, OnNotice, Outgoing
 from ..upstream.listings import Listings
 from .client_sessions import ClientSession, ClientSessions
 from .gateway_tools import TOOLS, GatewayTools, instructions
 
 DISCOVER_TTL = 3600_000  # milliseconds; what we say about ourselves changes with a restart only
+
+# What an upstream says with these is about the request that we made. A client would take them for its own: a 404 for
+# `tools/call`, a reason to fall back to an older revision.
+_ABOUT_US = frozenset(
+    {
+        jsonrpc.PARSE_ERROR,
+        jsonrpc.INVALID_REQUEST,
+        jsonrpc.METHOD_NOT_FOUND,
+        jsonrpc.HEADER_MISMATCH,
+        jsonrpc.UNSUPPORTED_VERSION,
+    }
+)
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +92,7 @@ class McpMethods:
                 catalog = self._listings.catalog_at_hand()
                 return None if catalog is None else self._list_tools(asked, catalog)
             case "server/discover" if stateless:
-                return Success(call.id, self._discovered())
+                return Success(call.id, signed(self._discovered(), self._server))
             case "initialize" if not stateless:
                 return Success(call.id, self._initialized())
             case "ping" if not stateless:
@@ -98,7 +110,10 @@ class McpMethods:
         """
         if asked.call.method == "tools/list":
             return self._list_tools(asked, await self._listings.catalog())
-        return await self._call_tool(asked, on_notice)
+        outcome = await self._call_tool(asked, on_notice)
+        if isinstance(outcome, Success) and is_stateless(asked.revision):
+            return Success(outcome.id, signed(outcome.result, self._server))
+        return outcome
 
     def _discovered(self) -> Json:
         return {
@@ -108,7 +123,6 @@ class McpMethods:
             **({"instructions": self._instructions} if self._instructions else {}),
             "ttlMs": DISCOVER_TTL,
             "cacheScope": "private",
-            "_meta": {SERVER_INFO_KEY: self._server},
         }
 
     def _initialized(self) -> Json:
@@ -201,12 +215,20 @@ class McpMethods:
     ) -> Success | Failure:
         answered = await upstream.request(outgoing, on_notice)
         match answered.outcome:
-            case Failure(_, error):
+            case Failure(_, error) as refused:
+                if refused.code == jsonrpc.HEADER_MISMATCH:
+                    self._listings.doubt(upstream.name)  # its schema has changed, and with it the headers to send
+                if refused.code in _ABOUT_US:
+                    raise UpstreamLost(f"refused our request: {refused.message[:200]} ({refused.code})")
                 return Failure(asked.call.id, error)
             case Success(_, result):
-                if asks_for_input(result) and not is_stateless(asked.revision):
-                    raise UpstreamLost("asks for input that this client's protocol revision cannot be asked for yet")
-                return Success(asked.call.id, result_for_client(result, answered.revision, asked.revision))
+                shown = result_for_client(result, answered.revision, asked.revision)
+                if shown is None:
+                    kind = str(result.get("resultType"))[:40]
+                    raise UpstreamLost(
+                        f"answered with a result of type '{kind}', which this client cannot be given yet"
+                    )
+                return Success(asked.call.id, shown)
 
 
 def _refused(config: Upstream, exc: UpstreamRefused) -> str:

@@ -31,23 +31,28 @@ class Reply:
         self._revision = revision
         self._headers = headers
         self._streaming = False
+        self._broken = False  # a send was cancelled half-way; whatever came after it would be garbage
 
     async def notice(self, notice: Notice) -> None:
         """Send a notification on its way now; the answer follows as an event too."""
         event = render_event(render(notice))
+        self._broken = True
         if not self._streaming:
             self._streaming = True
             await self._send(
                 {"type": "http.response.start", "status": 200, "headers": [*_EVENT_HEADERS, *self._headers]}
             )
         await self._send({"type": "http.response.body", "body": event, "more_body": True})
+        self._broken = False
 
     async def finish(self, outcome: Success | Failure) -> None:
         status = http_status(outcome.code, self._revision) if isinstance(outcome, Failure) else 200
         await self.finish_rendered(render(outcome), status)
 
     async def finish_rendered(self, body: bytes, status: int = 200) -> None:
-        """`finish` for an answer that is JSON already."""
+        """`finish` for an answer that is JSON already. A broken stream stays unfinished: the server then closes it."""
+        if self._broken:
+            return
         if self._streaming:
             await self._send({"type": "http.response.body", "body": render_event(body), "more_body": False})
         else:

@@ -1,0 +1,270 @@
+"""The whole relay over fake upstreams: from an HTTP request of a client to what its upstream receives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import trio
+
+from aggregator.config.model import Auth, Config, Upstream
+from aggregator.errors import Refusal
+from aggregator.protocol.principal import Principal
+from aggregator.protocol.sealing import KeyRing
+from aggregator.upstream.http import HttpUpstream
+from aggregator.upstream.listings import Listings
+from aggregator.web.app import Application
+from aggregator.web.bearer import Authenticated
+from aggregator.web.client_sessions import ClientSessions
+from aggregator.web.gate import Gate
+from aggregator.web.gateway_tools import TOOLS, GatewayTools
+from aggregator.web.http import Response, Route
+from aggregator.web.mcp_endpoint import McpEndpoint
+from aggregator.web.mcp_methods import McpMethods
+
+from .asgi import Browser, Ongoing, Received
+from .mcp_server import LEGACY, META, MODERN, FakeServer
+
+NOW = 1_800_000_000.0
+IDENTITY = {"name": "mcp-aggregator", "version": "1"}
+KEYS = KeyRing([bytes(range(32))])
+ISSUER = "https://mcp.example.com"
+
+Json = dict[str, Any]
+
+
+class FakeBearer:
+    """Lets in whoever names themselves: ``Bearer alice``."""
+
+    def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Authenticated:
+        text = dict(headers).get(b"authorization", b"").decode()
+        if not text.startswith("Bearer ") or "hostile" in text:
+            raise Refusal(401, "invalid_token", "Log in.", headers=(("www-authenticate", "Bearer"),))
+        return Authenticated(Principal("https://idp.example.com", text[7:]), "grant", "client", "mcp", NOW + 900)
+
+
+class FakeStore:
+    """The one thing that the relay asks a store for."""
+
+    def __init__(self) -> None:
+        self.tokens: set[tuple[str, str]] = set()
+        self.fault: Exception | None = None
+
+    async def forget_upstream_token(self, principal: Principal, upstream: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        if self.fault is not None:
+            raise self.fault
+        held = (principal.subject, upstream) in self.tokens
+        self.tokens.discard((principal.subject, upstream))
+        return held
+
+
+class PlainPages:
+    def refusal(self, refusal: Refusal, request_id: str) -> Response:
+        return Response(refusal.status, refusal.description.encode(), (("content-type", "text/html"),))
+
+
+@dataclass
+class Relay:
+    app: Application
+    endpoint: McpEndpoint
+    methods: McpMethods
+    listings: Listings
+    upstreams: dict[str, HttpUpstream]
+    store: FakeStore
+    sessions: ClientSessions
+    nursery: trio.Nursery
+
+    def modern(self, person: str = "alice", **more: Any) -> ModernClient:
+        return ModernClient(self, person, **more)
+
+    async def legacy(self, person: str = "alice", **more: Any) -> LegacyClient:
+        client = LegacyClient(self, person, **more)
+        await client.initialize()
+        return client
+
+    def is_idle(self) -> bool:
+        """Whether no registry of the endpoint remembers a request."""
+        return not self.endpoint._running and not self.methods._calls
+
+
+@asynccontextmanager
+async def open_relay(
+    servers: Mapping[str, FakeServer],
+    *,
+    upstreams: Mapping[str, Mapping[str, Any]] | None = None,
+    routes: Iterable[Route] = (),
+    probes: Iterable[Route] = (),
+    **config: Any,
+) -> AsyncIterator[Relay]:
+    """A relay over `servers`, by name; `upstreams` changes fields of an upstream's configuration."""
+    configured = tuple(
+        replace(
+            Upstream(name, f"http://{name}.example.com/mcp", name, auth_type="none"), **(upstreams or {}).get(name, {})
+        )
+        for name in servers
+    )
+    settings = Config(Auth("https://idp.example.com"), configured, ISSUER, **config)
+    async with trio.open_nursery() as nursery:
+        connected = {name: HttpUpstream(name, server, IDENTITY, nursery) for name, server in servers.items()}
+        listings = Listings(
+            [(upstream, connected[upstream.name]) for upstream in configured],
+            nursery,
+            name_length=settings.limits.name_length,
+            ours=TOOLS,
+        )
+        store, sessions = FakeStore(), ClientSessions(KEYS)
+        methods = McpMethods(settings, listings, GatewayTools(listings, store), sessions, IDENTITY)  # type: ignore[arg-type]
+        bearer: Any = FakeBearer()
+        endpoint = McpEndpoint(bearer, sessions, methods, body_limit=settings.limits.body, clock=lambda: NOW)
+        app = Application(Gate(settings), "/mcp", endpoint, routes, probes, PlainPages())
+        yield Relay(app, endpoint, methods, listings, connected, store, sessions, nursery)
+        nursery.cancel_scope.cancel()
+
+
+class Client:
+    """A client of the relay. `meta` goes out with every request."""
+
+    revision = ""
+
+    def __init__(self, relay: Relay, person: str, *, meta: Json | None = None) -> None:
+        self.person = person
+        self.meta: Json = meta or {}
+        self._browser = Browser(relay.app)
+        self._ids = 0
+
+    def headers(self, method: str, params: Json) -> list[tuple[str, str]]:
+        return [
+            ("authorization", f"Bearer {self.person}"),
+            ("content-type", "application/json"),
+            ("accept", "application/json, text/event-stream"),
+        ]
+
+    def params(self, params: Json) -> Json:
+        return params
+
+    def encode(self, method: str, params: Json, id: Any) -> bytes:
+        message: Json = {"jsonrpc": "2.0", "method": method, "params": self.params(params)}
+        return json.dumps(message if id is None else {**message, "id": id}).encode()
+
+    def next_id(self) -> int:
+        self._ids += 1
+        return self._ids
+
+    async def post(self, body: bytes, headers: list[tuple[str, str]]) -> Received:
+        return await self._browser.request("POST", "/mcp", headers, body)
+
+    async def request(self, method: str, params: Json | None = None, *, id: Any = None) -> Received:
+        params = params or {}
+        id = self.next_id() if id is None else id
+        return await self.post(self.encode(method, params, id), self.headers(method, params))
+
+    async def notify(self, method: str, params: Json) -> Received:
+        return await self.post(self.encode(method, params, None), self.headers(method, params))
+
+    def open(self, method: str, params: Json | None = None, *, id: Any = None) -> AbstractAsyncContextManager[Ongoing]:
+        params = params or {}
+        id = self.next_id() if id is None else id
+        return self._browser.open("POST", "/mcp", self.headers(method, params), [self.encode(method, params, id)])
+
+    async def call(self, name: str, arguments: Json | None = None, **more: Any) -> Json:
+        """The JSON-RPC answer to a ``tools/call``, whatever came before it."""
+        received = await self.request("tools/call", {"name": name, "arguments": arguments or {}, **more})
+        answer: Json = received.messages()[-1]
+        return answer
+
+    async def tools(self) -> list[Json]:
+        """Every tool of every page."""
+        found: list[Json] = []
+        cursor: Json = {}
+        while True:
+            result = (await self.request("tools/list", cursor)).json()["result"]
+            found += result["tools"]
+            if "nextCursor" not in result:
+                return found
+            cursor = {"cursor": result["nextCursor"]}
+
+    async def names(self) -> list[str]:
+        return [tool["name"] for tool in await self.tools()]
+
+
+class ModernClient(Client):
+    """2026-07-28."""
+
+    revision = MODERN
+
+    def __init__(self, relay: Relay, person: str, *, meta: Json | None = None, level: str | None = None) -> None:
+        super().__init__(relay, person, meta=meta)
+        self.level = level
+
+    def headers(self, method: str, params: Json) -> list[tuple[str, str]]:
+        made = [*super().headers(method, params), ("mcp-protocol-version", MODERN), ("mcp-method", method)]
+        if method == "tools/call":
+            made.append(("mcp-name", str(params["name"])))
+        return made
+
+    def params(self, params: Json) -> Json:
+        meta = {
+            f"{META}protocolVersion": MODERN,
+            f"{META}clientCapabilities": {"elicitation": {}},
+            f"{META}clientInfo": {"name": "test", "version": "0"},
+            **({f"{META}logLevel": self.level} if self.level else {}),
+            **self.meta,
+        }
+        return {**params, "_meta": {**meta, **params.get("_meta", {})}}
+
+
+class LegacyClient(Client):
+    """2025-11-25."""
+
+    revision = LEGACY
+    session: str | None = None
+
+    async def initialize(self) -> Json:
+        received = await self.request(
+            "initialize",
+            {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}},
+        )
+        self.session = received.headers["mcp-session-id"]
+        result: Json = received.json()["result"]
+        return result
+
+    def headers(self, method: str, params: Json) -> list[tuple[str, str]]:
+        made = super().headers(method, params)
+        if self.session is not None:
+            made += [("mcp-protocol-version", LEGACY), ("mcp-session-id", self.session)]
+        return made
+
+    def params(self, params: Json) -> Json:
+        return {**params, "_meta": {**self.meta, **params.get("_meta", {})}} if self.meta else params
+
+
+CELLS = [(client, upstream) for client in (MODERN, LEGACY) for upstream in (MODERN, LEGACY)]
+in_every_cell = pytest.mark.parametrize(("client_revision", "upstream_revision"), CELLS)
+
+
+@asynccontextmanager
+async def one(revision: str, **config: Any) -> AsyncIterator[tuple[FakeServer, Relay]]:
+    """A relay over one upstream, ``up``."""
+    async with trio.open_nursery() as nursery:
+        server = FakeServer(nursery, revision, name="up")
+        async with open_relay({"up": server}, **config) as relay:
+            yield server, relay
+        nursery.cancel_scope.cancel()
+
+
+async def client_of(relay: Relay, revision: str, person: str = "alice", **more: Any) -> Client:
+    return relay.modern(person, **more) if revision == MODERN else await relay.legacy(person, **more)
+
+
+def text_of(answer: Json) -> str:
+    """The words of a tool error."""
+    result = answer["result"]
+    assert result["isError"] is True
+    (block,) = result["content"]
+    text: str = block["text"]
+    return text
