@@ -1,51 +1,16 @@
-"""Refusals and outages in words: JSON for programs, a page for people.
+"""How a login that ends without success is told: to the client, or to the person in front of the page.
 
-The one place where an OAuth endpoint's exceptions become responses. This file
-must not know any endpoint.
+This file must not know why it ended.
 """
 
 from __future__ import annotations
 
-import logging
-
-from ..errors import Refusal, StoreUnavailable
+from ..errors import Refusal
 from ..protocol.oauth.authorization import Answer
 from ..protocol.oauth.redirects import parse_redirect_uri
 from ..protocol.oauth.sealed import seal_answer
 from .authority import Authority
-from .http import Endpoint, Request, Response, json_response, no_store, see_other
-
-RETRY_AFTER = "5"  # seconds; about what a store needs to come back
-
-log = logging.getLogger(__name__)
-
-
-def for_programs(endpoint: Endpoint) -> Endpoint:
-    """The endpoint with refusals as RFC 6749 5.2 objects. Nothing it answers may be stored (OAuth 2.1 3.2.3)."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return no_store(await endpoint(request))
-        except Refusal as refusal:
-            return no_store(_oauth_error(refusal))
-        except StoreUnavailable as exc:
-            return no_store(_oauth_error(_store_is_away(exc, request)))
-
-    return answer
-
-
-def for_people(authority: Authority, endpoint: Endpoint) -> Endpoint:
-    """The endpoint with refusals as pages."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except Refusal as refusal:
-            return authority.pages.refusal(refusal, request.request_id)
-        except StoreUnavailable as exc:
-            return authority.pages.refusal(_store_is_away(exc, request), request.request_id)
-
-    return answer
+from .http import Request, Response, see_other
 
 
 def tell_client(authority: Authority, answer: Answer, request: Request, *, status: int = 400) -> Response:
@@ -86,18 +51,3 @@ def require_same_origin(authority: Authority, request: Request) -> None:
     # request Origin header"), so null proves nothing either way; Sec-Fetch-Site and the form's token decide then.
     if site not in (None, "same-origin") or origin not in (None, "null", authority.site.origin):
         raise Refusal(403, "access_denied", "The form was sent from another site.")
-
-
-def _oauth_error(refusal: Refusal) -> Response:
-    body = {"error": refusal.error, "error_description": refusal.description}
-    return json_response(body, status=refusal.status, headers=refusal.headers)
-
-
-def _store_is_away(exc: StoreUnavailable, request: Request) -> Refusal:
-    log.error("%s %s: the store is not available: %s", request.method, request.path, exc)
-    return Refusal(
-        503,
-        "temporarily_unavailable",
-        "The server cannot reach its store right now; try again in a few seconds.",
-        headers=(("retry-after", RETRY_AFTER),),
-    )

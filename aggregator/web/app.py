@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import Refusal, StoreUnavailable
 from .body import ClientGoneError, read_body
 from .gate import Gate
-from .http import Endpoint, Request, Response, Route, json_response
+from .http import Endpoint, Request, Response, Route
 from .mcp_endpoint import cors_headers, preflight
+from .refusals import ErrorPages, render_refusal, store_is_away, unexpected
 from .reply import RawHeaders, Receive, Send, send_whole
 
 _CORS: tuple[tuple[str, str], ...] = (("access-control-allow-origin", "*"),)
@@ -29,12 +30,6 @@ _PREFLIGHT = (
 log = logging.getLogger(__name__)
 
 McpHandler = Callable[[MutableMapping[str, Any], Receive, Send, RawHeaders], Awaitable[None]]
-
-
-class ErrorPages(Protocol):
-    """Renders a refusal for people."""
-
-    def refusal(self, refusal: Refusal, request_id: str) -> Response: ...
 
 
 class Application:
@@ -67,18 +62,13 @@ class Application:
         except Refusal as exc:
             await self._refuse(scope, begun, exc, request_id)
         except StoreUnavailable as exc:
-            log.error("request %s: the store is not available: %s", request_id, exc)
-            refusal = Refusal(
-                503,
-                "temporarily_unavailable",
-                "The server cannot reach its store now; try again in a few seconds.",
-                headers=(("retry-after", "5"),),
+            log.error(
+                "request %s: %s %s: the store is not available: %s", request_id, scope["method"], scope["path"], exc
             )
-            await self._refuse(scope, begun, refusal, request_id)
+            await self._refuse(scope, begun, store_is_away(), request_id)
         except Exception:  # the request boundary: one of the two places that catch everything
             log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
-            refusal = Refusal(500, "server_error", f"Something went wrong here; the log has request {request_id}.")
-            await self._refuse(scope, begun, refusal, request_id)
+            await self._refuse(scope, begun, unexpected(request_id), request_id)
 
     async def _dispatch(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, request_id: str) -> None:
         path: str = scope["path"]
@@ -120,19 +110,12 @@ class Application:
         if begun.started:
             return  # the status is on the wire; ending the stream without an answer is all that can be said
         route = self._routes.get(scope["path"])
-        if route is not None and route.page:
-            response = self._pages.refusal(refusal, request_id)
-        else:
-            response = json_response(
-                {"error": refusal.error, "error_description": refusal.description},
-                status=refusal.status,
-                headers=(("cache-control", "no-store"), *refusal.headers),
-            )
-            origin = _first(scope["headers"], b"origin")
-            if route is not None and route.cors:
-                response = response.with_headers(*_CORS)
-            elif origin is not None and scope["path"] == self._mcp_path and self._gate.is_known_origin(origin):
-                response = response.with_headers(*cors_headers(origin))
+        response = render_refusal(refusal, route, self._pages, request_id)
+        origin = _first(scope["headers"], b"origin")
+        if route is not None and route.cors:
+            response = response.with_headers(*_CORS)
+        elif origin is not None and scope["path"] == self._mcp_path and self._gate.is_known_origin(origin):
+            response = response.with_headers(*cors_headers(origin))
         await _send(begun, response, request_id, head_only=scope["method"] == "HEAD")
 
 

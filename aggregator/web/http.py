@@ -76,7 +76,7 @@ def parse_parameters(text: str) -> dict[str, str]:
     """OAuth's parameters (OAuth 2.1 3.1, 3.2): each at most once; an empty value counts as absent.
 
     Raises:
-        Refusal: 400 ``invalid_request`` for a parameter that stands twice, for too many, or for bytes that are not UTF-8.
+        Refusal: 400 ``invalid_request`` for a parameter that stands twice, too many of them, or bytes not UTF-8.
     """
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS)

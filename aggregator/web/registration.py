@@ -7,7 +7,7 @@ import secrets
 from ..errors import Refusal
 from ..protocol.oauth.registration import parse_registration, registration_response, seal_client
 from .authority import Authority
-from .http import Request, Response, json_response, printable
+from .http import Request, Response, json_response, no_store, printable
 
 MAX_BODY = 16 * 1024  # bytes; ten redirect URIs and a name are a few hundred
 
@@ -24,4 +24,4 @@ async def register(authority: Authority, request: Request) -> Response:
     now, secret = authority.clock(), secrets.token_urlsafe(32)
     client = parse_registration(request.body, registration_id=secrets.token_urlsafe(16), secret=secret, now=now)
     client_id = seal_client(authority.keys, client, now=now)
-    return json_response(registration_response(client, client_id, secret), status=201)
+    return no_store(json_response(registration_response(client, client_id, secret), status=201))

@@ -10,11 +10,10 @@ from ..config.model import Config
 from ..protocol.oauth.site import site_of
 from ..protocol.sealing import KeyRing
 from ..store import Store
-from .answers import for_people, for_programs
 from .authority import Authority, IdentityProvider
 from .authorization import authorize, send_back
 from .consent import answer_consent, show_consent
-from .http import Endpoint, Request, Response, Route
+from .http import Request, Response, Route
 from .login import callback
 from .metadata import metadata_routes
 from .pages import Pages
@@ -39,30 +38,27 @@ def oauth_routes(
     site = site_of(config.issuer_url)
     authority = Authority(config, site, keys, store, identity_provider, revocations, pages, clock)
 
-    def page(endpoint: Endpoint) -> Endpoint:
-        return for_people(authority, endpoint)
-
     async def landing(request: Request) -> Response:
         return pages.landing()
 
     consent = {
-        "GET": page(partial(show_consent, authority)),
-        "POST": page(partial(answer_consent, authority)),
+        "GET": partial(show_consent, authority),
+        "POST": partial(answer_consent, authority),
     }
     return (
         *metadata_routes(site),
         Route(
             site.path + "/register",
-            {"POST": for_programs(partial(register, authority))},
+            {"POST": partial(register, authority)},
             cors=True,
             body_limit=MAX_BODY,
         ),
-        Route(site.path + "/token", {"POST": for_programs(partial(token, authority))}, cors=True),
-        Route(site.path + "/revoke", {"POST": for_programs(partial(revoke, authority))}, cors=True),
+        Route(site.path + "/token", {"POST": partial(token, authority)}, cors=True),
+        Route(site.path + "/revoke", {"POST": partial(revoke, authority)}, cors=True),
         # OAuth 2.1 3.1: "MUST NOT support CORS" here; it is navigated to, never fetched.
-        Route(site.path + "/authorize", {"GET": page(partial(authorize, authority))}, page=True),
-        Route(site.path + "/authorize/return", {"POST": page(partial(send_back, authority))}, page=True),
-        Route(site.path + "/callback", {"GET": page(partial(callback, authority))}, page=True),
+        Route(site.path + "/authorize", {"GET": partial(authorize, authority)}, page=True),
+        Route(site.path + "/authorize/return", {"POST": partial(send_back, authority)}, page=True),
+        Route(site.path + "/callback", {"GET": partial(callback, authority)}, page=True),
         Route(site.path + "/consent", consent, page=True),
         Route(site.path + "/", {"GET": landing}, page=True),
         Route(pages.style_path, {"GET": pages.style}),

@@ -24,7 +24,7 @@ from ..protocol.oauth.registration import Client
 from ..protocol.oauth.token_request import CodeRequest, RefreshRequest, authenticate_client, parse_token_request
 from ..store import Gone, Grant, Redeemed, Replayed, Rotated
 from .authority import Authority
-from .http import Request, Response, json_response
+from .http import Request, Response, json_response, no_store
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,8 @@ async def token(authority: Authority, request: Request) -> Response:
         grant.id, grant.generation, grant.client, grant.principal, grant.scope, grant.resource, grant.expires_at
     )
     lifetimes = Lifetimes(tokens.access, tokens.refresh_idle)
-    return json_response(
-        token_response(lineage, keys=authority.keys, site=authority.site, lifetimes=lifetimes, now=now)
-    )
+    answer = token_response(lineage, keys=authority.keys, site=authority.site, lifetimes=lifetimes, now=now)
+    return no_store(json_response(answer))  # OAuth 2.1 3.2.3
 
 
 async def revoke(authority: Authority, request: Request) -> Response:
@@ -73,7 +72,7 @@ async def revoke(authority: Authority, request: Request) -> Response:
         await authority.store.revoke_grant(grant_id, now=now)
         authority.revocations.add(grant_id)
         log.info("client %s ended grant %s", client.id, grant_id)
-    return json_response({})
+    return no_store(json_response({}))
 
 
 async def _redeem(authority: Authority, asked: CodeRequest, client: Client, now: float) -> Grant:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import trio
 
 from aggregator.config.model import Auth, Config
-from aggregator.errors import IdentityProviderUnavailable, LoginRefused, StoreUnavailable
+from aggregator.errors import IdentityProviderUnavailable, LoginRefused, Refusal, StoreUnavailable
 from aggregator.protocol.oauth.pkce import challenge_of
 from aggregator.protocol.principal import Person, Principal
 from aggregator.protocol.sealing import KeyRing
@@ -25,6 +25,7 @@ from aggregator.store.memory import MemoryStore
 from aggregator.web.bearer import BearerAuthentication
 from aggregator.web.http import Request, Response, Route
 from aggregator.web.pages import Pages
+from aggregator.web.refusals import render_refusal, store_is_away
 from aggregator.web.revocations import Revocations
 from aggregator.web.routes import oauth_routes
 
@@ -139,8 +140,13 @@ class Deployment:
     ) -> Response:
         path, _, query = target.partition("?")
         raw = tuple((name.lower().encode(), value.encode("latin-1")) for name, value in headers)
-        endpoint = self.routes[path].methods[method]
-        return await endpoint(Request(method, path, query, raw, body, "request-1"))
+        route = self.routes[path]
+        try:
+            return await route.methods[method](Request(method, path, query, raw, body, "request-1"))
+        except Refusal as refusal:
+            return render_refusal(refusal, route, self.pages, "request-1")
+        except StoreUnavailable:
+            return render_refusal(store_is_away(), route, self.pages, "request-1")
 
     async def post(
         self, path: str, form: dict[str, str] | list[tuple[str, str]], *headers: tuple[str, str]
