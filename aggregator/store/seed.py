@@ -35,12 +35,12 @@ def import_seed(
     Does nothing if another process has done it in the meantime.
 
     Raises:
-        StoreUnavailable: without an `issuer` whose people these are (and a lasting key), or if a backup is there already.
+        StoreUnavailable: without an `issuer` whose people these are (and a lasting key), or if a backup is there.
     """
     if issuer is None:
         raise StoreUnavailable(
-            f"storage: {path} is a file of the TypeScript mcp-aggregator. To import it, auth.issuer must name the identity"
-            " provider its users logged in with, and a fixed secret ('mcp-aggregator secret new') must encrypt their"
+            f"storage: {path} is a file of the TypeScript mcp-aggregator. To import it, auth.issuer must name the"
+            " identity provider its users logged in with, and a fixed secret ('mcp-aggregator secret new') must encrypt their"
             " tokens: a random one would lose them at the next start. Set both, or name another path."
         )
     backup = path + BACKUP_SUFFIX
@@ -54,10 +54,11 @@ def import_seed(
             tokens, clients = _move_rows(connection, keys, issuer, migrations)
         undo.pop_all()
     log.warning(
-        "storage: imported %s of the TypeScript mcp-aggregator: %d tokens and %d client registrations are encrypted"
-        " now. The file as it was is %s, IN PLAIN TEXT: delete it as soon as the logins work",
+        "storage: imported %s of the TypeScript mcp-aggregator: %d tokens, of people of %s, and %d client registrations"
+        " are encrypted now. The file as it was is %s, IN PLAIN TEXT: delete it as soon as the logins work",
         path,
         tokens,
+        issuer,
         clients,
         backup,
     )

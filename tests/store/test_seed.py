@@ -144,7 +144,7 @@ def test_the_log_names_the_backup_and_says_to_delete_it(
         open_file(str(seed), keys(), issuer=ISSUER)[1].close()
         open_file(str(seed), keys(), issuer=ISSUER)[1].close()
     (message,) = [record.getMessage() for record in caplog.records if record.name == "aggregator.store.seed"]
-    assert f"{PEOPLE} tokens and 2 client registrations" in message
+    assert f"{PEOPLE} tokens, of people of {ISSUER}, and 2 client registrations" in message
     assert str(backup) in message
     assert "delete it" in message
 
@@ -172,6 +172,15 @@ def test_a_backup_that_exists_is_never_overwritten(seed: Path, backup: Path) -> 
         open_file(str(seed), keys(), issuer=ISSUER)
     assert backup.read_text() == "precious"
     assert seed.read_bytes() == before
+
+
+def test_a_backup_that_cannot_be_created_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / ("s" * 245)  # with the suffix, longer than the 255 bytes of a name
+    write_seed(path)
+    before = path.read_bytes()
+    with pytest.raises(StoreUnavailable, match="cannot be created: File name too long"):
+        open_file(str(path), keys(), issuer=ISSUER)
+    assert path.read_bytes() == before
 
 
 def test_an_import_that_fails_leaves_the_file_as_it_was_and_no_backup(seed: Path) -> None:

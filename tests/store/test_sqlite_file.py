@@ -13,7 +13,7 @@ import pytest
 from aggregator.errors import StoreUnavailable
 from aggregator.store.migrate import APPLICATION_ID
 from aggregator.store.sqlite import open_file
-from aggregator.store.sqlite_file import Kind, connect, identify, prepare_path
+from aggregator.store.sqlite_file import Kind, connect, identify, prepare_path, use_write_ahead_log
 
 from .samples import keys
 
@@ -89,6 +89,18 @@ def test_what_is_no_path_is_refused(path: str) -> None:
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match=f"no directory {tmp_path}/gone; create it"):
         prepare_path(str(tmp_path / "gone" / "s.sqlite"), file_system=local)
+
+
+def test_a_file_that_cannot_be_created_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="cannot be created: File name too long"):
+        prepare_path(str(tmp_path / ("s" * 300)), file_system=local)
+
+
+def test_a_database_without_a_write_ahead_log_is_refused() -> None:
+    connection = sqlite3.connect(":memory:")
+    with pytest.raises(StoreUnavailable, match="SQLite answers 'memory'"):
+        use_write_ahead_log(connection, "s.sqlite")
+    connection.close()
 
 
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
