@@ -12,6 +12,7 @@ from ..config.model import Config
 from ..errors import Refusal
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Gate:
@@ -19,12 +20,15 @@ class Gate:
 
     def __init__(self, config: Config) -> None:
         issuer = urlsplit(config.issuer_url)
-        netloc = issuer.netloc.lower()
-        port = f":{issuer.port}" if issuer.port is not None else ""
-        name = netloc.removesuffix(port)
+        name = issuer.netloc.lower().removesuffix(f":{issuer.port}")
         names = LOOPBACK if name in LOOPBACK else (name,)
-        self._hosts = {f"{host}{port}" for host in names} | {host.lower() for host in config.allowed_hosts}
-        self._origins = {f"{issuer.scheme}://{host}{port}" for host in names}
+        usual = DEFAULT_PORTS.get(issuer.scheme)
+        port = issuer.port or usual
+        self._hosts = {f"{host}:{port}" for host in names} | {host.lower() for host in config.allowed_hosts}
+        self._origins = {f"{issuer.scheme}://{host}:{port}" for host in names}
+        if port == usual:  # RFC 9110 4.2.3: the default port may be written or not
+            self._hosts |= set(names)
+            self._origins |= {f"{issuer.scheme}://{host}" for host in names}
         self._origins |= {origin.lower().rstrip("/") for origin in config.allowed_origins}
         self._issuer_url = config.issuer_url
 

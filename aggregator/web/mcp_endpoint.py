@@ -213,16 +213,16 @@ def _revision(message: jsonrpc.Message, headers: Mapping[str, str]) -> str:
     """The revision whose rules the request follows. A request in the stateless form must say so in its header.
 
     Raises:
-        Mismatch: for a revision that we do not speak, or a stateless body without the header.
+        Mismatch: for a revision that we do not speak, or a body that names another than the header.
     """
     named = headers.get(VERSION_HEADER)
-    if named in FOR_CLIENTS:
+    if named == STATELESS:
         return named
-    if named is not None and not (isinstance(message, Call) and message.method == "initialize"):
-        raise unsupported(named)
+    if named not in (None, *FOR_CLIENTS) and not (isinstance(message, Call) and message.method == "initialize"):
+        raise unsupported(str(named))
     meta = message.params.get("_meta") if isinstance(message, Call) else None
-    if isinstance(meta, dict) and PROTOCOL_VERSION_KEY in meta:
-        raise Mismatch(jsonrpc.HEADER_MISMATCH, "the header MCP-Protocol-Version is missing")
+    if isinstance(meta, dict) and meta.get(PROTOCOL_VERSION_KEY, named) != named:
+        raise Mismatch(jsonrpc.HEADER_MISMATCH, "MCP-Protocol-Version differs from the revision in params._meta")
     return HANDSHAKE
 
 

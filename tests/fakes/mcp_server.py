@@ -36,7 +36,7 @@ class ToolFailure(Exception):
 
 @dataclass
 class Raw:
-    """A canned answer instead of an honest one. An `endless` body never ends; if it `breaks`, so does the connection."""
+    """A canned answer instead of an honest one. An `endless` body never ends; it `breaks` with its connection."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+
+from aggregator.config.model import Auth, Config
+from aggregator.errors import Refusal
+from aggregator.web.gate import Gate
+
+pytestmark = pytest.mark.requirement("TR1")
+
+
+def gate(
+    issuer_url: str = "https://mcp.example.com", *, hosts: tuple[str, ...] = (), origins: tuple[str, ...] = ()
+) -> Gate:
+    return Gate(Config(Auth("https://idp.example.com"), (), issuer_url, allowed_hosts=hosts, allowed_origins=origins))
+
+
+@pytest.mark.parametrize("host", ["mcp.example.com", "MCP.Example.COM", "mcp.example.com:443", "internal:3000"])
+def test_our_own_hosts_may_knock(host: str) -> None:
+    gate(hosts=("Internal:3000",)).check_host(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "attacker.example",  # DNS rebinding: its name resolves to us
+        "mcp.example.com.attacker.example",
+        "attacker.example/mcp.example.com",
+        "mcp.example.com:3000",
+        "mcp.example.com:80",
+        "mcp.example.com.",
+        "xmcp.example.com",
+        "mcp.example.com@attacker.example",
+        "mcp.example.com,attacker.example",
+        " mcp.example.com",
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "",
+    ],
+)
+def test_a_page_of_a_foreign_name_does_not_reach_us(host: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        gate().check_host(host)
+    assert refused.value.status == 421
+    assert "https://mcp.example.com" in refused.value.description
+    assert not host.strip() or host.strip() == "mcp.example.com" or host not in refused.value.description
+
+
+def test_a_request_without_a_host_is_refused() -> None:
+    with pytest.raises(Refusal) as refused:
+        gate().check_host(None)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("issuer", ["http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000"])
+def test_a_loopback_deployment_answers_to_every_loopback_name_on_its_port(issuer: str) -> None:
+    local = gate(issuer)
+    for host in ("localhost:3000", "127.0.0.1:3000", "[::1]:3000"):
+        local.check_host(host)
+        local.check_origin(f"http://{host}")
+    for host in ("localhost", "localhost:3001", "attacker.example:3000", "127.0.0.2:3000"):
+        with pytest.raises(Refusal):
+            local.check_host(host)
+        with pytest.raises(Refusal):
+            local.check_origin(f"http://{host}")
+
+
+@pytest.mark.parametrize("origin", [None, "https://mcp.example.com", "https://App.example.com"])
+def test_programs_our_own_pages_and_allowed_pages_may_call(origin: str | None) -> None:
+    gate(origins=("https://app.example.com/",)).check_origin(origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "",
+        "https://attacker.example",
+        "http://mcp.example.com",
+        "https://mcp.example.com:3000",
+        "https://mcp.example.com.attacker.example",
+        "https://app.example.com",
+        "file://",
+        "*",
+        "https://mcp.example.com https://attacker.example",
+    ],
+)
+def test_other_pages_may_not(origin: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        gate().check_origin(origin)
+    assert refused.value.status == 403
+
+
+def test_an_address_with_the_default_port_written_out_is_the_same_address() -> None:
+    gate("http://mcp.example.com").check_host("mcp.example.com:80")
+    gate("https://mcp.example.com:443").check_host("mcp.example.com")
+    gate("https://mcp.example.com:443").check_origin("https://mcp.example.com")
