@@ -40,8 +40,8 @@ def import_seed(
     if issuer is None:
         raise StoreUnavailable(
             f"storage: {path} is a file of the TypeScript mcp-aggregator. To import it, auth.issuer must name the"
-            " identity provider its users logged in with, and a fixed secret ('mcp-aggregator secret new') must encrypt their"
-            " tokens: a random one would lose them at the next start. Set both, or name another path."
+            " identity provider its users logged in with, and a fixed secret ('mcp-aggregator secret new') must encrypt"
+            " their tokens: a random one would lose them at the next start. Set both, or name another path."
         )
     backup = path + BACKUP_SUFFIX
     with ExitStack() as undo:
