@@ -26,6 +26,7 @@ from .errors import StoreUnavailable
 from .protocol.jsonrpc import Json
 from .protocol.sealing import KEY_BYTES, KeyRing
 from .serving import listen, run_until_signalled, say, serve_application, url_of
+from .store import Store
 from .store.open import open_store
 from .upstream.http import open_upstream
 from .upstream.identity_provider import open_identity_provider
@@ -45,6 +46,7 @@ from .web.revocations import Revocations
 from .web.routes import oauth_routes
 
 IDENTITY: Json = {"name": "mcp-aggregator", "title": "MCP aggregator", "version": __version__}
+PURGE_INTERVAL = 3600.0  # seconds; what has expired is refused anyway, this only keeps the store small
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         listings = Listings(upstreams, nursery, name_length=config.limits.name_length, ours=TOOLS)
         revocations = Revocations(config.tokens.access, clock=clock)
         nursery.start_soon(revocations.watch, store)
+        nursery.start_soon(keep_purged, store, clock)
         aggregator = Aggregator(config, listings)
         pages = Pages(config)
         sessions = ClientSessions(keys)
@@ -183,6 +186,16 @@ def with_bound_port(config: Config, port: int) -> Config:
     return replace(
         config, port=port, issuer_url=config.issuer_url.replace("http://localhost:0", f"http://localhost:{port}")
     )
+
+
+async def keep_purged(store: Store, clock: Callable[[], float]) -> None:
+    """Drop what has expired, every `PURGE_INTERVAL`; several processes doing so at once do no harm."""
+    while True:
+        await trio.sleep(PURGE_INTERVAL)
+        try:
+            await store.purge(now=clock())
+        except StoreUnavailable as exc:
+            log.warning("the store could not be purged: %s", exc)
 
 
 def _key(config: Config) -> bytes:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import ClassVar
 
 import httpx2
 import pytest
 import trio
+import trio.testing
 
 from aggregator import Config, open_aggregator, serve
 from aggregator.config.model import Auth, Secret, Upstream
-from aggregator.server import EXIT_UNAVAILABLE, run, with_bound_port
+from aggregator.errors import StoreUnavailable
+from aggregator.server import EXIT_UNAVAILABLE, PURGE_INTERVAL, keep_purged, run, with_bound_port
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -98,3 +101,18 @@ def test_a_store_that_cannot_be_opened_ends_the_process_with_a_reason(
 
 def test_a_chosen_issuer_url_stays_when_the_port_is_chosen_by_the_system() -> None:
     assert with_bound_port(config(issuer_url="https://mcp.example.com"), 4000).issuer_url == "https://mcp.example.com"
+
+
+async def test_the_store_is_purged_every_hour_even_after_a_failure(autojump_clock: trio.testing.MockClock) -> None:
+    class Recording:
+        purged: ClassVar[list[float]] = []
+
+        async def purge(self, *, now: float) -> int:
+            self.purged.append(now)
+            if len(self.purged) == 1:
+                raise StoreUnavailable("the disk is full")
+            return 0
+
+    with trio.move_on_after(3 * PURGE_INTERVAL + 1):
+        await keep_purged(Recording(), trio.current_time)  # type: ignore[arg-type]
+    assert Recording.purged == [PURGE_INTERVAL, 2 * PURGE_INTERVAL, 3 * PURGE_INTERVAL]

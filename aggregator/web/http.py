@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -42,17 +41,6 @@ class Request:
         if len(values) > 1:
             raise Refusal(400, "invalid_request", f"The header {name} stands more than once; send it once.")
         return values[0].decode("latin-1") if values else None
-
-    def cookies(self) -> dict[str, str]:
-        """All cookies; a cookie header that cannot be parsed counts as none."""
-        found: dict[str, str] = {}
-        for key, value in self.headers:
-            if key == b"cookie":
-                try:
-                    found.update({name: morsel.value for name, morsel in SimpleCookie(value.decode("latin-1")).items()})
-                except CookieError:
-                    continue
-        return found
 
     def query_parameters(self) -> dict[str, str]:
         return parse_parameters(self.query)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import trio
+
 from ..errors import StoreUnavailable
 from ..store import Store
 from .http import Request, Response, Route
+
+CHECK_INTERVAL = 1.0  # seconds between looks at the store, however often the probe is called
 
 _NEVER_CACHED = ("cache-control", "no-store")
 
@@ -21,14 +25,20 @@ def probe_routes(store: Store, is_draining: Callable[[], bool]) -> tuple[Route, 
     async def healthz(request: Request) -> Response:
         return _text(200, "ok")
 
+    checked_at, answer = -CHECK_INTERVAL, _text(200, "ready")
+
     async def readyz(request: Request) -> Response:
+        nonlocal checked_at, answer
         if is_draining():
             return _text(503, "draining")
-        try:
-            await store.check()
-        except StoreUnavailable:
-            return _text(503, "store unavailable")
-        return _text(200, "ready")
+        if trio.current_time() >= checked_at + CHECK_INTERVAL:
+            checked_at = trio.current_time()  # before the check: it writes, and anybody may ask
+            try:
+                await store.check()
+                answer = _text(200, "ready")
+            except StoreUnavailable:
+                answer = _text(503, "store unavailable")
+        return answer
 
     return (Route("/healthz", {"GET": healthz}), Route("/readyz", {"GET": readyz}))
 
