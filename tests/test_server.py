@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httpx2
 import pytest
@@ -20,8 +20,8 @@ from aggregator.server import EXIT_UNAVAILABLE, PURGE_INTERVAL, keep_purged, run
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 
-def config(**more: object) -> Config:
-    fields: dict[str, object] = {
+def config(**more: Any) -> Config:
+    fields: dict[str, Any] = {
         "auth": Auth(NOBODY),
         "upstreams": (Upstream("gone", f"{NOBODY}/mcp", prefix="gone"),),
         "issuer_url": "http://localhost:0",
