@@ -245,9 +245,11 @@ class HttpUpstream:
         finally:
             ticket.calls -= 1
             ticket.used_at = trio.current_time()
-        if answer.status == 400 and isinstance(outcome, Failure) and "session" in outcome.message.lower():
-            # Many servers, the reference one among them, know a lost session by 400 instead of 404.
-            raise UpstreamRefused(404, f"HTTP 400: {outcome.message[:200]}")
+        # Many servers, the reference one among them, answer a lost session with 400 instead of 404.
+        if isinstance(outcome, Failure) and (
+            answer.status == 404 or (answer.status == 400 and "session" in outcome.message.lower())
+        ):
+            raise UpstreamRefused(404, f"HTTP {answer.status}: {outcome.message[:200]} ({outcome.code})")
         return outcome
 
     async def _set_log_level(self, ticket: Ticket, wanted: str | None) -> None:
