@@ -9,6 +9,7 @@ caller's cancel scopes; cancellation closes the connection, which is how a
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -29,6 +30,8 @@ MAX_BODY = 16 * 2**20  # bytes of one JSON answer
 KEEP_ALIVE = 4.0
 CONNECTIONS = 200  # at once to one upstream: the bulkhead between a slow upstream and everything else
 END_OF_STREAM = 0.02  # seconds to wait for the end after the answer came, so that the connection can be used again
+
+_SECONDS = re.compile(r"[0-9]{1,6}")  # Retry-After in its usual form; a date is not worth a parser
 
 Headers = list[tuple[bytes, bytes]]
 OnMessage = Callable[[Message], Awaitable[None]]
@@ -84,14 +87,26 @@ class HttpExchange:
         )
         try:
             response = await self._pool.handle_async_request(request)
+            chunks = response.aiter_stream()
             try:
                 fields = {key.lower().decode("latin-1"): value.decode("latin-1") for key, value in response.headers}
-                yield Answer(response.status, fields, response.aiter_stream())
+                yield Answer(response.status, fields, chunks)
             finally:
                 await response.aclose()
+                await _unwind(chunks)
         except tuple(_LOST) as exc:
             words, executed = next(_LOST[kind] for kind in type(exc).__mro__ if kind in _LOST)
             raise UpstreamLost(f"{words} ({_detail(exc)})", executed=executed) from exc
+
+
+async def _unwind(chunks: AsyncIterator[bytes]) -> None:
+    """Let the pool's nested generators end by reading on where nothing can be read any more; otherwise those of a
+    body that was left early are the garbage collector's to end, some time, in a task of its own."""
+    try:
+        async for _ in chunks:
+            pass
+    except tuple(_LOST):
+        pass
 
 
 @asynccontextmanager
@@ -193,7 +208,7 @@ async def _refusal(answer: Answer, kind: str, id: str) -> Failure:
         raise UpstreamRefused(answer.status, f"HTTP {answer.status} {phrase}: it redirects; configure the final URL")
     retry = answer.headers.get("retry-after", "")
     raise UpstreamRefused(
-        answer.status, f"HTTP {answer.status} {phrase}", retry_after=float(retry) if retry.isdecimal() else None
+        answer.status, f"HTTP {answer.status} {phrase}", retry_after=float(retry) if _SECONDS.fullmatch(retry) else None
     )
 
 

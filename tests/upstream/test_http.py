@@ -12,7 +12,7 @@ from aggregator.errors import UpstreamLost, UpstreamRefused
 from aggregator.protocol.jsonrpc import Failure, Notice, Success
 from aggregator.protocol.translate import Envelope
 from aggregator.upstream.http import MAX_ITEMS, MAX_PAGES, Answered, HttpUpstream, Outgoing
-from aggregator.upstream.sessions import FAREWELL, IDLE
+from aggregator.upstream.sessions import FAREWELL
 
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Incoming, Raw, Speaking, ToolFailure
 
@@ -324,36 +324,6 @@ async def test_a_call_can_be_cancelled_anywhere_and_the_next_one_works(revision:
             assert not server.open
             if revision == LEGACY and checkpoints < 60:
                 assert server.calls("logging/setLevel"), "the level is set, whoever was cancelled before"
-
-
-async def test_idle_sessions_are_ended_and_busy_ones_are_not(autojump_clock: trio.testing.MockClock) -> None:
-    async def run(speaking: Speaking) -> Json:
-        await trio.sleep(IDLE * 3)
-        return {"content": []}
-
-    async with behind(LEGACY) as (server, upstream), trio.open_nursery() as nursery:
-        server.tool("long", run)
-        nursery.start_soon(upstream.reap)
-        await call(upstream, "bob")
-        answered = await call(upstream, "alice", name="long")
-        assert isinstance(answered.outcome, Success)
-        assert len(server.sessions) == 1, "bob's and nobody's are gone"
-        assert len(server.calls("DELETE")) == 2
-        await trio.sleep(IDLE * 2)
-        assert not server.sessions
-        assert isinstance((await call(upstream, "alice")).outcome, Success)
-        nursery.cancel_scope.cancel()
-
-
-async def test_closing_ends_all_sessions_together_and_in_time(autojump_clock: trio.testing.MockClock) -> None:
-    async with behind(LEGACY) as (server, upstream):
-        for i in range(10):
-            await call(upstream, f"p{i}")
-        server.hung = True
-        started = trio.current_time()
-        await upstream.close()
-        assert trio.current_time() - started == pytest.approx(FAREWELL)
-        assert len(server.calls("DELETE")) == 11
 
 
 async def pages(server: FakeServer, answer: Any) -> None:
