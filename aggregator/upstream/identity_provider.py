@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 import trio
@@ -105,7 +105,8 @@ class IdentityProvider:
     async def finish(self, *, code: str, nonce: str, code_verifier: str, issuer: str | None) -> Person:
         """Exchange the code the browser brought for the person who logged in; `issuer` is the response's ``iss``.
 
-        The provider's tokens are dropped. A wrong `issuer` is refused before the code is sent anywhere.
+        The provider's tokens are dropped once they said who it is. A wrong `issuer` is refused before the code is
+        sent anywhere.
 
         Raises:
             LoginRefused: if the provider, its ID token or `auth.allow` says no.
@@ -124,14 +125,28 @@ class IdentityProvider:
                 code_verifier=code_verifier,
             )
             answer = await self._exchange("POST", metadata.token_endpoint, headers, form)
-            id_token = oidc.process_token_response(answer.status, answer.headers, answer.body)
+            tokens = oidc.process_token_response(answer.status, answer.headers, answer.body)
             keys = await self._keys.get()
-            if not oidc.is_signed_by(id_token, keys):
+            if not oidc.is_signed_by(tokens.id_token, keys):
                 keys = await self._keys.get_newer()  # the provider may have rotated; at most once in 30 s
             claims = oidc.validate_id_token(
-                id_token, keys, metadata, client_id=self._auth.client_id, nonce=nonce, now=self._clock()
+                tokens.id_token, keys, metadata, client_id=self._auth.client_id, nonce=nonce, now=self._clock()
             )
+            claims = await self._complete(claims, tokens, metadata)
             return oidc.person_from_claims(claims, metadata.issuer, self._auth.user_claim, self._auth.allow)
+
+    async def _complete(
+        self, claims: Mapping[str, Any], tokens: oidc.ProviderTokens, metadata: oidc.ProviderMetadata
+    ) -> Mapping[str, Any]:
+        """The claims, asked for at the userinfo endpoint if those of a valid ID token cannot decide the login."""
+        if not oidc.missing_claims(claims, self._auth.user_claim, self._auth.allow):
+            return claims
+        asked = oidc.userinfo_request(metadata, tokens)
+        if asked is None:
+            return claims
+        url, headers = asked
+        answer = await self._exchange("GET", url, headers, None)
+        return oidc.process_userinfo_response(answer.status, answer.headers, answer.body, claims)
 
     async def keep_current(self) -> None:
         """Read both documents, renew them when they age, and say once when that fails and once when it works again."""

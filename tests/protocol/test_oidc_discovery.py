@@ -36,6 +36,7 @@ def test_a_minimal_document_is_enough() -> None:
         ISSUER + "/keys",
         token_auth_methods=("client_secret_basic",),
         iss_in_response=False,
+        userinfo_endpoint=None,
     )
 
 
@@ -43,10 +44,12 @@ def test_what_the_provider_declares_is_kept() -> None:
     declared = document(
         token_endpoint_auth_methods_supported=["private_key_jwt", "client_secret_post"],
         authorization_response_iss_parameter_supported=True,
+        userinfo_endpoint="https://graph.example.net/userinfo",
     )
     metadata = parse_discovery(declared, ISSUER)
     assert metadata.token_auth_methods == ("private_key_jwt", "client_secret_post")
     assert metadata.iss_in_response is True
+    assert metadata.userinfo_endpoint == "https://graph.example.net/userinfo"
 
 
 @pytest.mark.requirement("OI1")
@@ -76,6 +79,7 @@ def test_one_trailing_slash_may_differ_and_the_discovered_issuer_counts(discover
         (ISSUER + ":443", ISSUER),
         (ISSUER + "?", ISSUER),
         ("https://login.example.com/{tenantid}/v2.0", "https://login.example.com/common/v2.0"),
+        ("https://keycloak.somewhere.example.com/realms/other", "https://keycloak.somewhere.example.com/realms/mine"),
     ],
 )
 def test_another_issuer_is_refused_and_both_are_named(discovered: str, configured: str) -> None:
@@ -86,6 +90,21 @@ def test_another_issuer_is_refused_and_both_are_named(discovered: str, configure
     assert "auth.issuer" in str(caught.value)
 
 
+@pytest.mark.requirement("OI1")
+def test_an_issuer_that_stands_for_many_tenants_says_so() -> None:
+    """Whoever accepts such a pattern lets every tenant of the provider in."""
+    with pytest.raises(IdentityProviderUnavailable, match=r"many tenants.*your own tenant"):
+        parse_discovery(document(issuer="https://login.example.com/{tenantid}/v2.0"), "https://login.example.com/v2.0")
+
+
+def test_an_error_shows_an_address_without_what_may_be_secret() -> None:
+    for issuer in ("https://user:pass@evil.example.com/", "https://evil.example.com/?token=pass", "https://x/#pass"):
+        with pytest.raises(IdentityProviderUnavailable) as caught:
+            parse_discovery(document(issuer=issuer), ISSUER)
+        assert "pass" not in str(caught.value)
+        assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("name", ["issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"])
 def test_a_missing_or_mistyped_field_is_named(name: str) -> None:
     wrong: tuple[Any, ...] = (None, 7, "", ["https://id.example.com"])
@@ -94,7 +113,7 @@ def test_a_missing_or_mistyped_field_is_named(name: str) -> None:
             parse_discovery(broken, ISSUER)
 
 
-@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint", "jwks_uri"])
+@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"])
 @pytest.mark.parametrize(
     "url",
     [

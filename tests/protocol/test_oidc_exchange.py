@@ -13,6 +13,7 @@ import pytest
 from aggregator.errors import IdentityProviderUnavailable, LoginRefused
 from aggregator.protocol.oidc import (
     ProviderMetadata,
+    ProviderTokens,
     authorization_request,
     check_response_issuer,
     process_token_response,
@@ -132,9 +133,33 @@ def test_a_promised_issuer_that_is_missing_is_refused() -> None:
         check_response_issuer(replace(METADATA, iss_in_response=True), None)
 
 
-def test_the_id_token_is_taken_out_of_the_answer() -> None:
-    body = json.dumps({"id_token": "a.b.c", "access_token": "dropped", "token_type": "Bearer", "x": {}}).encode()
-    assert process_token_response(200, JSON, body) == "a.b.c"
+@pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER"])
+def test_the_id_token_and_a_bearer_token_are_taken_out_of_the_answer(kind: str) -> None:
+    body = json.dumps({"id_token": "a.b.c", "access_token": "secret+/=", "token_type": kind, "x": {}}).encode()
+    tokens = process_token_response(200, JSON, body)
+    assert tokens == ProviderTokens("a.b.c", "secret+/=")
+    assert "secret" not in repr(tokens)
+    assert "a.b.c" not in repr(tokens)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"access_token": "secret"},
+        {"access_token": "secret", "token_type": "DPoP"},
+        {"access_token": "secret", "token_type": "Bearer, DPoP"},
+        {"access_token": "secret", "token_type": ["Bearer"]},
+        {"access_token": "se\r\ncret", "token_type": "Bearer"},
+        {"access_token": "", "token_type": "Bearer"},
+        {"access_token": 7, "token_type": "Bearer"},
+        {"access_token": "x" * 40_000, "token_type": "Bearer"},
+        {"token_type": "Bearer"},
+    ],
+)
+def test_an_access_token_that_we_could_not_use_is_none_and_hinders_no_login(fields: dict[str, object]) -> None:
+    body = json.dumps({"id_token": "a.b.c", **fields}).encode()
+    assert process_token_response(200, JSON, body) == ProviderTokens("a.b.c", None)
 
 
 @pytest.mark.parametrize("status", [400, 403])

@@ -20,6 +20,7 @@ from ..protocol.signing import CLIENT_ID, ISSUER, NOW, Signer, jwks
 
 REDIRECT_URI = "https://mcp.example.com/callback"
 SECRET = "s3cret/with:odd chars"
+ACCESS_TOKEN = "access-token-of-the-provider"
 
 Reply = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
 
@@ -31,6 +32,8 @@ class FakeIdentityProvider(httpx2.AsyncBaseTransport):
         self.signer = Signer()
         self.published = [self.signer]
         self.claims: dict[str, Any] = {}
+        self.userinfo: dict[str, Any] = {}  # what /userinfo says besides `sub`; set metadata["userinfo_endpoint"] too
+        self.token_type = "Bearer"
         self.metadata: dict[str, Any] = {
             "issuer": ISSUER,
             "authorization_endpoint": ISSUER + "/authorize",
@@ -61,6 +64,8 @@ class FakeIdentityProvider(httpx2.AsyncBaseTransport):
                 return respond(200, jwks(*(key.jwk() for key in self.published)), self.headers)
             case "/token":
                 return self._token(request)
+            case "/userinfo":
+                return self._userinfo(request)
             case _:
                 return respond(404)
 
@@ -90,7 +95,15 @@ class FakeIdentityProvider(httpx2.AsyncBaseTransport):
         id_token = self.signer.id_token(
             **{"sub": flow["sub"], "nonce": flow["nonce"], "iss": self.metadata["issuer"], **self.claims}
         )
-        return self._json(200, {"id_token": id_token, "access_token": "unused", "token_type": "Bearer"})
+        access_token = f"{ACCESS_TOKEN}.{flow['sub']}"
+        return self._json(200, {"id_token": id_token, "access_token": access_token, "token_type": self.token_type})
+
+    def _userinfo(self, request: httpx2.Request) -> httpx2.Response:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        secret, _, subject = token.rpartition(".")
+        if (request.method, scheme, secret) != ("GET", "Bearer", ACCESS_TOKEN):
+            return respond(401, headers={"www-authenticate": 'Bearer error="invalid_token"'})
+        return self._json(200, {"sub": subject, **self.userinfo})
 
     def _authenticates(self, request: httpx2.Request, form: dict[str, str]) -> bool:
         if self._public:

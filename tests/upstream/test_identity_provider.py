@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
-from aggregator.config.model import Auth, Secret
+from aggregator.config.model import Secret
 from aggregator.errors import IdentityProviderUnavailable, LoginRefused
 from aggregator.protocol.principal import Person, Principal
-from aggregator.upstream.identity_provider import IdentityProvider, open_identity_provider
 
-from ..protocol.signing import CLIENT_ID, ISSUER, Signer
-from .fake_identity_provider import REDIRECT_URI, SECRET, FakeIdentityProvider, answer, clock, drip, hang, refuse
+from ..protocol.signing import ISSUER, Signer
+from .fake_identity_provider import SECRET, FakeIdentityProvider, answer, drip, hang, refuse
+from .logging_in import CONFIDENTIAL, NONCE, VERIFIER, log_in, opened
 
 DISCOVERY = "/.well-known/openid-configuration"
-CONFIDENTIAL = Auth(ISSUER, CLIENT_ID, Secret(SECRET))
-VERIFIER = "v" * 43
-NONCE = "n-1"
-
-
-@asynccontextmanager
-async def opened(fake: FakeIdentityProvider, auth: Auth = CONFIDENTIAL) -> AsyncIterator[IdentityProvider]:
-    async with open_identity_provider(auth, REDIRECT_URI, clock=clock, transport=fake) as provider:
-        await wait_all_tasks_blocked()
-        yield provider
-
-
-async def log_in(provider: IdentityProvider, fake: FakeIdentityProvider, **changed: Any) -> Person:
-    url = await provider.authorization_url(state="s", nonce=NONCE, code_verifier=VERIFIER)
-    arguments = {"code": fake.log_in(url), "nonce": NONCE, "code_verifier": VERIFIER, "issuer": ISSUER, **changed}
-    return await provider.finish(**arguments)
 
 
 @pytest.mark.requirement("OI6", "OI7")

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import IdentityProviderUnavailable
-from .documents import quotable, read_object
+from .documents import quotable_url, read_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class ProviderMetadata:
     # Discovery 3: "If omitted, the default is client_secret_basic"
     token_auth_methods: tuple[str, ...] = ("client_secret_basic",)
     iss_in_response: bool = False  # RFC 9207 3: authorization_response_iss_parameter_supported
+    userinfo_endpoint: str | None = None  # Discovery 3: RECOMMENDED
 
 
 def discovery_url(issuer: str) -> str:
@@ -47,13 +48,22 @@ def parse_discovery(document: bytes, configured_issuer: str, *, allow_http: bool
     issuer = _text(fields, "issuer")
     if not _same_issuer(issuer, configured_issuer):
         # Discovery 4.3: "The issuer value returned MUST be identical to the Issuer URL that was used as the prefix"
+        if "{" in issuer:
+            # Whoever accepted such a pattern would accept the tokens of every tenant of the provider.
+            raise _unusable(
+                f"its issuer is the pattern '{quotable_url(issuer)}', which stands for many tenants; auth.issuer is "
+                f"'{configured_issuer}' and must name your own tenant"
+            )
         raise _unusable(
-            f"it speaks for issuer '{quotable(issuer)}', but auth.issuer is '{configured_issuer}'; set auth.issuer to "
-            "what the provider calls itself (one trailing slash may differ)"
+            f"it speaks for issuer '{quotable_url(issuer)}', but auth.issuer is '{configured_issuer}'; set auth.issuer "
+            "to what the provider calls itself (one trailing slash may differ)"
         )
     http = urlsplit(configured_issuer).scheme == "http" and (allow_http or is_loopback(configured_issuer))
     check_endpoint("issuer", issuer, http=http)
     authorization, token, jwks = (check_endpoint(name, _text(fields, name), http=http) for name in _ENDPOINTS)
+    userinfo = fields.get("userinfo_endpoint")
+    if userinfo is not None:
+        userinfo = check_endpoint("userinfo_endpoint", _text(fields, "userinfo_endpoint"), http=http)
     return ProviderMetadata(
         issuer,
         authorization,
@@ -61,6 +71,7 @@ def parse_discovery(document: bytes, configured_issuer: str, *, allow_http: bool
         jwks,
         token_auth_methods=_texts(fields, "token_endpoint_auth_methods_supported") or ("client_secret_basic",),
         iss_in_response=_flag(fields, "authorization_response_iss_parameter_supported"),
+        userinfo_endpoint=userinfo,
     )
 
 
@@ -69,7 +80,7 @@ _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 def check_endpoint(name: str, url: str, *, http: bool) -> str:
     """`url`, if it is an absolute URL without credentials and fragment, https unless `http` is allowed."""
-    shown = quotable(url)
+    shown = quotable_url(url)
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for one that is no number

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 _TOKEN_LIKE = re.compile(r"[A-Za-z0-9._~+/=-]{24,}")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+_PRIVATE_PARTS = re.compile(r"(?<=//)[^/?#]*(?=@)|(?<=[?#]).+", re.DOTALL)
 
 
 def read_object(text: bytes) -> dict[str, Any]:
@@ -37,6 +38,11 @@ def read_object(text: bytes) -> dict[str, Any]:
 def quotable(text: str, limit: int = 160) -> str:
     """Words of the provider for our log: printable, short, and without anything as long as a code or a token."""
     return _UNPRINTABLE.sub("?", _TOKEN_LIKE.sub("***", text))[:limit]
+
+
+def quotable_url(url: str, limit: int = 160) -> str:
+    """An address of the provider for our log: readable, but for user names, passwords, queries and fragments."""
+    return _UNPRINTABLE.sub("?", _PRIVATE_PARTS.sub("***", url))[:limit]
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
 from ...errors import IdentityProviderUnavailable, LoginRefused
@@ -17,8 +19,17 @@ from .discovery import ProviderMetadata
 from .documents import quotable, read_object
 
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_BEARER = re.compile(r"[!-~]{1,32768}")  # RFC 6749 A.12: VSCHAR; a token with 1,000 roles in it has 30 KB
 # These blame our registration at the provider, not the person who logs in.
 _OUR_FAULT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope"})
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTokens:
+    """What the token endpoint gave. The access token is there only if it is of type Bearer, the one we can use."""
+
+    id_token: str = field(repr=False)
+    access_token: str | None = field(default=None, repr=False)
 
 
 def authorization_request(
@@ -100,8 +111,8 @@ def token_request(
     return headers, form
 
 
-def process_token_response(status: int, headers: Mapping[str, str], body: bytes) -> str:
-    """The ID token in the token endpoint's answer; every other token in it is dropped here.
+def process_token_response(status: int, headers: Mapping[str, str], body: bytes) -> ProviderTokens:
+    """The ID token of the token endpoint's answer, and what may ask the userinfo endpoint; the rest is dropped here.
 
     Header names are lower case.
 
@@ -117,7 +128,7 @@ def process_token_response(status: int, headers: Mapping[str, str], body: bytes)
     if status == 200:
         id_token = fields.get("id_token")
         if isinstance(id_token, str) and id_token:
-            return id_token
+            return ProviderTokens(id_token, _bearer_token(fields))
         raise IdentityProviderUnavailable("its token endpoint sent no id_token; is our client allowed scope 'openid'?")
     error = fields.get("error")
     if not isinstance(error, str) or not _ERROR_CODE.fullmatch(error):
@@ -131,3 +142,11 @@ def process_token_response(status: int, headers: Mapping[str, str], body: bytes)
     if status in (400, 403):
         raise LoginRefused(f"the identity provider refuses the login: {detail}")
     raise IdentityProviderUnavailable(f"its token endpoint answered {status}: {detail}")
+
+
+def _bearer_token(fields: Mapping[str, Any]) -> str | None:
+    # RFC 6749 7.1: "The client MUST NOT use an access token if it does not understand the token type"; the type's
+    # value is case insensitive (5.1). The login itself needs no access token, so nothing is refused yet.
+    token, kind = fields.get("access_token"), fields.get("token_type")
+    usable = isinstance(token, str) and _BEARER.fullmatch(token) and isinstance(kind, str) and kind.lower() == "bearer"
+    return token if usable else None

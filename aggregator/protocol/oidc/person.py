@@ -1,4 +1,4 @@
-"""Which person the claims of a valid ID token name, and whether ours is a house they may enter.
+"""Which person the claims of a valid login name, and whether ours is a house they may enter.
 
 This file knows nothing of tokens, keys or providers.
 """
@@ -39,8 +39,8 @@ def _subject(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name)
     if value is None:
         raise LoginRefused(
-            f"the ID token has no claim '{name}' (auth.userClaim): ask for the scope that brings it (auth.scopes), "
-            "or have the identity provider put it into ID tokens"
+            f"the identity provider tells no claim '{name}' (auth.userClaim), neither in the ID token nor at its "
+            "userinfo endpoint: ask for the scope that brings it (auth.scopes), or have the identity provider send it"
         )
     subject = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT or not subject.isprintable():
@@ -55,8 +55,8 @@ def _check_allowed(claims: Mapping[str, Any], name: str, values: Sequence[str]) 
     claim = claims.get(name)
     if claim is None:
         raise LoginRefused(
-            f"the ID token has no claim '{name}', which auth.allow asks for: this account has none, or the scope that "
-            "brings it is missing from auth.scopes"
+            f"the identity provider tells no claim '{name}', which auth.allow asks for: this account has none, or the "
+            "scope that brings it is missing from auth.scopes"
         )
     held = claim if isinstance(claim, list) else [claim]
     if not any(_as_text(item) in values for item in held):
