@@ -7,13 +7,13 @@ This file must not know who registers, nor why an answer is sent.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from ...errors import Refusal
+from ..learned_url import is_host
 from .words import plain
 
 MAX_REDIRECT_URI = 1024  # characters; the longest known to be in use is under 200
@@ -70,7 +70,7 @@ def parse_redirect_uri(text: str) -> RedirectUri:
         Refusal: 400 ``invalid_redirect_uri`` for all but https, and http on this computer.
     """
     match = _URI.fullmatch(text) if len(text) <= MAX_REDIRECT_URI else None
-    if match is None or not _is_host(match["host"]) or int(match["port"] or 0) > MAX_PORT:
+    if match is None or not is_host(match["host"]) or int(match["port"] or 0) > MAX_PORT:
         raise _refused(text, _why_malformed(text))
     if _DOT_SEGMENT.search(match["path"]):
         raise _refused(text, "it has a '.' or '..' segment; register the path it stands for")
@@ -107,22 +107,6 @@ def with_parameters(redirect_uri: str, parameters: Iterable[tuple[str, str]]) ->
     if "?" in redirect_uri:
         separator = "" if redirect_uri.endswith(("?", "&")) else "&"
     return redirect_uri + separator + urlencode(list(parameters), quote_via=quote, safe="")
-
-
-def _is_host(host: str) -> bool:
-    if not host.startswith("["):
-        # 127.1, 2130706433 and 0x7f.1 are addresses to a browser (WHATWG URL, "ends in a number") and names to others.
-        last = host.rstrip(".").rpartition(".")[2].lower()
-        return not (last.isdigit() or re.fullmatch(r"0x[0-9a-f]*", last)) or _is_address(host)
-    return _is_address(host[1:-1])
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _why_malformed(text: str) -> str:
