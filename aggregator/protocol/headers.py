@@ -8,7 +8,6 @@ This file knows header texts and JSON Schema positions; it reads no socket.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -98,7 +97,7 @@ def decode_value(text: str | None) -> str | None:
         if base64.b64encode(decoded).decode() != match[1]:
             return None
         return decoded.decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # binascii.Error and UnicodeDecodeError are of this kind, and what is not ASCII raises it bare
         return None
 
 

@@ -419,3 +419,11 @@ async def test_a_cancellation_that_meets_a_notification_half_sent_leaves_no_seco
         assert relay.is_idle()
         await trio.sleep(3)
         assert not server.open
+
+
+async def test_a_name_header_that_is_no_text_at_all_is_refused_and_no_fault_of_ours() -> None:
+    async with one(MODERN) as (server, relay):
+        server.tool("run")
+        for name in ("=?base64?\xe9?=", "\xe9", "=?base64?/w==?="):
+            status, answer = await post(relay, {**ROUTED, "mcp-name": name}, body())
+            assert (status, answer["error"]["code"]) == (400, -32020)
