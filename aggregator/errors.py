@@ -62,6 +62,13 @@ class LoginRefused(AggregatorError):
     """The identity provider, or our own rule of who may log in, says no to this person."""
 
 
+class Unfetchable(AggregatorError):
+    """A document at a URL that somebody else gave us cannot be had.
+
+    The text is the true cause, for the log alone: told outside, it would make us a scanner of networks.
+    """
+
+
 class StoreUnavailable(AggregatorError):
     """What we must remember cannot be read or written now."""
 

@@ -29,7 +29,7 @@ _URL = re.compile(
 _DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE | re.ASCII)
 
 
-class NotFetchable(ValueError):
+class NotPlainUrl(ValueError):
     """The text is no URL that we would fetch; the message says why and quotes nothing of it."""
 
 
@@ -62,21 +62,21 @@ def parse_learned_url(text: str) -> LearnedUrl:
     """Take the URL apart.
 
     Raises:
-        NotFetchable: for another scheme than https, user information, a fragment, a dot segment, characters that are
+        NotPlainUrl: for another scheme than https, user information, a fragment, a dot segment, characters that are
             not plain ASCII, and every way to write an IPv4 address but the usual one.
     """
     if len(text) > MAX_URL:
-        raise NotFetchable(f"is longer than {MAX_URL} characters")
+        raise NotPlainUrl(f"is longer than {MAX_URL} characters")
     match = _URL.fullmatch(text)
     if match is None:
-        raise NotFetchable(_why_malformed(text))
+        raise NotPlainUrl(_why_malformed(text))
     if not is_host(match["host"]):
-        raise NotFetchable("has a host that is neither a name nor an address")
+        raise NotPlainUrl("has a host that is neither a name nor an address")
     port = int(match["port"] or HTTPS_PORT)
     if port > 65535:
-        raise NotFetchable("has a port that does not exist")
+        raise NotPlainUrl("has a port that does not exist")
     if _DOT_SEGMENT.search(match["path"]):
-        raise NotFetchable("has a '.' or '..' segment")
+        raise NotPlainUrl("has a '.' or '..' segment")
     return LearnedUrl(text, match["host"], port, match["path"], match["query"] or "")
 
 

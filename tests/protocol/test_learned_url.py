@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.protocol.learned_url import MAX_URL, NotFetchable, parse_learned_url
+from aggregator.protocol.learned_url import MAX_URL, NotPlainUrl, parse_learned_url
 
 # (URL, host, port, what stands on the request line)
 TAKEN = [
@@ -122,7 +122,7 @@ def test_a_plain_https_url_is_read_as_it_stands(text: str, host: str, port: int,
 @pytest.mark.requirement("CI1", "CI2")
 @pytest.mark.parametrize(("text", "words"), REFUSED)
 def test_anything_else_is_refused_in_words_that_quote_nothing(text: str, words: str) -> None:
-    with pytest.raises(NotFetchable) as caught:
+    with pytest.raises(NotPlainUrl) as caught:
         parse_learned_url(text)
     assert words in str(caught.value)
     assert "client" not in str(caught.value)
@@ -143,7 +143,7 @@ def test_the_usual_port_is_not_shown() -> None:
 def test_what_is_taken_means_the_same_to_the_standard_library(text: str) -> None:
     try:
         url = parse_learned_url(text)
-    except NotFetchable:
+    except NotPlainUrl:
         return
     parts = urlsplit(text)
     assert (parts.hostname, parts.port or 443) == (url.host.strip("[]").lower(), url.port)
