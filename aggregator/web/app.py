@@ -101,7 +101,8 @@ class Application:
         extra: RawHeaders = [(b"x-request-id", request_id.encode())]
         if origin is not None:
             if scope["method"] == "OPTIONS":
-                await _send(send, preflight(origin), request_id)
+                requested = _first(scope["headers"], b"access-control-request-headers") or ""
+                await _send(send, preflight(origin, requested), request_id)
                 return
             extra.extend((key.encode(), value.encode()) for key, value in cors_headers(origin))
         await self._mcp(scope, receive, send, extra)

@@ -9,6 +9,7 @@ disconnect, which there means cancel.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -38,6 +39,16 @@ SESSION_HEADER = "mcp-session-id"
 CANCELLED = -32800  # ours: outside the range that JSON-RPC reserves
 
 _ROUTING_HEADERS = frozenset({VERSION_HEADER, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, "content-type", "accept"})
+
+# What a page may send: the transport's own headers, and last-event-id, which SDKs of 2025-11-25 add on a retry.
+_SCRIPT_HEADERS = (
+    "authorization",
+    "content-type",
+    *sorted(_ROUTING_HEADERS - {"content-type", "accept"}),
+    "last-event-id",
+)
+_PARAMETER_HEADER = re.compile(r"(?<![^, ])mcp-param-[a-z0-9_.-]+(?![^, ])", re.ASCII)
+MAX_PARAMETER_HEADERS = 64
 
 log = logging.getLogger(__name__)
 
@@ -231,18 +242,21 @@ def _capabilities(params: Json) -> Json:
     return capabilities if isinstance(capabilities, dict) else {}
 
 
-def preflight(origin: str) -> Response:
-    """The answer to a browser's question whether a page of an allowed `origin` may call us (Fetch, CORS)."""
+def preflight(origin: str, requested: str) -> Response:
+    """The answer to a browser's question whether a page of an allowed `origin` may call us (Fetch, CORS).
+
+    `requested` is its Access-Control-Request-Headers: `Mcp-Param-*` have as many names as tools have parameters.
+    DELETE is named although it is answered 405: the SDKs end a session with it, and can read a 405 but not a failure
+    of the browser's.
+    """
+    parameters = _PARAMETER_HEADER.findall(requested.lower())[:MAX_PARAMETER_HEADERS]
     return Response(
         204,
         b"",
         (
             *cors_headers(origin),
-            ("access-control-allow-methods", "POST"),
-            (
-                "access-control-allow-headers",
-                "authorization, content-type, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name",
-            ),
+            ("access-control-allow-methods", "POST, DELETE"),
+            ("access-control-allow-headers", ", ".join((*_SCRIPT_HEADERS, *parameters))),
             ("access-control-max-age", "600"),
         ),
     )

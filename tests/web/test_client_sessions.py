@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from aggregator.errors import Refusal
+from aggregator.protocol.principal import Principal
+from aggregator.protocol.sealing import KeyRing, Purpose
+from aggregator.web.client_sessions import LIFETIME, REMEMBERED, ClientSessions
+
+NOW = 1_800_000_000.0
+KEYS = KeyRing([bytes(32)])
+ALICE, BOB = Principal("https://idp", "alice"), Principal("https://idp", "bob")
+
+pytestmark = pytest.mark.requirement("RS6")
+
+
+def test_any_instance_with_the_keys_opens_a_session_and_sees_the_same() -> None:
+    text = ClientSessions(KEYS).begin(ALICE, {"sampling": {}, "x" * 99: {}}, now=NOW)
+    sessions = ClientSessions(KeyRing([bytes(range(32)), bytes(32)]))
+    found = sessions.find(text, ALICE, now=NOW + 1)
+    assert found == sessions.find(text, ALICE, now=NOW + 2)
+    assert (found.revision, found.capabilities, found.owner) == ("2025-11-25", {"sampling": {}}, ALICE.key)
+
+
+def test_sessions_differ_and_fit_into_a_header() -> None:
+    sessions = ClientSessions(KEYS)
+    huge = {f"capability-{i}": {"deep": "x" * 1000} for i in range(500)}
+    texts = {sessions.begin(ALICE, huge, now=NOW) for _ in range(10)}
+    assert len(texts) == 10
+    assert all(text.isascii() and text.isprintable() and len(text) < 2000 for text in texts)
+    assert len({sessions.find(text, ALICE, now=NOW).id for text in texts}) == 10
+
+
+@pytest.mark.parametrize("first", [ALICE, BOB])
+def test_a_session_is_its_owners_only_whoever_came_first(first: Principal) -> None:
+    sessions = ClientSessions(KEYS)
+    text = sessions.begin(ALICE, {}, now=NOW)
+    strangers = [BOB, Principal("https://other", "alice"), Principal("https://idp", "Alice")]
+    for who in (first, *strangers, ALICE, *strangers):
+        if who == ALICE:
+            sessions.find(text, who, now=NOW)
+        else:
+            with pytest.raises(Refusal) as refused:
+                sessions.find(text, who, now=NOW)
+            assert refused.value.status == 404
+
+
+def test_what_we_did_not_seal_as_a_session_is_none() -> None:
+    sessions = ClientSessions(KEYS)
+    text = sessions.begin(ALICE, {}, now=NOW)
+    other_purpose = KEYS.seal(Purpose.CURSOR, {"who": ["https://idp", "alice"]}, now=NOW, lifetime=60)
+    other_keys = ClientSessions(KeyRing([bytes(range(32))])).begin(ALICE, {}, now=NOW)
+    for wrong in (
+        "",
+        "x",
+        "é",
+        text[:-1],
+        text + "A",
+        text.swapcase(),
+        "." + text,
+        other_purpose,
+        other_keys,
+        "a" * 99_999,
+    ):
+        with pytest.raises(Refusal) as refused:
+            sessions.find(wrong, ALICE, now=NOW)
+        assert refused.value.status == 404
+
+
+def test_a_session_ends_even_where_it_is_remembered() -> None:
+    sessions = ClientSessions(KEYS)
+    text = sessions.begin(ALICE, {}, now=NOW)
+    sessions.find(text, ALICE, now=NOW + LIFETIME - 1)
+    with pytest.raises(Refusal):
+        sessions.find(text, ALICE, now=NOW + LIFETIME)
+    with pytest.raises(Refusal):
+        ClientSessions(KEYS).find(text, ALICE, now=NOW + LIFETIME)
+
+
+def test_a_level_belongs_to_its_session() -> None:
+    sessions = ClientSessions(KEYS)
+    one, two = (sessions.find(sessions.begin(ALICE, {}, now=NOW), ALICE, now=NOW) for _ in range(2))
+    sessions.set_level(one, "error")
+    assert (sessions.level(one), sessions.level(two), sessions.level(None)) == ("error", None, None)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    sessions = ClientSessions(KEYS)
+    for _ in range(REMEMBERED + 10):
+        session = sessions.find(sessions.begin(ALICE, {}, now=NOW), ALICE, now=NOW)
+        sessions.set_level(session, "info")
+    assert len(sessions._opened) == len(sessions._levels) == REMEMBERED
