@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 
 MAX_EVENT = 16 * 2**20  # bytes; an upstream that sends more in one event, or a line without end, is cut off
+# Lines of one stream. A line costs us much more than it costs its sender; a call that reports its progress a thousand
+# times a second for a minute has half as many.
+MAX_LINES = 200_000
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class EventTooLarge(ValueError):
-    """An event exceeds the reader's limit."""
+    """An event, or the number of lines of a stream, exceeds the reader's limit."""
 
 
 class EventReader:
@@ -25,6 +28,7 @@ class EventReader:
         self._searched = 0  # no line ends before this offset: a long line is scanned once, not once a chunk
         self._data: list[bytes] = []
         self._size = 0
+        self._lines = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of every event completed by `chunk`. Comments, ids, names and retry times are dropped.
@@ -48,6 +52,9 @@ class EventReader:
         return events
 
     def _take(self, line: bytes, events: list[bytes]) -> None:
+        self._lines += 1
+        if self._lines > MAX_LINES:
+            raise EventTooLarge(f"the stream has more than {MAX_LINES} lines")
         if not line:
             if self._data:
                 events.append(b"\n".join(self._data))
@@ -56,7 +63,7 @@ class EventReader:
         name, _, value = line.removeprefix(b"\xef\xbb\xbf").partition(b":")
         if name == b"data":
             self._data.append(value.removeprefix(b" "))
-            self._size += len(value)
+            self._size += len(value) + 1  # with the line feed that joins it: empty lines take memory, too
             if self._size > self._limit:
                 raise EventTooLarge(f"an event is larger than {self._limit} bytes")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.protocol.sse import EventReader, EventTooLarge, render_event
+from aggregator.protocol.sse import MAX_LINES, EventReader, EventTooLarge, render_event
 
 lines = st.binary(max_size=20).filter(lambda line: b"\n" not in line and b"\r" not in line)
 
@@ -72,6 +72,7 @@ def test_fields_are_read_as_the_standard_says(stream: bytes, events: list[bytes]
         [b"data: ", *[b"x"] * 1001],
         [b"data: " + b"x" * 100 + b"\n"] * 11,
         [b": " + b"x" * 1001],
+        [b"data\n"] * 1001,
     ],
 )
 def test_an_event_or_a_line_without_end_is_cut_off(chunks: list[bytes]) -> None:
@@ -81,6 +82,13 @@ def test_an_event_or_a_line_without_end_is_cut_off(chunks: list[bytes]) -> None:
 
 def test_many_events_together_may_be_larger_than_one() -> None:
     assert len(read(b"data: x\n\n" * 10_000)) == 10_000
+
+
+@pytest.mark.parametrize("line", [b"\n", b": still here\n", b"data: {}\n\n"])
+def test_a_stream_that_never_ends_is_cut_off_before_it_has_cost_much(line: bytes) -> None:
+    """Each of these made one upstream take the whole process's time until `toolTimeout`."""
+    with pytest.raises(EventTooLarge, match=f"{MAX_LINES} lines"):
+        read(*[line * 1000] * (MAX_LINES // 1000 + 1))
 
 
 def test_a_long_line_in_small_pieces_costs_neither_time_nor_memory_beyond_itself() -> None:
