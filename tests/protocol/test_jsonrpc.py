@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aggregator.protocol.jsonrpc import (
     MAX_DEPTH,
+    MAX_TOKENS,
     PARSE_ERROR,
     Call,
     Failure,
@@ -123,6 +124,23 @@ def test_depth_is_bounded_where_everybody_can_still_read(parse: Any) -> None:
     assert isinstance(parse(wide), Notice)
     braces = b'{"jsonrpc":"2.0","method":"m","params":{"a":"' + b"[{" * 50_000 + b'"}}'
     assert isinstance(parse(braces), Notice)
+
+
+@pytest.mark.parametrize("parse", [parse_strict, parse_loose])
+@pytest.mark.parametrize("many", [b"[],", b"{},", b"1,", b'"",', rb'"\\","\"",', b'{"a":1},'])
+def test_what_would_keep_everybody_waiting_is_not_read(parse: Any, many: bytes) -> None:
+    """16 MiB of empty lists stopped the whole process for three seconds and took 400 MB."""
+
+    def message(value: bytes) -> bytes:
+        return b'{"jsonrpc":"2.0","method":"m","params":{"a":' + value + b"}}"
+
+    few = MAX_TOKENS // len(many)
+    assert isinstance(parse(message(b"[" + many * few + b"1]")), Notice)
+    with pytest.raises(Unreadable, match=f"more than {MAX_TOKENS}") as refused:
+        parse(message(b"[" + many * MAX_TOKENS + b"1]"))
+    assert refused.value.code == PARSE_ERROR
+    as_text = json.dumps((many * MAX_TOKENS).decode()).encode()
+    assert isinstance(parse(message(as_text)), Notice)
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"NaN", b"Infinity", b"-Infinity", b"1" * 5000])
