@@ -94,8 +94,8 @@ async def _finish(authority: Authority, flow: Flow, request: Request, code: str,
             status=503,
             error="temporarily_unavailable",
             title="Sign-in could not be completed",
-            message=f"The identity provider {authority.config.auth.issuer} cannot be reached. Wait half a minute, "
-            "then connect again from your MCP client.",
+            message=f"The identity provider {authority.config.auth.issuer} did not complete it. Wait half a minute, "
+            "then connect again from your MCP client. If it happens again, the reason stands in this server's log.",
         )
     return _ask(authority, flow, person)
 

