@@ -79,7 +79,7 @@ class BearerAuthentication:
         else:
             self._opened.move_to_end(authorization)
         if known.expires_at <= now or known.grant_id in self._revocations:
-            del self._opened[authorization]
+            self._opened.pop(authorization, None)
             raise invalid_token(self._site)
         self._revocations.require_fresh()
         return known
@@ -96,7 +96,9 @@ class BearerAuthentication:
         if SCOPE not in token.scope.split():
             raise insufficient_scope(self._site)
         opened = Authenticated(token.principal, token.grant_id, token.client, token.scope, token.expires_at)
-        self._opened[authorization] = opened
+        # RFC 6750 2.1 allows any number of spaces before the token: padded to 60 KB, 4096 spellings of it are 250 MB.
+        if len(authorization) == len("Bearer ") + len(text):
+            self._opened[authorization] = opened
         if len(self._opened) > MAX_OPENED:
             self._opened.popitem(last=False)
         return opened

@@ -139,6 +139,17 @@ def test_only_good_tokens_are_remembered_and_only_so_many() -> None:
     assert f"[{MAX_OPENED} tokens known]" in repr(deployment.bearer)
 
 
+def test_spellings_of_a_header_do_not_fill_the_memory() -> None:
+    deployment = Deployment()
+    token = issued(deployment).encode()
+    for spaces in range(2, 50):
+        header = (b"authorization", b"Bearer" + b" " * spaces + token)
+        assert deployment.bearer.authenticate([header]).grant_id == "g1"
+    assert "[0 tokens known]" in repr(deployment.bearer)
+    deployment.clock.pass_by(901)
+    assert refusal(deployment, (b"authorization", b"Bearer  " + token)).status == 401
+
+
 def test_a_minute_without_the_store_nobody_is_let_in_and_told_to_come_back() -> None:
     deployment = Deployment()
     token = issued(deployment)
