@@ -18,6 +18,8 @@ import trio
 
 from aggregator.config.model import Auth, Secret
 from tests.parts.identity_providers import Provider
+from tests.parts.identity_providers.glewlwyd import open_glewlwyd
+from tests.parts.identity_providers.lemonldap import open_lemonldap
 from tests.parts.identity_providers.node import open_variant
 from tests.parts.identity_providers.python import open_canaille, open_mock, open_nanoidp
 from tests.parts.install import PartMissing
@@ -41,6 +43,7 @@ class Case:
     scopes: tuple[str, ...] = ("openid", "email")
     user_claim: str = "sub"
     allow: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    debian: bool = False  # installs packages of the distribution: never asked of a test run
 
 
 GROUPS = ("openid", "email", "groups")
@@ -55,6 +58,8 @@ CASES = (
     Case("canaille", open_canaille),
     Case("nanoidp", open_nanoidp, "alice", ("openid", "email", "profile"), user_claim="email", allow=ENGINEERS),
     Case("oidc-provider-mock", open_mock, user_claim="email", allow={"email": ("alice@example.test",)}),
+    Case("glewlwyd", open_glewlwyd, debian=True),
+    Case("lemonldap", open_lemonldap, "dwho", ("openid", "email", "profile"), "preferred_username", debian=True),
 )
 
 

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -88,6 +88,19 @@ def chromium_path() -> Path:
             return Path(found)
     _apt("chromium")
     return Path("/usr/bin/chromium")
+
+
+def debian_program(name: str, *packages: str, answers: Iterable[str] = ()) -> Path:
+    """A program of the distribution, installed if need be; `answers` are what the packages ask (debconf).
+
+    Raises:
+        PartMissing: if it is absent and we are not root.
+    """
+    if shutil.which(name) is None:
+        if os.geteuid() == 0 and shutil.which("debconf-set-selections"):
+            subprocess.run(["debconf-set-selections"], input="\n".join(answers) + "\n", text=True, check=True)
+        _apt(*packages)
+    return Path(shutil.which(name) or f"/usr/bin/{name}")
 
 
 def _need(path: Path) -> Path:
