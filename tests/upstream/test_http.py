@@ -230,16 +230,17 @@ async def test_a_downgrade_is_noticed_when_the_upstream_says_so() -> None:
         assert answered.revision == LEGACY
 
 
-async def test_after_a_failed_list_the_revision_is_asked_anew() -> None:
+async def test_an_upstream_in_doubt_is_asked_anew_what_it_speaks() -> None:
     async with behind(MODERN) as (server, upstream):
         await call(upstream)
+        await call(upstream)
+        assert len(server.calls("server/discover")) == 1
         server.restart(LEGACY)
-        with pytest.raises((UpstreamLost, UpstreamRefused)):
-            await upstream.list_all("tools/list", "tools")
         upstream.doubt()
         tools, _ = await upstream.list_all("tools/list", "tools")
         assert [tool["name"] for tool in tools] == ["t"]
         assert (await call(upstream)).revision == LEGACY
+        assert len(server.calls("server/discover")) == 2
 
 
 @pytest.mark.parametrize("revision", [MODERN, LEGACY])
