@@ -28,12 +28,15 @@ from .protocol.sealing import KEY_BYTES, KeyRing
 from .serving import listen, run_until_signalled, say, serve_application, url_of
 from .store import Store
 from .store.open import open_store
+from .upstream.client_documents import ClientDocuments
 from .upstream.http import open_upstream
 from .upstream.identity_provider import open_identity_provider
+from .upstream.learned_http import open_learned_http
 from .upstream.listings import Listings
 from .web.app import Application
 from .web.bearer import BearerAuthentication
 from .web.client_sessions import ClientSessions
+from .web.clients import is_on_loopback
 from .web.gate import Gate
 from .web.gateway_tools import TOOLS, GatewayTools
 from .web.hypercorn_guard import guarded
@@ -91,6 +94,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         identity_provider = await stack.enter_async_context(
             open_identity_provider(config.auth, f"{config.issuer_url}/callback", clock=clock, ssl_context=context)
         )
+        learned = await stack.enter_async_context(open_learned_http(context, allow_loopback=is_on_loopback(config)))
         nursery = await stack.enter_async_context(trio.open_nursery())
         upstreams = [
             (
@@ -106,6 +110,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         nursery.start_soon(keep_purged, store, clock)
         aggregator = Aggregator(config, listings)
         pages = Pages(config)
+        documents = ClientDocuments(learned, config.client_schemes)
         sessions = ClientSessions(keys)
         endpoint = McpEndpoint(
             BearerAuthentication(config, keys, revocations, clock=clock),
@@ -119,7 +124,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
                 Gate(config),
                 urlsplit(config.issuer_url).path + "/mcp",
                 endpoint,
-                oauth_routes(config, keys, store, identity_provider, revocations, pages, clock=clock),
+                oauth_routes(config, keys, store, identity_provider, revocations, pages, documents, clock=clock),
                 probe_routes(store, lambda: aggregator.draining),
                 pages,
             )

@@ -46,6 +46,16 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownClient:
+    """An MCP client that does not register itself. Without a secret it is a public one."""
+
+    client_id: str
+    name: str
+    redirect_uris: tuple[str, ...]
+    client_secret: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ToolFilter:
     """Which of an upstream's tools are shown, by patterns on their own names; `exclude` wins."""
 
@@ -111,3 +121,5 @@ class Config:
     drain: float = 25.0
     tokens: Tokens = field(default_factory=Tokens)
     limits: Limits = field(default_factory=Limits)
+    clients: tuple[KnownClient, ...] = ()
+    client_schemes: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..errors import Refusal
 from ..protocol.oauth.authorization import Answer
-from ..protocol.oauth.redirects import parse_redirect_uri
+from ..protocol.oauth.redirects import parse_proven_redirect_uri
 from ..protocol.oauth.sealed import seal_answer
 from .authority import Authority
 from .http import Request, Response, see_other
@@ -19,7 +19,7 @@ def tell_client(authority: Authority, answer: Answer, request: Request, *, statu
     OAuth 2.1 7.12.2: an authorization server that redirects without interaction is an open redirector for whoever
     registers a client; a loopback address leads nowhere an attacker could want.
     """
-    if parse_redirect_uri(answer.redirect_uri).is_loopback:
+    if parse_proven_redirect_uri(answer.redirect_uri).is_loopback:
         return see_other(answer.location, ("referrer-policy", "no-referrer"))
     words = dict(answer.parameters)["error_description"]
     return send_back_page(authority, answer, request, status=status, title="Not signed in", message=words)
@@ -28,12 +28,12 @@ def tell_client(authority: Authority, answer: Answer, request: Request, *, statu
 def send_back_page(
     authority: Authority, answer: Answer, request: Request, *, status: int, title: str, message: str
 ) -> Response:
-    """A page that says why the login ended here, with a button that passes `answer` on to the client."""
+    """A page that says how the login ended, with a button that passes `answer` on to the client."""
     return authority.pages.send_back(
         status,
         title,
         message,
-        redirect=parse_redirect_uri(answer.redirect_uri),
+        redirect=parse_proven_redirect_uri(answer.redirect_uri),
         answer=seal_answer(authority.keys, answer, now=authority.clock()),
         request_id=request.request_id,
     )

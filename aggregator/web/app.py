@@ -87,9 +87,8 @@ class Application:
             await _send(send, Response(204, b"", (*_PREFLIGHT, allowed)), request_id)
             return
         body = await read_body(receive, route.body_limit)
-        request = Request(
-            method, path, scope["query_string"].decode("latin-1"), tuple(scope["headers"]), body, request_id
-        )
+        query, peer = scope["query_string"].decode("latin-1"), scope.get("client") or ("", 0)
+        request = Request(method, path, query, tuple(scope["headers"]), body, request_id, str(peer[0]))
         response = await _endpoint(route, method)(request)
         if route.cors:
             response = response.with_headers(*_CORS)

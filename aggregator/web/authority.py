@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..config.model import Config
+from ..protocol.oauth.clients import Clients
 from ..protocol.oauth.site import Site
 from ..protocol.principal import Person
 from ..protocol.sealing import KeyRing
 from ..store import Store
+from .clients import ClientDocuments
 from .pages import Pages
+from .registration_limit import RegistrationLimit
 from .revocations import Revocations
 
 
@@ -49,5 +52,8 @@ class Authority:
     store: Store
     identity_provider: IdentityProvider
     revocations: Revocations
+    clients: Clients
+    client_documents: ClientDocuments
+    registrations: RegistrationLimit
     pages: Pages
     clock: Callable[[], float]

@@ -16,6 +16,7 @@ from ..protocol.oauth.authorization import Answer, Asked, decide_authorization, 
 from ..protocol.oauth.sealed import Flow, open_answer, seal_flow
 from .answers import require_same_origin, tell_client
 from .authority import Authority
+from .clients import resolve_client
 from .cookies import flow_cookie, surplus_flows
 from .http import Request, Response, see_other
 from .pages import BEGIN_AGAIN
@@ -29,10 +30,17 @@ async def authorize(authority: Authority, request: Request) -> Response:
     """Begin a login for a valid request; say no on our own page or to the client otherwise.
 
     Raises:
-        Refusal: 400 when client or redirect URI are not proven.
+        Refusal: 400 when client or redirect URI are not proven; 429 when too many clients' documents were fetched.
     """
-    now = authority.clock()
-    decision = decide_authorization(request.query_parameters(), keys=authority.keys, site=authority.site, now=now)
+    parameters = request.query_parameters()
+    client = await resolve_client(
+        parameters,
+        authority.clients,
+        authority.client_documents,
+        now=authority.clock(),
+        request_id=request.request_id,
+    )
+    decision = decide_authorization(parameters, client, site=authority.site)
     match decision:
         case Answer():
             return tell_client(authority, decision, request)

@@ -13,10 +13,11 @@ import secrets
 
 from ..errors import Refusal, Unsealable
 from ..protocol.oauth.authorization import Answer, denied, granted
-from ..protocol.oauth.redirects import parse_redirect_uri
+from ..protocol.oauth.client_document import parse_client_url
+from ..protocol.oauth.redirects import parse_proven_redirect_uri
 from ..protocol.oauth.sealed import FLOW_LIFETIME, Code, Question, open_question, seal_code
 from ..store import Grant
-from .answers import require_same_origin
+from .answers import require_same_origin, send_back_page
 from .authority import Authority
 from .cookies import ended_flow_cookie, flow_cookies
 from .http import Request, Response, see_other
@@ -31,12 +32,15 @@ async def show_consent(authority: Authority, request: Request) -> Response:
         Refusal: 403 when this browser has not just logged in for this flow.
     """
     question = _question_of(authority, request, request.query_parameters().get("flow"))
+    asked = question.asked
     return authority.pages.consent(
-        redirect=parse_redirect_uri(question.asked.redirect_uri),
-        client_name=question.asked.client_name,
+        redirect=parse_proven_redirect_uri(asked.redirect_uri),
+        client_name=asked.client_name,
         account=question.person.label,
         flow=question.id,
         csrf=question.csrf,
+        source=asked.client_source,
+        client_host=parse_client_url(asked.client).netloc if asked.client_source == "document" else "",
     )
 
 
@@ -63,7 +67,19 @@ async def answer_consent(authority: Authority, request: Request) -> Response:
     else:
         answer = denied(question.asked, "access_denied", "The person declined.", authority.site)
     ended = ended_flow_cookie(authority.site, question.id)
+    if parse_proven_redirect_uri(answer.redirect_uri).is_private_use:
+        return _hand_over(authority, answer, request, allowed=decision == "allow").with_headers(ended)
     return see_other(answer.location, ended, ("referrer-policy", "no-referrer"))
+
+
+def _hand_over(authority: Authority, answer: Answer, request: Request, *, allowed: bool) -> Response:
+    """A page with a button: after a redirect to an app's own scheme the browser would go on showing the question."""
+    title, message = (
+        ("Access allowed", "One step is left: give the app its answer, within a minute. The browser may ask about it.")
+        if allowed
+        else ("Access not allowed", "Nothing was granted. The app still waits for its answer.")
+    )
+    return send_back_page(authority, answer, request, status=200, title=title, message=message)
 
 
 async def _allow(authority: Authority, question: Question) -> Answer:

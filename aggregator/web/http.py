@@ -21,7 +21,10 @@ MAX_FORM_FIELDS = 64  # more than twice what any OAuth request carries
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, body read. `path` is what the client sent, checked free of escapes; `query` is raw."""
+    """One HTTP request, body read. `path` is what the client sent, checked free of escapes; `query` is raw.
+
+    `peer` is the address at the other end of the connection, a proxy's perhaps; empty on a Unix socket.
+    """
 
     method: str
     path: str
@@ -29,6 +32,7 @@ class Request:
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     request_id: str
+    peer: str = ""
 
     def header(self, name: str) -> str | None:
         """The header's value; several fields of one name count as bad input for the headers we read.

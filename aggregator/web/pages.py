@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ..config.model import Config
 from ..errors import Refusal
 from ..protocol.oauth.redirects import RedirectUri
+from ..protocol.oauth.registration import Source
 from ..protocol.oauth.site import Site, site_of
 from .http import Request, Response
 
@@ -25,11 +26,16 @@ _FEATURES = ("camera", "display-capture", "geolocation", "microphone", "payment"
 _TITLES = {
     400: "This request cannot be answered",
     403: "This sign-in cannot go on here",
+    429: "Not available right now",
     503: "Not available right now",
 }
 _NEXT_STEPS = {
     "invalid_client": (
         "Let your MCP client forget this server (clear its stored login or registration), then connect again."
+    ),
+    "invalid_client_metadata": (
+        "Connect again in a minute. If that does not help, ask who runs this server: its log has the cause, under the "
+        "reference below."
     ),
     "temporarily_unavailable": "Wait a moment, then connect again.",
 }
@@ -100,13 +106,28 @@ class Pages:
         page = self.error(refusal.status, title, refusal.description, next_step, request_id)
         return page.with_headers(*refusal.headers)
 
-    def consent(self, *, redirect: RedirectUri, client_name: str, account: str, flow: str, csrf: str) -> Response:
-        """The question whether a client may act for the person."""
+    def consent(
+        self,
+        *,
+        redirect: RedirectUri,
+        client_name: str,
+        account: str,
+        flow: str,
+        csrf: str,
+        source: Source = "registration",
+        client_host: str = "",
+    ) -> Response:
+        """The question whether a client may act for the person.
+
+        `source` says on whose word the name stands; `client_host` is where the client's metadata document is, if any.
+        """
         return self._page(
             "consent.html",
             200,
             page_headers(form_target=redirect.csp_source),
             client_name=client_name,
+            source=source,
+            client_host=client_host,
             redirect=redirect,
             account=account,
             server=self._site.origin.partition("://")[2],
@@ -117,7 +138,7 @@ class Pages:
     def send_back(
         self, status: int, title: str, message: str, *, redirect: RedirectUri, answer: str, request_id: str
     ) -> Response:
-        """A page that ends a login without success, with a button that tells the client so. `answer` is sealed."""
+        """A page that ends a login, with a button that tells the client how. `answer` is sealed."""
         return self._page(
             "send_back.html",
             status,

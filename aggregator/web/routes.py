@@ -12,12 +12,14 @@ from ..protocol.sealing import KeyRing
 from ..store import Store
 from .authority import Authority, IdentityProvider
 from .authorization import authorize, send_back
+from .clients import ClientDocuments, clients_of
 from .consent import answer_consent, show_consent
 from .http import Request, Response, Route
 from .login import callback
 from .metadata import metadata_routes
 from .pages import Pages
 from .registration import MAX_BODY, register
+from .registration_limit import RegistrationLimit
 from .revocations import Revocations
 from .token_endpoint import revoke, token
 
@@ -29,6 +31,7 @@ def oauth_routes(
     identity_provider: IdentityProvider,
     revocations: Revocations,
     pages: Pages,
+    client_documents: ClientDocuments,
     clock: Callable[[], float] = time.time,
 ) -> tuple[Route, ...]:
     """Every route of login, consent, tokens and metadata, the landing page and the style sheet.
@@ -36,7 +39,19 @@ def oauth_routes(
     Paths are whole: below an issuer URL with a path they begin with it.
     """
     site = site_of(config.issuer_url)
-    authority = Authority(config, site, keys, store, identity_provider, revocations, pages, clock)
+    authority = Authority(
+        config,
+        site,
+        keys,
+        store,
+        identity_provider,
+        revocations,
+        clients_of(config, keys),
+        client_documents,
+        RegistrationLimit(),
+        pages,
+        clock,
+    )
 
     async def landing(request: Request) -> Response:
         return pages.landing()

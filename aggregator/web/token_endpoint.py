@@ -38,7 +38,7 @@ async def token(authority: Authority, request: Request) -> Response:
     """
     form, now = request.form(), authority.clock()
     asked = parse_token_request(form)
-    client = authenticate_client(form, request.header("authorization"), keys=authority.keys, now=now)
+    client = authenticate_client(form, request.header("authorization"), clients=authority.clients, now=now)
     match asked:
         case CodeRequest():
             grant = await _redeem(authority, asked, client, now)
@@ -63,7 +63,7 @@ async def revoke(authority: Authority, request: Request) -> Response:
         StoreUnavailable: the token still works (RFC 7009 2.2.1).
     """
     form, now = request.form(), authority.clock()
-    client = authenticate_client(form, request.header("authorization"), keys=authority.keys, now=now)
+    client = authenticate_client(form, request.header("authorization"), clients=authority.clients, now=now)
     text = form.get("token")
     if text is None:
         raise Refusal(400, "invalid_request", "token is missing.")

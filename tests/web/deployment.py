@@ -16,8 +16,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import trio
 
 from aggregator.config.model import Auth, Config
-from aggregator.errors import IdentityProviderUnavailable, LoginRefused, Refusal, StoreUnavailable
+from aggregator.errors import IdentityProviderUnavailable, LoginRefused, Refusal, StoreUnavailable, Unfetchable
+from aggregator.protocol.learned_url import LearnedUrl
+from aggregator.protocol.oauth.client_document import process_client_document
 from aggregator.protocol.oauth.pkce import challenge_of
+from aggregator.protocol.oauth.registration import Client
 from aggregator.protocol.principal import Person, Principal
 from aggregator.protocol.sealing import KeyRing
 from aggregator.store import Store
@@ -91,6 +94,29 @@ class FakeProvider:
         return "/callback?" + urlencode({"code": code, "state": query["state"], "iss": PROVIDER})
 
 
+class FakeDocuments:
+    """Metadata documents by URL, read as the real one reads them; a URL without one cannot be fetched."""
+
+    def __init__(self, schemes: tuple[str, ...] = ()) -> None:
+        self.documents: dict[str, Any] = {}
+        self.asked: list[str] = []
+        self._schemes = schemes
+
+    def publish(self, url: str, **metadata: Any) -> dict[str, Any]:
+        """Put a document there; what comes back stands for a registration in the other functions here."""
+        document = {"client_id": url, "redirect_uris": [CALLBACK], "client_name": "Tester", **metadata}
+        self.documents[url] = document
+        return document
+
+    async def find(self, url: LearnedUrl) -> Client:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(url.text)
+        if url.text not in self.documents:
+            raise Unfetchable(f"{url.text} is 10.0.0.1, which is not on the public internet")
+        body = json.dumps(self.documents[url.text]).encode()
+        return process_client_document(url, body, schemes=self._schemes)
+
+
 class Flaky:
     """A store that can be away; everything else is the store it stands before."""
 
@@ -128,10 +154,18 @@ class Deployment:
         self.revocations = Revocations(self.config.tokens.access, clock=self.clock, monotonic=self.clock)
         self.bearer = BearerAuthentication(self.config, self.keys, self.revocations, self.clock)
         self.pages = Pages(self.config)
+        self.documents = FakeDocuments(self.config.client_schemes)
         self.routes: dict[str, Route] = {
             route.path: route
             for route in oauth_routes(
-                self.config, self.keys, self.store, self.provider, self.revocations, self.pages, self.clock
+                self.config,
+                self.keys,
+                self.store,
+                self.provider,
+                self.revocations,
+                self.pages,
+                self.documents,
+                self.clock,
             )
         }
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import Refusal, Unsealable
-from ..sealing import KeyRing
+from .client_document import SCHEME
+from .clients import Clients, DocumentNeeded
 from .pkce import is_challenge
 from .redirects import allowed_redirect, with_parameters
-from .registration import Client, open_client
+from .registration import Client, Source
 from .site import SCOPE, Site
 from .words import plain
 
@@ -24,7 +25,7 @@ MAX_STATE = 2048  # bytes; it rests in a cookie of 4 KiB beside the rest of the 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A valid request. `client` is the registration's id, `state` is None when none was sent."""
+    """A valid request. `client` is the client's `id`, not the client id; `state` is None when none was sent."""
 
     client: str
     client_name: str
@@ -33,6 +34,7 @@ class Asked:
     challenge: str
     scope: str
     resource: str
+    client_source: Source = "registration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,34 @@ def denied(asked: Asked, error: str, description: str, site: Site) -> Answer:
     return _error(asked.redirect_uri, asked.state, error, description, site)
 
 
-def decide_authorization(parameters: Mapping[str, str], *, keys: KeyRing, site: Site, now: float) -> Asked | Answer:
-    """Check an authorization request; unknown parameters are ignored (OAuth 2.1 3.1).
+def find_client(parameters: Mapping[str, str], clients: Clients, *, now: float) -> Client | DocumentNeeded:
+    """Who asks, or the document that says so.
 
     Raises:
-        Refusal: 400 when client or redirect URI are not proven, or the answer could not carry the state.
+        Refusal: 400 for a request without a client id, or with one that stands for nobody.
     """
-    client = _client(parameters, keys, now)
+    client_id = parameters.get("client_id")
+    if client_id is None:
+        raise Refusal(400, "invalid_request", "The request has no client_id.")
+    try:
+        return clients.identify(client_id, now=now)
+    except Unsealable as exc:
+        if client_id.startswith(SCHEME):
+            raise Refusal(400, "invalid_client_metadata", f"The client id cannot be used: {exc}.") from None
+        raise Refusal(
+            400,
+            "invalid_client",
+            "This server does not know the client. It may have been registered with another server, or before the "
+            "server's secret was changed.",
+        ) from None
+
+
+def decide_authorization(parameters: Mapping[str, str], client: Client, *, site: Site) -> Asked | Answer:
+    """Check an authorization request of `client`; unknown parameters are ignored (OAuth 2.1 3.1).
+
+    Raises:
+        Refusal: 400 when the redirect URI is not proven, or the answer could not carry the state.
+    """
     redirect_uri = _redirect_uri(parameters, client)
     state = parameters.get("state")
     if state is not None and len(state.encode()) > MAX_STATE:
@@ -79,22 +102,8 @@ def decide_authorization(parameters: Mapping[str, str], *, keys: KeyRing, site: 
         challenge=parameters["code_challenge"],
         scope=SCOPE,  # OAuth 2.1 1.4.1: the server may ignore the scope requested, and says what it granted
         resource=site.resource,
+        client_source=client.source,
     )
-
-
-def _client(parameters: Mapping[str, str], keys: KeyRing, now: float) -> Client:
-    client_id = parameters.get("client_id")
-    if client_id is None:
-        raise Refusal(400, "invalid_request", "The request has no client_id.")
-    try:
-        return open_client(keys, client_id, now=now)
-    except Unsealable:
-        raise Refusal(
-            400,
-            "invalid_client",
-            "This server does not know the client. It may have been registered with another server, or before the "
-            "server's secret was changed.",
-        ) from None
 
 
 def _redirect_uri(parameters: Mapping[str, str], client: Client) -> str:

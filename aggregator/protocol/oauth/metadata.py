@@ -13,7 +13,7 @@ from .site import SCOPE, Site
 
 
 def authorization_server_metadata(site: Site) -> dict[str, Any]:
-    """RFC 8414 2. ``client_id_metadata_document_supported`` is absent, as it is not supported."""
+    """RFC 8414 2."""
     return {
         "issuer": site.issuer,
         "authorization_endpoint": site.url("/authorize"),
@@ -28,6 +28,7 @@ def authorization_server_metadata(site: Site) -> dict[str, Any]:
         "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,  # RFC 9207 3
+        "client_id_metadata_document_supported": True,  # draft CIMD 6
     }
 
 

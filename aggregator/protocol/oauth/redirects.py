@@ -8,7 +8,7 @@ This file must not know who registers, nor why an answer is sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
@@ -19,6 +19,11 @@ from .words import plain
 MAX_REDIRECT_URI = 1024  # characters; the longest known to be in use is under 200
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "[::1]", "localhost"})  # RFC 8252 7.3, RFC 9700 4.1.3; exact texts
 MAX_PORT = 65535
+# What a browser acts on itself, instead of handing it to an app: no list of the operator's makes these redirect URIs.
+NEVER_SCHEMES = frozenset(
+    "about blob chrome chrome-extension content data file filesystem ftp http https intent jar javascript mailto "
+    "moz-extension resource sms tel vbscript view-source ws wss".split()
+)
 
 _PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
 _URI = re.compile(
@@ -31,13 +36,26 @@ _URI = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
+# RFC 8252 7.1, and the form with an authority that editors use: com.example.app:/cb, cursor://anysphere.cursor-mcp/cb.
+_PRIVATE_USE_URI = re.compile(
+    rf"""
+    (?P<scheme>[a-z][a-z0-9+.-]*):
+    (?://(?P<host>[A-Za-z0-9]+(?:[.-]+[A-Za-z0-9]+)*))?
+    (?P<path>(?!//)(?:/{_PCHAR}*)*)
+    (?P<query>\?(?:{_PCHAR}|[/?])*)?
+    """,
+    re.VERBOSE | re.ASCII,
+)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):", re.ASCII)
 _DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class RedirectUri:
-    """A redirect URI that we are ready to send a browser to. `text` is exactly what the client wrote."""
+    """A redirect URI that we are ready to send a browser to. `text` is exactly what the client wrote.
+
+    Beyond http and https the scheme is a private-use one, whose `host` may be empty.
+    """
 
     text: str
     scheme: str
@@ -50,25 +68,36 @@ class RedirectUri:
         return self.scheme == "http"
 
     @property
+    def is_private_use(self) -> bool:
+        """RFC 8252 7.1: an app on this computer has claimed the scheme; a browser hands the URI over, shows nothing."""
+        return self.scheme not in ("http", "https")
+
+    @property
     def without_port(self) -> tuple[str, str, str]:
         return self.scheme, self.host, self.rest
 
     @property
     def netloc(self) -> str:
+        """Where it leads, for people: a host, or the scheme that an app has claimed."""
+        if self.is_private_use:
+            return f"{self.scheme}://{self.host}" if self.host else f"{self.scheme}:"
         return self.host if self.port is None else f"{self.host}:{self.port}"
 
     @property
     def csp_source(self) -> str:
         """What ``form-action`` must allow. CSP 3 has no host-source for an IPv6 literal: there it is the scheme."""
-        return f"{self.scheme}:" if self.host.startswith("[") else f"{self.scheme}://{self.netloc}"
+        by_scheme = self.is_private_use or self.host.startswith("[")
+        return f"{self.scheme}:" if by_scheme else f"{self.scheme}://{self.netloc}"
 
 
-def parse_redirect_uri(text: str) -> RedirectUri:
-    """Take a redirect URI apart.
+def parse_redirect_uri(text: str, schemes: Container[str] = ()) -> RedirectUri:
+    """Take a redirect URI apart. `schemes` are the private-use ones that the operator has listed.
 
     Raises:
-        Refusal: 400 ``invalid_redirect_uri`` for all but https, and http on this computer.
+        Refusal: 400 ``invalid_redirect_uri`` for all but https, http on this computer, and `schemes`.
     """
+    if (scheme := _SCHEME.match(text)) and scheme[1] in schemes:
+        return _parse_private_use(text)
     match = _URI.fullmatch(text) if len(text) <= MAX_REDIRECT_URI else None
     if match is None or not is_host(match["host"]) or int(match["port"] or 0) > MAX_PORT:
         raise _refused(text, _why_malformed(text))
@@ -82,15 +111,27 @@ def parse_redirect_uri(text: str) -> RedirectUri:
     return RedirectUri(text, match["scheme"], match["host"], match["port"], rest)
 
 
+def parse_proven_redirect_uri(text: str) -> RedirectUri:
+    """As `parse_redirect_uri`, for a URI whose scheme was found on the operator's list before.
+
+    Raises:
+        Refusal: 400 ``invalid_redirect_uri``; whatever the list says, never one of `NEVER_SCHEMES`.
+    """
+    scheme = _SCHEME.match(text)
+    return parse_redirect_uri(text, (scheme[1],) if scheme and scheme[1] not in ("http", "https") else ())
+
+
 def allowed_redirect(registered: Iterable[str], requested: str) -> RedirectUri | None:
     """The requested URI if the client registered it, code point for code point (OAuth 2.1 4.1.1), else None.
+
+    `registered` are URIs that may be used as they stand: who read them knew the operator's list of schemes.
 
     RFC 8252 7.3: "The authorization server MUST allow any port to be specified at the time of the request for
     loopback IP redirect URIs"; everything else of a loopback URI is exact as well.
     """
     try:
-        uri = parse_redirect_uri(requested)
-        candidates = [parse_redirect_uri(text) for text in registered]
+        uri = parse_proven_redirect_uri(requested)
+        candidates = [parse_proven_redirect_uri(text) for text in registered]
     except Refusal:
         return None
     for candidate in candidates:
@@ -107,6 +148,17 @@ def with_parameters(redirect_uri: str, parameters: Iterable[tuple[str, str]]) ->
     if "?" in redirect_uri:
         separator = "" if redirect_uri.endswith(("?", "&")) else "&"
     return redirect_uri + separator + urlencode(list(parameters), quote_via=quote, safe="")
+
+
+def _parse_private_use(text: str) -> RedirectUri:
+    match = _PRIVATE_USE_URI.fullmatch(text) if len(text) <= MAX_REDIRECT_URI else None
+    if match is None or not (match["host"] or match["path"]):
+        raise _refused(text, "it is not plain; write scheme:/path or scheme://name/path, without a fragment")
+    if match["scheme"] in NEVER_SCHEMES:
+        raise _refused(text, f"the scheme {match['scheme']} belongs to browsers, not to an app")
+    if _DOT_SEGMENT.search(match["path"]):
+        raise _refused(text, "it has a '.' or '..' segment; register the path it stands for")
+    return RedirectUri(text, match["scheme"], match["host"] or "", None, match["path"] + (match["query"] or ""))
 
 
 def _why_malformed(text: str) -> str:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ...errors import Refusal, Unsealable
 from ..sealing import KeyRing, Purpose
@@ -26,12 +27,15 @@ AUTH_METHODS = ("none", "client_secret_post", "client_secret_basic")
 GRANT_TYPES = ("authorization_code", "refresh_token")
 RESPONSE_TYPES = ("code",)
 
+Source = Literal["registration", "document", "configuration"]
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A registered client. `id` names the registration in grants and tokens; the client id is the sealed whole.
+    """A client that may ask. `id` names it in grants and tokens; a registered one's client id is the sealed whole.
 
-    `secret_hash` is the SHA-256 of the client's secret in hexadecimal, None for a public client.
+    `secret_hash` is the SHA-256 of the client's secret in hexadecimal, None for a public client. `source` says whose
+    word the rest is: its own, that of the document at the URL which is its id, or the operator's.
     """
 
     id: str
@@ -40,6 +44,7 @@ class Client:
     auth_method: str = "none"
     secret_hash: str | None = None
     issued_at: int = 0
+    source: Source = "registration"
 
     def has_secret(self, presented: str) -> bool:
         """Is this the client's secret? Compared in constant time."""
@@ -47,28 +52,28 @@ class Client:
         return hmac.compare_digest(hash_secret(presented).encode(), expected.encode())
 
 
-def parse_registration(body: bytes, *, registration_id: str, secret: str, now: float) -> Client:
+def parse_registration(
+    body: bytes, *, registration_id: str, secret: str, now: float, schemes: Container[str] = ()
+) -> Client:
     """The client that a registration request describes.
 
-    `secret` becomes the client's secret if it asks for a method that needs one.
+    `secret` becomes the client's secret if it asks for a method that needs one; `schemes` as in `parse_redirect_uri`.
 
     Raises:
         Refusal: 400 ``invalid_redirect_uri`` or ``invalid_client_metadata`` (RFC 7591 3.2.2).
     """
     metadata = _json_object(body)
-    _require_one_of(metadata, "grant_types", "authorization_code")
-    _require_one_of(metadata, "response_types", "code")
-    name = metadata.get("client_name") or ""
-    if not isinstance(name, str):
-        raise _invalid("client_name is not a text")
+    name = name_for_code_flow(metadata)
     # RFC 7591 2: "If unspecified or omitted, the default is client_secret_basic".
     method = metadata.get("token_endpoint_auth_method") or "client_secret_basic"
     if method not in AUTH_METHODS:
-        raise _invalid(f"token_endpoint_auth_method is '{plain(str(method))}'; use one of {', '.join(AUTH_METHODS)}")
+        raise invalid_metadata(
+            f"token_endpoint_auth_method is '{plain(str(method))}'; use one of {', '.join(AUTH_METHODS)}"
+        )
     return Client(
         id=registration_id,
-        name=display_name(name),
-        redirect_uris=_redirect_uris(metadata.get("redirect_uris")),
+        name=name,
+        redirect_uris=_redirect_uris(metadata.get("redirect_uris"), schemes),
         auth_method=method,
         secret_hash=None if method == "none" else hash_secret(secret),
         issued_at=int(now),
@@ -91,7 +96,7 @@ def seal_client(keys: KeyRing, client: Client, *, now: float) -> str:
     }
     client_id = keys.seal(Purpose.CLIENT, payload, now=now, lifetime=None)
     if len(client_id) > MAX_CLIENT_ID:
-        raise _invalid(
+        raise invalid_metadata(
             f"the registration makes a client id of {len(client_id)} characters, {MAX_CLIENT_ID} are allowed; "
             "register fewer or shorter redirect URIs"
         )
@@ -139,6 +144,20 @@ def registration_response(client: Client, client_id: str, secret: str) -> dict[s
     return response
 
 
+def name_for_code_flow(metadata: Mapping[str, Any]) -> str:
+    """The name to show, from metadata of RFC 7591 that lets its client use the code flow.
+
+    Raises:
+        Refusal: 400 ``invalid_client_metadata``.
+    """
+    _require_one_of(metadata, "grant_types", "authorization_code")
+    _require_one_of(metadata, "response_types", "code")
+    name = metadata.get("client_name") or ""
+    if not isinstance(name, str):
+        raise invalid_metadata("client_name is not a text")
+    return display_name(name)
+
+
 def hash_secret(secret: str) -> str:
     # The secret is 256 random bits: there is nothing to guess, so nothing to stretch.
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
@@ -148,13 +167,13 @@ def _json_object(body: bytes) -> dict[str, Any]:
     try:
         metadata = json.loads(body)
     except (ValueError, RecursionError):
-        raise _invalid("the body is not JSON") from None
+        raise invalid_metadata("the body is not JSON") from None
     if not isinstance(metadata, dict):
-        raise _invalid("the body is not a JSON object")
+        raise invalid_metadata("the body is not a JSON object")
     return metadata
 
 
-def _redirect_uris(value: Any) -> tuple[str, ...]:
+def _redirect_uris(value: Any, schemes: Container[str]) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(uri, str) for uri in value):
         raise Refusal(400, "invalid_redirect_uri", "redirect_uris must be a list of one or more URIs.")
     if len(value) > MAX_REDIRECT_URIS:
@@ -163,15 +182,15 @@ def _redirect_uris(value: Any) -> tuple[str, ...]:
             "invalid_redirect_uri",
             f"redirect_uris has {len(value)} entries; send at most {MAX_REDIRECT_URIS}.",
         )
-    return tuple(parse_redirect_uri(uri).text for uri in value)
+    return tuple(parse_redirect_uri(uri, schemes).text for uri in value)
 
 
-def _require_one_of(metadata: dict[str, Any], key: str, needed: str) -> None:
+def _require_one_of(metadata: Mapping[str, Any], key: str, needed: str) -> None:
     """RFC 7591 2: absent means the default, which is what we offer; what is listed must include it."""
     value = metadata.get(key)
     if value is not None and (not isinstance(value, list) or needed not in value):
-        raise _invalid(f"{key} must be a list that includes {needed}")
+        raise invalid_metadata(f"{key} must be a list that includes {needed}")
 
 
-def _invalid(why: str) -> Refusal:
-    return Refusal(400, "invalid_client_metadata", f"The registration cannot be used: {why}.")
+def invalid_metadata(why: str) -> Refusal:
+    return Refusal(400, "invalid_client_metadata", f"The client's metadata cannot be used: {why}.")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
 from ...errors import Refusal, Unsealable
-from ..sealing import KeyRing
-from .registration import Client, open_client
+from .clients import Clients
+from .registration import Client
 from .words import plain
 
 
@@ -60,7 +60,7 @@ def parse_token_request(form: Mapping[str, str]) -> CodeRequest | RefreshRequest
             )
 
 
-def authenticate_client(form: Mapping[str, str], authorization: str | None, *, keys: KeyRing, now: float) -> Client:
+def authenticate_client(form: Mapping[str, str], authorization: str | None, *, clients: Clients, now: float) -> Client:
     """The client that sends the request, proven by its secret if it has one (OAuth 2.1 3.2.1).
 
     A confidential client may send its secret in the form or by Basic, whichever it registered: both prove the same.
@@ -79,7 +79,7 @@ def authenticate_client(form: Mapping[str, str], authorization: str | None, *, k
     if client_id is None:
         raise Refusal(400, "invalid_request", "client_id is missing.")
     try:
-        client = open_client(keys, client_id, now=now)
+        client = clients.identify_by_id(client_id, now=now)
     except Unsealable:
         raise _unproven("The client is not registered here; register again.", by_basic=by_basic) from None
     if client.secret_hash is not None and (secret is None or not client.has_secret(secret)):

@@ -15,11 +15,12 @@ from aggregator.protocol.oauth.authorization import (
     Asked,
     decide_authorization,
     denied,
+    find_client,
     granted,
 )
 from aggregator.protocol.oauth.registration import Client
 
-from .values import CALLBACK, CHALLENGE, KEYS, LOOPBACK, NOW, SITE, client, client_id
+from .values import CALLBACK, CHALLENGE, CLIENTS, LOOPBACK, NOW, SITE, client, client_id
 
 _CLIENT_ID = client_id(client(CALLBACK, LOOPBACK))
 
@@ -34,7 +35,9 @@ def decide(registered: Client | None = None, /, **changes: str | None) -> Asked 
         "state": "xyz",
     }
     merged = {name: value for name, value in {**parameters, **changes}.items() if value is not None}
-    return decide_authorization(merged, keys=KEYS, site=SITE, now=NOW)
+    found = find_client(merged, CLIENTS, now=NOW)
+    assert isinstance(found, Client)
+    return decide_authorization(merged, found, site=SITE)
 
 
 def answered(**changes: str | None) -> dict[str, str]:
@@ -61,7 +64,8 @@ def test_a_valid_request_is_asked_on() -> None:
     [
         {"client_id": None},
         {"client_id": "unknown"},
-        {"client_id": "https://client.example/metadata.json"},
+        {"client_id": "https://client.example"},
+        {"client_id": "https://client.example/../metadata.json"},
         {"redirect_uri": "https://evil.example/cb"},
         {"redirect_uri": "javascript:alert(1)"},
         {"redirect_uri": "data:text/html,x"},

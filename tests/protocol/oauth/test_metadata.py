@@ -22,7 +22,8 @@ def test_the_authorization_server_describes_itself() -> None:
     assert document["authorization_endpoint"] == "https://mcp.example.com/authorize"
     assert document["code_challenge_methods_supported"] == ["S256"]
     assert document["authorization_response_iss_parameter_supported"] is True
-    assert "client_id_metadata_document_supported" not in document
+    assert document["client_id_metadata_document_supported"] is True
+    assert "none" in document["token_endpoint_auth_methods_supported"]  # claude.ai asks for both before it uses CIMD
 
 
 @pytest.mark.requirement("MD1", "RS8")

@@ -18,14 +18,14 @@ from aggregator.protocol.oauth.token_request import (
     parse_token_request,
 )
 
-from .values import KEYS, NOW, client, client_id
+from .values import CLIENTS, NOW, client, client_id
 
 PUBLIC = client()
 CONFIDENTIAL = client(id="reg-2", auth_method="client_secret_post", secret_hash=hash_secret("s3:cret%"))
 
 
 def authenticated(form: dict[str, str], authorization: str | None = None) -> Client:
-    return authenticate_client(form, authorization, keys=KEYS, now=NOW)
+    return authenticate_client(form, authorization, clients=CLIENTS, now=NOW)
 
 
 def basic(name: str, password: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aggregator.protocol.oauth.clients import Clients
 from aggregator.protocol.oauth.pkce import challenge_of
 from aggregator.protocol.oauth.registration import Client, seal_client
 from aggregator.protocol.oauth.site import site_of
@@ -12,6 +13,7 @@ from aggregator.protocol.sealing import KeyRing
 NOW = 1_790_000_000.0
 SITE = site_of("https://mcp.example.com")
 KEYS = KeyRing([bytes(range(32))])
+CLIENTS = Clients(KEYS)
 OTHER_KEYS = KeyRing([bytes(range(1, 33))])
 VERIFIER = "v" * 43
 CHALLENGE = challenge_of(VERIFIER)
