@@ -41,7 +41,7 @@ class FakeBearer:
     """Lets in whoever names themselves: ``Bearer alice``."""
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Authenticated:
-        text = dict(headers).get(b"authorization", b"").decode()
+        text = dict(headers).get(b"authorization", b"").decode("latin-1")
         if not text.startswith("Bearer ") or "hostile" in text:
             raise Refusal(401, "invalid_token", "Log in.", headers=(("www-authenticate", "Bearer"),))
         return Authenticated(Principal("https://idp.example.com", text[7:]), "grant", "client", "mcp", NOW + 900)
