@@ -23,7 +23,9 @@ from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.headers import METHOD_HEADER, NAME_HEADER, NAMED_BY, VERSION_HEADER, encode_value
 from ..protocol.jsonrpc import (
     HEADER_MISMATCH,
+    INVALID_PARAMS,
     METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
     UNSUPPORTED_VERSION,
     Call,
     Failure,
@@ -46,6 +48,9 @@ NOBODY = ""  # the owner of sessions in which we list on no one's behalf
 # Answers to `server/discover` that say "I am older" rather than "not now" or "not you".
 _OLDER = frozenset({400, 404, 405, 406, 415, 422, 501})
 _UPGRADED = frozenset({HEADER_MISMATCH, UNSUPPORTED_VERSION})
+# What a server of 2026-07-28 means with HTTP 400. Older ones use other codes: they miss a session, or know no such
+# version.
+_OF_STATELESS = frozenset({HEADER_MISMATCH, MISSING_CAPABILITY, INVALID_PARAMS})
 # Notifications that concern the session, not the call on whose stream they come.
 _SESSION_NOTICES = frozenset(
     {
@@ -121,21 +126,29 @@ class HttpUpstream:
         for last in (False, True):
             peer = await self.meet() if self.peer is None or self._in_doubt else self.peer
             if is_stateless(peer.revision):
-                outcome = await self._ask_stateless(outgoing, on_notice)
-                if last or not isinstance(outcome, Failure) or outcome.code != UNSUPPORTED_VERSION:
-                    return Answered(outcome, STATELESS)
-            else:
-                ticket = await self._tickets.ticket(outgoing.owner)
+                refused: UpstreamRefused | None = None
                 try:
-                    outcome = await self._ask_in_session(ticket, outgoing, on_notice)
-                    # Codes that 2026-07-28 brought: the server was upgraded, and it ran nothing.
-                    if last or not isinstance(outcome, Failure) or outcome.code not in _UPGRADED:
-                        return Answered(outcome, ticket.revision)
+                    outcome, status = await self._ask_stateless(outgoing, on_notice)
+                    suspect = status == 400 and isinstance(outcome, Failure) and outcome.code not in _OF_STATELESS
                 except UpstreamRefused as exc:
-                    # 2025-11-25, session management 4: 404 means the session is over; the client starts a new one.
-                    if last or exc.status != 404 or ticket.session_id is None:
-                        raise
-                self._tickets.drop(outgoing.owner, ticket)
+                    refused, suspect = exc, exc.status in _OLDER
+                # Whoever is older now ran nothing. Whoever is not meant what it said, and is not asked again.
+                if last or not suspect or await self._is_stateless_still():
+                    if refused is not None:
+                        raise refused
+                    return Answered(outcome, STATELESS)
+                continue
+            ticket = await self._tickets.ticket(outgoing.owner)
+            try:
+                outcome = await self._ask_in_session(ticket, outgoing, on_notice)
+                # Codes that 2026-07-28 brought: the server was upgraded, and it ran nothing.
+                if last or not isinstance(outcome, Failure) or outcome.code not in _UPGRADED:
+                    return Answered(outcome, ticket.revision)
+            except UpstreamRefused as exc:
+                # 2025-11-25, session management 4: 404 means the session is over; the client starts a new one.
+                if last or exc.status != 404 or ticket.session_id is None:
+                    raise
+            self._tickets.drop(outgoing.owner, ticket)
             self.doubt()  # a server that forgot its sessions may have been upgraded, too
         raise AssertionError("the second round returns or raises")
 
@@ -197,7 +210,11 @@ class HttpUpstream:
     async def close(self) -> None:
         await self._tickets.close()
 
-    async def _ask_stateless(self, outgoing: Outgoing, on_notice: OnNotice) -> Success | Failure:
+    async def _is_stateless_still(self) -> bool:
+        self.doubt()
+        return is_stateless((await self.meet()).revision)
+
+    async def _ask_stateless(self, outgoing: Outgoing, on_notice: OnNotice) -> tuple[Success | Failure, int]:
         id = secrets.token_hex(12)
         envelope = outgoing.envelope
         token = id if envelope.progress_token is not None else None
@@ -208,7 +225,9 @@ class HttpUpstream:
             if isinstance(message, Notice) and (shown := _for_client(message, envelope, id)) is not None:
                 await on_notice(shown)
 
-        return await converse(self._exchange, headers, render(Call(id, outgoing.method, params)), id, hear)
+        body = render(Call(id, outgoing.method, params))
+        async with self._exchange.send("POST", headers, body) as answer:
+            return await read_outcome(answer, id, hear), answer.status
 
     async def _ask_in_session(self, ticket: Ticket, outgoing: Outgoing, on_notice: OnNotice) -> Success | Failure:
         id = secrets.token_hex(12)

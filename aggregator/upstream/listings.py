@@ -125,6 +125,18 @@ class Listings:
                 break
         return catalog
 
+    def absent(self, name: str) -> tuple[Upstream, str] | None:
+        """The upstream that probably publishes `name` but could never be listed, and the reason; None if there is none.
+
+        One without a prefix could publish anything, so it comes last.
+        """
+        candidates = [
+            (entry.config, entry.error)
+            for entry in self._entries.values()
+            if entry.source is None and entry.error is not None and may_publish(entry.config.prefix, name)
+        ]
+        return min(candidates, key=lambda candidate: not candidate[0].prefix, default=None)
+
     def doubt(self, name: str) -> None:
         """What is known of this upstream's tools is out of date: list them anew, behind everybody's back."""
         entry = self._entries[name]
@@ -211,7 +223,9 @@ class Listings:
         except trio.TooSlowError:
             self._failed(entry, f"no list within {timeout:g} s")
         except UpstreamRefused as exc:
-            self._failed(entry, str(exc), needs_login=exc.status in (401, 403), retry_after=exc.retry_after or 0.0)
+            self._failed(
+                entry, why_refused(exc), needs_login=exc.status in (401, 403), retry_after=exc.retry_after or 0.0
+            )
         except UpstreamLost as exc:
             self._failed(entry, str(exc))
         except Exception as exc:  # the supervisor of one upstream: no answer of its may end the process
@@ -246,6 +260,15 @@ class Listings:
     def _report(self, name: str) -> None:
         for reason in self._merged().left_out.get(name, ()):
             log.warning("upstream %s: left out %s", name, reason)
+
+
+def why_refused(exc: UpstreamRefused) -> str:
+    """What an upstream's HTTP status means for whoever asked it."""
+    if exc.status in (401, 403):
+        return f"{exc}: it wants credentials, and connecting personal accounts is not available yet"
+    if exc.retry_after is not None:
+        return f"{exc}; it asks to wait {exc.retry_after:g} s"
+    return str(exc)
 
 
 def _is_awaited(entry: _Entry) -> bool:

@@ -24,7 +24,7 @@ from ..protocol.principal import Principal
 from ..protocol.revisions import FOR_CLIENTS, HANDSHAKE, LOG_LEVELS, is_stateless
 from ..protocol.translate import Envelope, result_for_client, signed, tool_error
 from ..upstream.http import HttpUpstream, OnNotice, Outgoing
-from ..upstream.listings import Listings
+from ..upstream.listings import Listings, why_refused
 from .client_sessions import ClientSession, ClientSessions
 from .gateway_tools import TOOLS, GatewayTools, instructions
 
@@ -167,8 +167,14 @@ class McpMethods:
             text = f"You have {self._calls_per_person} calls running already; wait for one of them to end."
             return Success(id, tool_error(text, asked.revision))
         self._calls[key] = self._calls.get(key, 0) + 1
+        started = trio.current_time()
         try:
             route = (await self._listings.catalog_for(name)).locate(name)
+            if route is None and (absent := self._listings.absent(name)) is not None:
+                config, error = absent
+                cause = f"{error}; its tools are not known yet, so nothing was run"
+                elapsed = trio.current_time() - started
+                return Success(id, tool_error(_error_text(name, config, cause, elapsed), asked.revision))
             if route is None:
                 return failure(id, jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:128]}")
             if is_stateless(asked.revision):
@@ -199,7 +205,7 @@ class McpMethods:
             try:
                 return await self._ask(asked, upstream, outgoing, on_notice)
             except UpstreamRefused as exc:
-                cause = _refused(config, exc)
+                cause = why_refused(exc)
             except UpstreamLost as exc:
                 cause = str(exc) if exc.executed else f"{exc}; the tool was not run"
             elapsed = trio.current_time() - started
@@ -229,14 +235,6 @@ class McpMethods:
                         f"answered with a result of type '{kind}', which this client cannot be given yet"
                     )
                 return Success(asked.call.id, shown)
-
-
-def _refused(config: Upstream, exc: UpstreamRefused) -> str:
-    if exc.status in (401, 403):
-        return f"{exc}: {config.name} wants credentials, and connecting personal accounts is not available yet"
-    if exc.retry_after is not None:
-        return f"{exc}; it asks to wait {exc.retry_after:g} s"
-    return str(exc)
 
 
 def _error_text(name: str, config: Upstream, cause: str, elapsed: float) -> str:
