@@ -30,11 +30,19 @@ class Deployment:
         return f"{self.url}/mcp"
 
 
-def config_of(issuer: str, port: int, upstreams: Mapping[str, str], **more: Any) -> Config:
-    """A configuration value for loopback; `more` are fields of `Config`."""
+def config_of(
+    issuer: str,
+    port: int,
+    upstreams: Mapping[str, str],
+    *,
+    upstream_fields: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Config:
+    """A configuration value for loopback; `more` are fields of `Config`, `upstream_fields` those of every upstream."""
+    each = upstream_fields or {}
     fields: dict[str, Any] = {
         "auth": Auth(issuer, PUBLIC),
-        "upstreams": tuple(Upstream(name, url, prefix=name) for name, url in upstreams.items()),
+        "upstreams": tuple(Upstream(name, url, **{"prefix": name, **each}) for name, url in upstreams.items()),
         "issuer_url": f"http://127.0.0.1:{port}",
         "host": "127.0.0.1",
         "port": port,

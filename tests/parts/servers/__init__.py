@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ..install import node_package, node_path
+from ..install import node_package, node_path, sdk1_python
 from ..processes import free_port, open_process
 
 HERE = Path(__file__).parent
@@ -51,9 +51,9 @@ async def open_oidc_provider(
 
 
 @asynccontextmanager
-async def open_everything() -> AsyncIterator[str]:
+async def open_everything(port: int = 0) -> AsyncIterator[str]:
     """``@modelcontextprotocol/server-everything`` over streamable HTTP (2024-11-05 to 2025-11-25, with sessions)."""
-    port = free_port()
+    port = port or free_port()
     preload, entry = HERE / "loopback.mjs", node_package("@modelcontextprotocol/server-everything/dist/index.js")
     command = [str(node_path()), "--import", preload.as_uri(), str(entry), "streamableHttp"]
     async with open_process("server-everything", command, env={"PORT": str(port)}) as process:
@@ -70,8 +70,16 @@ async def open_ts_server(mode: Literal["dual", "modern"] = "dual") -> AsyncItera
 
 
 @asynccontextmanager
-async def open_python_server() -> AsyncIterator[str]:
+async def open_python_server(port: int = 0) -> AsyncIterator[str]:
     """A server on the Python SDK 2.x, all revisions: progress, log messages, a slow tool whose end can be asked for."""
-    command = [sys.executable, str(HERE / "python2.py")]
+    command = [sys.executable, str(HERE / "python2.py"), str(port)]
     async with open_process("Python SDK 2.x server", command) as process:
+        yield (await process.wait_output(r"listening (\S+)"))[1]
+
+
+@asynccontextmanager
+async def open_older_python_server(port: int = 0, *, pages: int = 0) -> AsyncIterator[str]:
+    """A server on the Python SDK 1.x, with sessions: a slow tool as above. With `pages`, 300 tools on each instead."""
+    command = [str(sdk1_python()), str(HERE / "python1.py"), str(port), str(pages)]
+    async with open_process("Python SDK 1.x server", command) as process:
         yield (await process.wait_output(r"listening (\S+)"))[1]

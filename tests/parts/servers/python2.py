@@ -1,4 +1,4 @@
-"""A server on the Python SDK 2.x, run as a script; prints ``listening URL``.
+"""A server on the Python SDK 2.x, run as a script; prints ``listening URL``. Usage: python2.py [PORT].
 
 `count` reports progress and logs; `wait` ends only when it is cancelled or its
 time is over, and `endings` tells which of the two each `wait` came to.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
@@ -51,12 +52,12 @@ async def tell_endings() -> list[str]:
     return endings
 
 
-def main() -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
+def main(port: int) -> None:
+    listener = socket.create_server(("127.0.0.1", port))
     print(f"listening http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
     config = uvicorn.Config(server.streamable_http_app(), log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

@@ -1,0 +1,74 @@
+"""A server on the Python SDK 1.x, run as a script in an environment that has it; prints ``listening URL``.
+
+Usage: python1.py [PORT [PAGES]]. Revisions up to 2025-11-25, with sessions. `wait` ends only when it is cancelled or
+its time is over, and `endings` tells which of the two each `wait` came to. With PAGES, the list of tools comes in so
+many pages of 300.
+"""
+
+# A script for an environment of its own, with types that ours does not have.
+# mypy: ignore-errors
+from __future__ import annotations
+
+import socket
+import sys
+
+import anyio
+import uvicorn
+from mcp import types
+from mcp.server.fastmcp import FastMCP
+
+PAGE = 300
+
+server = FastMCP("python1")
+endings: list[str] = []
+
+
+@server.tool()
+async def echo(message: str) -> str:
+    """Says it again."""
+    return f"Echo: {message}"
+
+
+@server.tool()
+async def wait(label: str, seconds: float = 30.0) -> str:
+    """Waits; what became of it can be asked for with `endings`."""
+    endings.append(f"{label}: started")
+    try:
+        await anyio.sleep(seconds)
+    except anyio.get_cancelled_exc_class():
+        endings.append(f"{label}: cancelled")
+        raise
+    endings.append(f"{label}: finished")
+    return label
+
+
+@server.tool(name="endings")
+async def tell_endings() -> list[str]:
+    """What became of every `wait`."""
+    return endings
+
+
+def list_in_pages(pages: int) -> None:
+    async def list_page(request: types.ListToolsRequest) -> types.ServerResult:
+        page = int(request.params.cursor) if request.params and request.params.cursor else 0
+        tools = [
+            types.Tool(name=f"tool_{number:04}", description=f"Number {number}", inputSchema={"type": "object"})
+            for number in range(page * PAGE, (page + 1) * PAGE)
+        ]
+        following = str(page + 1) if page + 1 < pages else None
+        return types.ServerResult(types.ListToolsResult(tools=tools, nextCursor=following))
+
+    server._mcp_server.request_handlers[types.ListToolsRequest] = list_page
+
+
+def main(port: int, pages: int) -> None:
+    if pages:
+        list_in_pages(pages)
+    listener = socket.create_server(("127.0.0.1", port))
+    print(f"listening http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
+    config = uvicorn.Config(server.streamable_http_app(), log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main(*(int(given) for given in (*sys.argv[1:], "0", "0")[:2]))
