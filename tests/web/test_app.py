@@ -197,7 +197,9 @@ HEADER_NAMES = ["authorization", "content-type", "accept", "origin", "mcp-protoc
 HEADER_NAMES += ["mcp-session-id", "mcp-param-x", "host", "cookie", "x-forwarded-host"]
 HEADER_VALUES = ["Bearer alice", "Bearer hostile", "application/json", "*/*", "https://mcp.example.com", "null", MODERN]
 HEADER_VALUES += ["2025-11-25", "tools/call", "up__t", "=?base64?\xe9?=", "", "\xff", "attacker.example"]
-headers = st.lists(st.tuples(st.sampled_from(HEADER_NAMES), st.sampled_from(HEADER_VALUES)), max_size=8)
+header = st.tuples(st.sampled_from(HEADER_NAMES), st.sampled_from(HEADER_VALUES))
+# A value of the wrong kind is named in the answer; whoever sends a token under a wrong name reads it back.
+headers = st.lists(header.filter(lambda pair: pair[0] == "authorization" or "Bearer" not in pair[1]), max_size=8)
 BODIES = [
     b"",
     b"{",
