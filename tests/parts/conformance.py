@@ -2,19 +2,21 @@
 
 `@modelcontextprotocol/conformance` runs each scenario against an endpoint and writes its checks to a folder. Its server
 suite knows no authorization: `clients/bearer.mjs` adds the token. This file does not know what stands behind a URL.
+By hand: ``python -m tests.parts.conformance URL REVISION [TOKEN]``.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx2
@@ -38,13 +40,18 @@ _AUTHORIZE = r"(?m)^http\S+response_type=code\S*"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: `status` is SUCCESS, FAILURE, WARNING, SKIPPED or INFO. `number` counts equal ids in a scenario."""
+    """One check: `status` is SUCCESS, FAILURE, WARNING, SKIPPED or INFO. `number` counts equal ids in a scenario.
+
+    `content` is the tool's content that the check looked at, where the suite keeps it: it passes some answers that are
+    not the fixture's.
+    """
 
     scenario: str
     id: str
     number: int
     status: str
     message: str
+    content: Any = None
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -145,11 +152,30 @@ def _read_run(folder: Path, code: int, output: str) -> SuiteRun:
         for check in json.loads(path.read_text()):
             seen[check["id"]] += 1
             name, message = check["id"], check.get("errorMessage") or ""
-            checks.append(Check(found["scenario"], name, seen[name], check["status"], message))
+            content = _content(check.get("details"))
+            checks.append(Check(found["scenario"], name, seen[name], check["status"], message, content))
     if not checks:
         raise ProcessFailed(f"the suite ended with {code} and wrote nothing:\n{output[-4000:]}")
     return SuiteRun(tuple(checks), code, output)
 
 
+def _content(details: Any) -> Any:
+    result = details.get("result") if isinstance(details, dict) else None
+    return result.get("content") if isinstance(result, dict) else None
+
+
 def _harness() -> Path:
     return node_package("@modelcontextprotocol/conformance/dist/index.js")
+
+
+async def _run_by_hand(url: str, requirements: str, token: str | None = None) -> int:
+    revision = next(known for known in REVISIONS if known == requirements)
+    run = await run_server_suite(url, revision, token=token)
+    for check in run.checks:
+        print(check)
+    print(f"{run.count('SUCCESS')} passed, {run.count('FAILURE')} failed, {run.count('WARNING')} warnings")
+    return run.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(trio.run(partial(_run_by_hand, *sys.argv[1:4])))

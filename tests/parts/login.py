@@ -1,6 +1,7 @@
 """A login at an MCP endpoint by the book, for programs that have no OAuth of their own.
 
 It follows what the answers say (RFC 9728, 8414, 7591, 7636) and knows no product.
+By hand: ``python -m tests.parts.login URL [USER]`` prints a token.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import base64
 import hashlib
 import re
 import secrets
+import sys
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2
+import trio
 
 from .browser import walk_login
 
@@ -92,3 +96,7 @@ def _json(answer: httpx2.Response, expected: int, step: str) -> dict[str, Any]:
         raise LoginFailed(f"{step}: expected {expected}, got {answer.status_code}: {answer.text[:300]}")
     value: dict[str, Any] = answer.json()
     return value
+
+
+if __name__ == "__main__":
+    print(trio.run(partial(obtain_token, *sys.argv[1:3])))
