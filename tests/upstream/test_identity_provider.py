@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from typing import Any
@@ -15,11 +16,12 @@ from aggregator.config.model import Secret
 from aggregator.errors import IdentityProviderUnavailable, LoginRefused
 from aggregator.protocol.principal import Person, Principal
 
-from ..protocol.signing import ISSUER, Signer
+from ..protocol.signing import CLIENT_ID, ISSUER, NOW, Signer
 from .fake_identity_provider import SECRET, FakeIdentityProvider, answer, drip, hang, refuse
 from .logging_in import CONFIDENTIAL, NONCE, VERIFIER, log_in, opened
 
 DISCOVERY = "/.well-known/openid-configuration"
+REQUIRED = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 @pytest.mark.requirement("OI6", "OI7")
@@ -52,6 +54,20 @@ async def test_a_person_is_the_same_whether_or_not_the_issuer_ends_in_a_slash() 
     async with opened(fake) as provider:
         person = await log_in(provider, fake, issuer=ISSUER + "/")
     assert person.principal.issuer == ISSUER
+
+
+@pytest.mark.requirement("OI2", "OI4")
+async def test_a_provider_with_every_harmless_oddity_at_once_logs_in() -> None:
+    """No lists of methods, no ``iss`` in the answer, an audience in a list, fractions of seconds, a bare RS512 key."""
+    fake = FakeIdentityProvider()
+    fake.metadata = {name: fake.metadata[name] for name in (*REQUIRED, "issuer")}
+    fake.signer = Signer("RS512", kid=None)
+    bare = {name: value for name, value in fake.signer.jwk().items() if name in ("kty", "n", "e")}
+    fake.replies["/keys"] = answer(200, json.dumps({"keys": [bare]}).encode())
+    fake.claims = {"aud": [CLIENT_ID], "azp": CLIENT_ID, "iat": NOW - 0.25, "auth_time": 0, "at_hash": "unread"}
+    fake.token_type = "bearer"
+    async with opened(fake) as provider:
+        assert (await log_in(provider, fake, issuer=None)).principal == Principal(ISSUER, "alice")
 
 
 @pytest.mark.requirement("OI6")
