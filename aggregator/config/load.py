@@ -17,13 +17,13 @@ from .document import Document, Path, parse_document
 from .expand import expand_tree
 from .find import find_source
 from .mask import mask_document
-from .model import Auth, Config, Limits, Tokens, ToolFilter, Upstream
+from .model import Auth, Config, KnownClient, Limits, Tokens, ToolFilter, Upstream
 from .rules import broken_rules, empty_values
 from .scalars import NotYet, Wrong, nearest, show
 from .warn import warnings_for
 
 if TYPE_CHECKING:
-    from .vocabulary import File, UpstreamKeys
+    from .vocabulary import ClientKeys, File, UpstreamKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,13 @@ def _config(keys: File) -> Config:
         drain=keys.drain,
         tokens=Tokens(tokens.access, tokens.refresh, tokens.refresh_idle, tokens.code),
         limits=Limits(limits.body, limits.name_length, limits.calls_per_person),
+        clients=tuple(_client(client) for client in keys.clients),
+        client_schemes=tuple(keys.client_schemes),
     )
+
+
+def _client(keys: ClientKeys) -> KnownClient:
+    return KnownClient(keys.client_id, keys.name or keys.client_id, tuple(keys.redirect_uris), keys.client_secret)
 
 
 def _upstream(keys: UpstreamKeys, top: File) -> Upstream:

@@ -21,6 +21,7 @@ INSECURE_VARIABLE = "MCP_DANGEROUSLY_ALLOW_INSECURE_ISSUER_URL"
 def broken_rules(root: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[Path, Wrong]]:
     """Every rule that `root` breaks, with the path of the value to change."""
     yield from _upstream_names(root.get("upstreams"))
+    yield from _client_ids(root.get("clients"))
     auth = root.get("auth")
     if isinstance(auth, dict):
         yield from _login(auth)
@@ -66,6 +67,14 @@ def _upstream_names(upstreams: Any) -> Iterator[tuple[Path, Wrong]]:
                 told = f"'{prefix}' is {other} already" if prefix else f"'' is {other} already; one may have none"
                 yield ("upstreams", index, key), Wrong(told)
             prefixes.setdefault(prefix, index)
+
+
+def _client_ids(clients: Any) -> Iterator[tuple[Path, Wrong]]:
+    ids: dict[str, int] = {}
+    for index, client in enumerate(clients if isinstance(clients, list) else ()):
+        id = client.get("clientId") if isinstance(client, dict) else None
+        if isinstance(id, str) and ids.setdefault(id, index) != index:
+            yield ("clients", index, "clientId"), Wrong(f"'{id}' is the id of clients[{ids[id]}] already")
 
 
 def _login(auth: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:

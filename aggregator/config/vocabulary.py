@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic_core import core_schema
 
-from . import kinds, scalars, urls
+from . import clients, kinds, scalars, urls
 from .model import Secret
 from .secrets import check_secret, read_secret
 
@@ -102,6 +102,10 @@ Issuer = Annotated[str, _text(urls.parse_issuer, "https?://.+")]
 UpstreamUrl = Annotated[str, _text(urls.parse_upstream_url, "https?://.+")]
 OwnUrl = Annotated[str, _text(urls.parse_own_url, "https?://.+")]
 Origin = Annotated[str, _text(urls.parse_origin)]
+ClientId = Annotated[str, _text(clients.parse_client_id)]
+RedirectUri = Annotated[str, _text(clients.parse_redirect_uri, "[a-z][a-z0-9+.-]*:.+")]
+UriScheme = Annotated[str, _text(clients.parse_scheme, "[a-z][a-z0-9+.-]*")]
+ClientSecret = Annotated[Secret, Kind(clients.read_client_secret, _SECRET_SCHEMA, reads_files=True)]
 AllowedHost = Annotated[str, _text(urls.parse_allowed_host)]
 BindHost = Annotated[str, _text(urls.parse_bind_host)]
 
@@ -243,6 +247,23 @@ class UpstreamKeys(Keys):
     )
 
 
+class ClientKeys(Keys):
+    """An MCP client that does not register itself."""
+
+    client_id: ClientId = Field(description="The client id that it sends.", examples=["claude-desktop"])
+    name: Text | None = _optional("Its name on the consent page. Absent: the client id.", "Claude Desktop")
+    redirect_uris: list[RedirectUri] = Field(
+        min_length=1,
+        description="Where its answers may go, exactly; the port of a loopback one is free. A URI of an app's own "
+        "scheme is allowed by standing here.",
+        examples=[["http://127.0.0.1/callback"], ["cursor://anysphere.cursor-mcp/oauth/callback"]],
+    )
+    client_secret: ClientSecret | None = _optional(
+        "Its secret, 16 characters or more, for a client that can keep one. Absent: a public client.",
+        {"file": "/run/secrets/client"},
+    )
+
+
 class LimitKeys(Keys):
     """What one request, one name and one person may take."""
 
@@ -288,10 +309,13 @@ class File(Keys):
     tool_timeout: Milliseconds = _default(60000, "Time for one tool call at an upstream, in milliseconds.")
     drain: Duration = _default("25s", "Time that calls under way get to finish when the server stops.")
     limits: LimitKeys = Field(default_factory=LimitKeys, description="What one request, name and person may take.")
-
-    clients: Annotated[Any, _later("clients registered beforehand are not available yet; remove it", [])] = _absent(
-        "MCP clients that do not register themselves."
+    clients: list[ClientKeys] = _default([], "MCP clients that do not register themselves.")
+    client_schemes: list[UriScheme] = _default(
+        [],
+        "Schemes of apps, beside `https` and loopback `http`, that clients who register themselves may be sent to.",
+        ["cursor", "windsurf"],
     )
+
     input_timeout: Annotated[Any, _later("waiting for a person's input is not available yet; remove it")] = _absent(
         "Time that a question to a person may wait."
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aggregator.config import load_config
 from aggregator.config.mask import SHOWN
-from aggregator.config.model import Auth, Config, Limits, Secret, Tokens, ToolFilter, Upstream
+from aggregator.config.model import Auth, Config, KnownClient, Limits, Secret, Tokens, ToolFilter, Upstream
 from aggregator.errors import ConfigError
 
 from .loading import EXAMPLES, KEY, load, minimal, problems_of, with_auth, with_top, with_upstream
@@ -81,6 +81,10 @@ issuerUrl: https://MCP.example.com:443/tools/
 allowedOrigins: ["https://App.example.com:443/", "vscode-webview://abc"]
 allowedHosts: ["Aggregator.internal:3000"]
 secret: correct horse battery staple
+clients:
+  - {clientId: desktop, name: Desktop, redirectUris: ["http://127.0.0.1/cb", "cursor://x/cb"]}
+  - {clientId: web, redirectUris: ["https://app.example.com/cb"], clientSecret: a secret of the web client}
+clientSchemes: [cursor, com.example.app]
 discoveryTimeout: 2000
 toolTimeout: 30000
 drain: 3s
@@ -124,6 +128,11 @@ limits: {body: 64KiB, nameLength: 128, callsPerPerson: 3}
         drain=3.0,
         tokens=Tokens(300.0, 90 * 86400.0, 36 * 3600.0, 0.5),
         limits=Limits(64 * 1024, 128, 3),
+        clients=(
+            KnownClient("desktop", "Desktop", ("http://127.0.0.1/cb", "cursor://x/cb")),
+            KnownClient("web", "web", ("https://app.example.com/cb",), Secret("a secret of the web client")),
+        ),
+        client_schemes=("cursor", "com.example.app"),
     )
 
 
@@ -179,7 +188,6 @@ def test_five_mistakes_are_five_problems_in_file_order(text: str, positions: lis
 NOT_YET: list[tuple[str, str]] = [
     (json.dumps({"upstreams": minimal()["upstreams"], "secret": KEY}), "auth"),
     (with_auth(reloginAfter="7d"), "auth.reloginAfter"),
-    (with_top(clients=[{"clientId": "x"}]), "clients"),
     (with_upstream(command=["npx"]), "upstreams[0].command"),
     (with_upstream(env={"A": "b"}), "upstreams[0].env"),
     (with_upstream(cwd="/"), "upstreams[0].cwd"),

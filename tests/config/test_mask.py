@@ -61,4 +61,4 @@ def test_only_keys_of_the_vocabulary_are_shown() -> None:
     for part in schema["$defs"].values():
         known |= set(part["properties"])
     assert known >= SHOWN
-    assert not {"secret", "clientSecret", "headers", "env", "listen", "clients", "outbound"} & SHOWN
+    assert not {"secret", "clientSecret", "headers", "env", "listen", "outbound"} & SHOWN

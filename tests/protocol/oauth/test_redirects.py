@@ -119,6 +119,42 @@ REFUSED = [
     "https://client.example/" + "a" * MAX_REDIRECT_URI,
 ]
 
+# (URI of an app's own scheme, whether it may be registered where cursor and com.example.app are listed)
+PRIVATE_USE = [
+    ("cursor://anysphere.cursor-mcp/oauth/callback", True),
+    ("cursor://anysphere.cursor-retrieval/oauth/user-x/callback?a=b/c", True),
+    ("cursor://host", True),
+    ("cursor:/cb", True),
+    ("com.example.app:/oauth2redirect/provider", True),
+    ("com.example.app:/", True),
+    ("com.example.app://host/a%20b", True),
+    ("cursor:", False),
+    ("cursor:cb", False),
+    ("cursor://", False),
+    ("cursor:///cb", False),
+    ("cursor:?x", False),
+    ("cursor://host/cb#f", False),
+    ("cursor://user@host/cb", False),
+    ("cursor://host:80/cb", False),
+    ("cursor://host/../cb", False),
+    ("cursor://host/%2E%2e/cb", False),
+    ("cursor://host/c b", False),
+    ("cursor://host/<b>", False),
+    ("cursor://host/\n", False),
+    ("cursor://hüst/cb", False),
+    ("cursor://host\\x/cb", False),
+    ("Cursor://host/cb", False),
+    ("CURSOR:/cb", False),
+    ("cursors:/cb", False),
+    ("vscode://host/cb", False),
+    ("javascript:/alert(1)", False),
+    ("javascript://host/%0aalert(1)", False),
+    ("data:/text/html", False),
+    ("file:/etc/passwd", False),
+    ("blob:/x", False),
+    ("cursor:/" + "a" * MAX_REDIRECT_URI, False),
+]
+
 # (registered, requested, accepted)
 MATCHES = [
     ("https://client.example/cb", "https://client.example/cb", True),
@@ -159,6 +195,13 @@ MATCHES = [
     ("http://127.0.0.1/cb", "http://0.0.0.0/cb", False),
     ("http://127.0.0.1", "http://127.0.0.1:7777", True),
     ("http://127.0.0.1", "http://127.0.0.1:7777/", False),
+    ("cursor://x/cb", "cursor://x/cb", True),
+    ("cursor://x/cb", "cursor://x/cb/", False),
+    ("cursor://x/cb", "cursor://X/cb", False),
+    ("cursor://x/cb", "Cursor://x/cb", False),
+    ("cursor://x/cb", "cursor://x:1/cb", False),
+    ("cursor:/cb", "cursor://x/cb", False),
+    ("javascript:/cb", "javascript:/cb", False),
 ]
 
 
@@ -179,6 +222,28 @@ def test_everything_else_is_refused_and_never_quoted_raw(uri: str) -> None:
         parse_redirect_uri(uri)
     assert (caught.value.status, caught.value.error) == (400, "invalid_redirect_uri")
     assert all(" " <= c <= "~" and c not in '"\\' for c in caught.value.description)
+
+
+@pytest.mark.requirement("AZ4")
+@pytest.mark.parametrize(("uri", "taken"), PRIVATE_USE)
+def test_an_apps_own_scheme_may_be_registered_if_it_is_listed(uri: str, taken: bool) -> None:
+    listed = {"cursor", "com.example.app", "javascript", "data", "file", "blob"}
+    if taken:
+        parsed = parse_redirect_uri(uri, listed)
+        assert parsed.text == uri
+        assert parsed.is_private_use
+        assert not parsed.is_loopback
+    else:
+        with pytest.raises(Refusal):
+            parse_redirect_uri(uri, listed)
+    with pytest.raises(Refusal):
+        parse_redirect_uri(uri)
+
+
+def test_an_apps_own_scheme_is_shown_as_such() -> None:
+    uri = parse_redirect_uri("cursor://anysphere.cursor-mcp/oauth/callback", {"cursor"})
+    assert (uri.netloc, uri.csp_source) == ("cursor://anysphere.cursor-mcp", "cursor:")
+    assert parse_redirect_uri("com.example.app:/cb", {"com.example.app"}).netloc == "com.example.app:"
 
 
 @pytest.mark.parametrize(
