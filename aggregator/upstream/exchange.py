@@ -23,7 +23,7 @@ import trio
 from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.jsonrpc import Failure, Message, Success, Unreadable, parse_loose
 from ..protocol.sse import EventReader, EventTooLarge
-from .network import TrioNetwork
+from .network import TrioNetwork, TrioNetworkStream
 
 MAX_BODY = 16 * 2**20  # bytes of one JSON answer
 # Seconds. Node, behind most MCP servers, drops idle connections after 5; we must be the first to let go.
@@ -89,6 +89,7 @@ class HttpExchange:
             response = await self._pool.handle_async_request(request)
             chunks = response.aiter_stream()
             try:
+                _refuse_unasked(response)
                 fields = {key.lower().decode("latin-1"): value.decode("latin-1") for key, value in response.headers}
                 yield Answer(response.status, fields, chunks)
             finally:
@@ -107,6 +108,18 @@ async def _unwind(chunks: AsyncIterator[bytes]) -> None:
             pass
     except tuple(_LOST):
         pass
+
+
+def _refuse_unasked(response: httpcore2.Response) -> None:
+    """Bytes behind an answer would be read as the answer to the next request on the connection, which is another
+    person's; httpcore looks for them in the socket, and not in its own buffer. The connection ends with the refusal.
+
+    Raises:
+        UpstreamLost: if the answer was there before the request. The upstream may have executed it.
+    """
+    stream = response.extensions["network_stream"]
+    if isinstance(stream, TrioNetworkStream) and not stream.has_read:
+        raise UpstreamLost("sent an answer that nobody had asked for; the connection is closed")
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ from ..protocol.jsonrpc import (
     Message,
     Notice,
     Success,
+    dump,
     failure,
     render,
 )
@@ -43,6 +44,7 @@ from .sessions import JSON_AND_EVENTS, Ticket, Tickets
 
 MAX_PAGES = 100  # of one listing; far beyond any real server, short of an endless one
 MAX_ITEMS = 10_000  # of one listing; the same
+MAX_LISTING = 8 * 2**20  # bytes of all its items: we keep them, and everybody who lists gets them
 NOBODY = ""  # the owner of sessions in which we list on no one's behalf
 
 # Answers to `server/discover` that say "I am older" rather than "not now" or "not you".
@@ -178,6 +180,7 @@ class HttpUpstream:
         lives: list[float] = []
         seen: set[str] = set()
         params: Json = {}
+        size = 0
         for _ in range(MAX_PAGES):
             outgoing = Outgoing(method, params, Envelope(STATELESS, {}), NOBODY)
             match (await self.request(outgoing, _drop)).outcome:
@@ -193,8 +196,11 @@ class HttpUpstream:
             items.extend(item for item in page if isinstance(item, dict))
             if len(items) > MAX_ITEMS:
                 raise UpstreamLost(f"has more than {MAX_ITEMS} {key}")
+            size += len(dump(page))
+            if size > MAX_LISTING:
+                raise UpstreamLost(f"has {key} of more than {MAX_LISTING} bytes")
             if isinstance(ttl := result.get("ttlMs"), int | float) and not isinstance(ttl, bool) and ttl >= 0:
-                lives.append(ttl / 1000)
+                lives.append(min(ttl, 10**9) / 1000)  # an integer of 4,000 digits has no float
             cursor = result.get("nextCursor")
             if not isinstance(cursor, str) or not cursor:
                 return items, min(lives, default=None)

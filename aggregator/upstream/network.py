@@ -40,8 +40,10 @@ class TrioNetworkStream(httpcore2.AsyncNetworkStream):
     def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
         self._stream = stream
         self._head = b""
+        self.has_read = False  # since the last request began; what is answered without came before it was asked
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self.has_read = True
         if self._head:
             await self._send(b"")
         try:
@@ -50,6 +52,7 @@ class TrioNetworkStream(httpcore2.AsyncNetworkStream):
             raise httpcore2.ReadError(_reason(exc)) from exc
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.has_read = False
         if buffer.endswith(HEAD_END) and not self._head:
             self._head = buffer
         elif buffer:
