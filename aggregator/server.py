@@ -8,7 +8,6 @@ wires rooms together and decides nothing itself.
 from __future__ import annotations
 
 import logging
-import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
@@ -21,10 +20,9 @@ import trio
 
 from . import __version__
 from .config.model import Config
-from .config.secrets import derive_key
+from .deployment_keys import describe, make_key_ring, watch_secret_files
 from .errors import StoreUnavailable
 from .protocol.jsonrpc import Json
-from .protocol.sealing import KEY_BYTES, KeyRing
 from .serving import listen, run_until_signalled, say, serve_application, url_of
 from .store import Store
 from .store.open import open_store
@@ -85,7 +83,8 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
     Raises:
         StoreUnavailable: if the store cannot be opened.
     """
-    keys = KeyRing([await trio.to_thread.run_sync(_key, config)])
+    keys = await trio.to_thread.run_sync(make_key_ring, config)
+    log.info("secret: %s; all instances of a deployment name the same", describe(keys))
     # What the predecessor's store file holds may only be sealed for somebody known, under a key that lasts.
     importing_for = config.auth.issuer if config.secret is not None else None
     context = ssl.create_default_context()
@@ -108,6 +107,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         revocations = Revocations(config.tokens.access, clock=clock)
         nursery.start_soon(revocations.watch, store)
         nursery.start_soon(keep_purged, store, clock)
+        nursery.start_soon(watch_secret_files, config, keys)
         aggregator = Aggregator(config, listings)
         pages = Pages(config)
         documents = ClientDocuments(learned, config.client_schemes)
@@ -201,8 +201,3 @@ async def keep_purged(store: Store, clock: Callable[[], float]) -> None:
             await store.purge(now=clock())
         except StoreUnavailable as exc:
             log.warning("the store could not be purged: %s", exc)
-
-
-def _key(config: Config) -> bytes:
-    """Blocks for as long as scrypt takes where the secret is a passphrase."""
-    return secrets.token_bytes(KEY_BYTES) if config.secret is None else derive_key(config.secret)

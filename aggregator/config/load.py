@@ -109,9 +109,13 @@ def _validate(model: Any, root: Any, cwd: FilePath) -> tuple[Any, list[tuple[Pat
         return model.model_validate(root, context={"cwd": cwd}), []
     except ValidationError as exc:
         errors = exc.errors(include_url=False)
-    found = [(tuple(error["loc"]), _translate(error, model)) for error in errors]
+    found = [_located(tuple(error["loc"]), _translate(error, model)) for error in errors]
     refused = {path: wrong for path, wrong in found if isinstance(wrong, NotYet)}
     return None, [(path, wrong) for path, wrong in found if not _follows(path, wrong, refused)]
+
+
+def _located(path: Path, wrong: Wrong) -> tuple[Path, Wrong]:
+    return (path if wrong.item is None else (*path, wrong.item)), wrong
 
 
 def _follows(path: Path, wrong: Wrong, refused: Mapping[Path, Wrong]) -> bool:
@@ -183,7 +187,8 @@ def _config(keys: File) -> Config:
         port=keys.port,
         allowed_origins=tuple(keys.allowed_origins),
         allowed_hosts=tuple(keys.allowed_hosts),
-        secret=keys.secret,
+        secret=keys.secret[0] if keys.secret else None,
+        other_secrets=tuple(keys.secret[1:]) if keys.secret else (),
         discovery_timeout=keys.discovery_timeout,
         tool_timeout=keys.tool_timeout,
         drain=keys.drain,

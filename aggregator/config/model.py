@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 
 class Secret:
-    """A text that must not be printed."""
+    """A text that must not be printed. `file` is where it was read, for whoever looks whether it has changed."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_text", "file")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, file: str | None = None) -> None:
         self._text = text
+        self.file = file
 
     def reveal(self) -> str:
         return self._text
@@ -104,7 +105,8 @@ class Config:
 
     `issuer_url` has no trailing slash; with `port` 0 and no ``issuerUrl`` in the
     file it is ``http://localhost:0``, and whoever binds the port puts the real
-    one in. `storage` is ``memory`` or a path.
+    one in. `storage` is ``memory`` or a path. `secret` seals; `other_secrets` only
+    open what they sealed.
     """
 
     auth: Auth
@@ -116,6 +118,7 @@ class Config:
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     secret: Secret | None = None
+    other_secrets: tuple[Secret, ...] = ()
     discovery_timeout: float = 5.0
     tool_timeout: float = 60.0
     drain: float = 25.0

@@ -25,11 +25,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Wrong(ValueError):
-    """A value that cannot be used: what it is, what was expected, and perhaps what was meant."""
+    """A value that cannot be used: what it is, what was expected, and perhaps what was meant.
 
-    def __init__(self, message: str, suggestion: str | None = None) -> None:
+    `item` is the number of the item that is meant, where the value is a list.
+    """
+
+    def __init__(self, message: str, suggestion: str | None = None, *, item: int | None = None) -> None:
         super().__init__(message)
         self.suggestion = suggestion
+        self.item = item
 
 
 class NotYet(Wrong):

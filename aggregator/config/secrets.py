@@ -107,7 +107,7 @@ def read_secret(value: Any, cwd: Path) -> Secret:
     """
     match value:
         case {"file": path, **rest} if not rest:
-            return Secret(_read_file(parse_text(path), cwd))
+            return Secret(_read_file(parse_text(path), cwd), file=str(cwd / path))
         case str():
             if not value:
                 raise Wrong("an empty text; give the secret or remove the key")
@@ -115,6 +115,17 @@ def read_secret(value: Any, cwd: Path) -> Secret:
         case bool() | int() | float():
             raise Wrong("is not a text; put it in quotes")
     raise Wrong(f'{show(value)} is not a secret; give a text or {{"file": "/run/secrets/..."}}')
+
+
+def read_deployment_secret(value: Any, cwd: Path) -> Secret:
+    """As `read_secret`, for a secret that is to become a key.
+
+    Raises:
+        Wrong: also if it cannot be one.
+    """
+    secret = read_secret(value, cwd)
+    check_secret(secret.reveal())
+    return secret
 
 
 def _read_file(path: str, cwd: Path) -> str:

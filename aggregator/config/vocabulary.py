@@ -19,7 +19,7 @@ from pydantic_core import core_schema
 
 from . import clients, kinds, scalars, urls
 from .model import Secret
-from .secrets import check_secret, read_secret
+from .secrets import read_deployment_secret, read_secret
 
 _VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"
 _FROM_VARIABLE = {"type": "string", "pattern": f"^{_VARIABLE}$"}
@@ -61,12 +61,19 @@ def _later(refusal: str, *harmless: Any) -> Kind:
     return Kind(kinds.refuse_unless(refusal, harmless), {"enum": list(harmless)} if harmless else {"not": {}})
 
 
-def _read_deployment_secret(value: Any, cwd: Path) -> Secret:
-    if isinstance(value, list):
-        raise scalars.NotYet("a list of secrets is not available yet; give one text")
-    secret = read_secret(value, cwd)
-    check_secret(secret.reveal())
-    return secret
+def _read_deployment_secrets(value: Any, cwd: Path) -> tuple[Secret, ...]:
+    """One secret, or a list of them."""
+    if not isinstance(value, list):
+        return (read_deployment_secret(value, cwd),)
+    if not value:
+        raise scalars.Wrong("is empty; give at least one")
+    secrets = []
+    for number, each in enumerate(value):
+        try:
+            secrets.append(read_deployment_secret(each, cwd))
+        except scalars.Wrong as exc:
+            raise scalars.Wrong(str(exc), exc.suggestion, item=number) from exc
+    return tuple(secrets)
 
 
 _SECRET_FILE = {
@@ -76,6 +83,7 @@ _SECRET_FILE = {
     "additionalProperties": False,
 }
 _SECRET_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1}, _SECRET_FILE]}
+_SECRETS_SCHEMA = {"anyOf": [*_SECRET_SCHEMA["anyOf"], {"type": "array", "items": _SECRET_SCHEMA, "minItems": 1}]}
 _CLAIM_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 
 Text = Annotated[str, _text(scalars.parse_text)]
@@ -87,7 +95,7 @@ Milliseconds = Annotated[
     float, Kind(scalars.parse_milliseconds, _number(1, scalars.MAX_MILLISECONDS, "number of milliseconds").schema)
 ]
 SecretText = Annotated[Secret, Kind(read_secret, _SECRET_SCHEMA, reads_files=True)]
-DeploymentSecret = Annotated[Secret, Kind(_read_deployment_secret, _SECRET_SCHEMA, reads_files=True)]
+DeploymentSecrets = Annotated[tuple[Secret, ...], Kind(_read_deployment_secrets, _SECRETS_SCHEMA, reads_files=True)]
 Name = Annotated[str, _text(kinds.parse_name, kinds.NAME_PATTERN)]
 Prefix = Annotated[str, _text(kinds.parse_prefix, "[A-Za-z0-9_.-]{0,32}")]
 Scope = Annotated[str, _text(kinds.parse_scope)]
@@ -293,9 +301,9 @@ class File(Keys):
         "Where upstream tokens, grants and consents are kept: `memory`, or the path of a SQLite file.",
         "/data/aggregator.sqlite",
     )
-    secret: DeploymentSecret | None = _optional(
+    secret: DeploymentSecrets | None = _optional(
         "The key under which everything is sealed; the same in all instances. `mcp-aggregator secret new` makes one. "
-        "Absent: random at every start.",
+        "A list: the first seals, all open. Absent: random at every start.",
         "${MCP_AGGREGATOR_SECRET}",
     )
     tokens: TokenKeys = Field(default_factory=TokenKeys, description="How long what we issue lives.")

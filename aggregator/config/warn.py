@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from ..errors import Problem
-from .document import Document
+from .document import Document, Path
 from .model import Config
 from .secrets import Passphrase, check_secret
 
@@ -37,7 +37,10 @@ def warnings_for(config: Config, document: Document) -> Iterator[Problem]:
             "is absent, so each start makes a random one: a restart ends every login and every client's registration"
             f"{tokens}; {_NEW_SECRET}",
         )
-    elif isinstance(check_secret(config.secret.reveal()), Passphrase):
-        yield document.problem(
-            ("secret",), f"is a passphrase, weaker than a random key and slower to start with; {_NEW_SECRET}"
-        )
+    else:
+        for number, secret in enumerate((config.secret, *config.other_secrets)):
+            if isinstance(check_secret(secret.reveal()), Passphrase):
+                path: Path = ("secret", number) if config.other_secrets else ("secret",)
+                yield document.problem(
+                    path, f"is a passphrase, weaker than a random key and slower to start with; {_NEW_SECRET}"
+                )

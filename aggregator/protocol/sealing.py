@@ -58,19 +58,36 @@ class Purpose(StrEnum):
 class KeyRing:
     """The keys of one deployment, newest first: the first seals, all open.
 
+    Everybody who seals or opens holds this object; `replace` gives it other keys while they do. Each call works with
+    the keys of one moment, from whichever thread it comes.
+
     Raises:
         ValueError: if there is no key, or one is shorter than 32 bytes.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        if not keys or any(len(key) < KEY_BYTES for key in keys):
-            raise ValueError(f"a key ring needs at least one key, each of {KEY_BYTES} bytes or more")
-        self._keys = {_key_id(key): key for key in keys}
-        self._first = _key_id(keys[0])
-        self._derived = lru_cache(maxsize=256)(self._derive)
+        self._held = _Keys.of(keys)
 
     def __repr__(self) -> str:
-        return f"<KeyRing {', '.join(self._keys)}>"
+        return f"<KeyRing {', '.join(self.key_ids)}>"
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The names of the keys, the one that seals first. They stand in every token's header and are no secrets."""
+        return tuple(self._held.by_id)
+
+    @property
+    def edition(self) -> object:
+        """Another object after each `replace`: whoever remembers what was opened forgets it then."""
+        return self._held.edition
+
+    def replace(self, keys: Sequence[bytes]) -> None:
+        """From now on these are the keys, all at once; what a key that is no longer among them sealed opens no more.
+
+        Raises:
+            ValueError: as for a new ring; the keys stay as they were.
+        """
+        self._held = _Keys.of(keys)
 
     def seal(self, purpose: Purpose, payload: Mapping[str, Any], *, now: float, lifetime: float | None) -> str:
         """`payload` as a sealed token that opens until `now` + `lifetime`, or as long as its key lives if None.
@@ -80,10 +97,11 @@ class KeyRing:
         content = {**payload, "iat": now}
         if lifetime is not None:
             content["exp"] = now + lifetime
-        kid = f"{self._first}.{int(now // DAY)}"
+        held = self._held
+        kid = f"{held.first}.{int(now // DAY)}"
         header = {"alg": "dir", "enc": "A256GCM", "typ": purpose.value, "kid": kid}
         plaintext = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
-        return jwe.encrypt_compact(header, plaintext, self._derived(purpose, kid), algorithms=ALGORITHMS)
+        return jwe.encrypt_compact(header, plaintext, held.derived(purpose, kid), algorithms=ALGORITHMS)
 
     def open(self, purpose: Purpose, token: str, *, now: float) -> dict[str, Any]:
         """The payload of a token that `seal` made for this `purpose`.
@@ -98,7 +116,7 @@ class KeyRing:
             kid = header["kid"]
             if header != {"alg": "dir", "enc": "A256GCM", "typ": purpose.value, "kid": kid} or not isinstance(kid, str):
                 raise Unsealable("not sealed by us for this purpose")
-            opened = jwe.decrypt_compact(token, self._derived(purpose, kid), algorithms=ALGORITHMS)
+            opened = jwe.decrypt_compact(token, self._held.derived(purpose, kid), algorithms=ALGORITHMS)
             payload = json.loads(opened.plaintext or b"")
         # joserfc lets binascii.Error, ValueError and TypeError of hostile tokens through (measured on 1.8.0);
         # InvalidTag is cryptography's own.
@@ -112,10 +130,9 @@ class KeyRing:
 
     def encrypt_column(self, text: str, *, row: Sequence[str]) -> bytes:
         """`text` for a column of the store, bound to `row` (person, upstream, column): it opens nowhere else."""
-        nonce = os.urandom(12)
-        kid = f"{self._first}.0"
-        sealed = AESGCM(self._bytes("column", kid)).encrypt(nonce, text.encode(), _row_data(row))
-        return self._first.encode() + nonce + sealed
+        held, nonce = self._held, os.urandom(12)
+        sealed = AESGCM(held.bytes_for("column", f"{held.first}.0")).encrypt(nonce, text.encode(), _row_data(row))
+        return held.first.encode() + nonce + sealed
 
     def decrypt_column(self, blob: bytes, *, row: Sequence[str]) -> str:
         """The text of a column.
@@ -124,24 +141,48 @@ class KeyRing:
             Unsealable: if the blob was altered, belongs to another row, or its key is not in the ring.
         """
         try:
-            kid = f"{blob[:8].decode('ascii')}.0"
-            return AESGCM(self._bytes("column", kid)).decrypt(blob[8:20], blob[20:], _row_data(row)).decode()
+            kid = f"{column_key_id(blob)}.0"
+            return AESGCM(self._held.bytes_for("column", kid)).decrypt(blob[8:20], blob[20:], _row_data(row)).decode()
         except (InvalidTag, ValueError) as exc:
             raise Unsealable("the column cannot be opened with the keys at hand") from exc
 
-    def _derive(self, purpose: Purpose, kid: str) -> OctKey:
-        return OctKey.import_key(self._bytes(purpose.value, kid))
 
-    def _bytes(self, purpose: str, kid: str) -> bytes:
+class _Keys:
+    """The keys of one moment, and what was derived from them: gone with them, or a dropped key would open for ever."""
+
+    def __init__(self, by_id: Mapping[str, bytes]) -> None:
+        self.by_id = by_id
+        self.first = next(iter(by_id))
+        self.edition = object()
+        self.derived = lru_cache(maxsize=256)(self._derive)
+
+    @classmethod
+    def of(cls, keys: Sequence[bytes]) -> _Keys:
+        if not keys or any(len(key) < KEY_BYTES for key in keys):
+            raise ValueError(f"a key ring needs at least one key, each of {KEY_BYTES} bytes or more")
+        return cls({key_id(key): key for key in keys})
+
+    def _derive(self, purpose: Purpose, kid: str) -> OctKey:
+        return OctKey.import_key(self.bytes_for(purpose.value, kid))
+
+    def bytes_for(self, purpose: str, kid: str) -> bytes:
         match = _KID.fullmatch(kid)
-        key = self._keys.get(match[1]) if match else None
+        key = self.by_id.get(match[1]) if match else None
         if match is None or key is None:
             raise Unsealable("sealed with a key that is not ours")
         info = f"mcp-aggregator/v1/{purpose}/{match[2]}".encode()
         return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(key)
 
 
-def _key_id(key: bytes) -> str:
+def column_key_id(blob: bytes) -> str:
+    """The name of the key under which a column was encrypted; a text that names no key if it was not.
+
+    Looks at the beginning only: whether it opens is for `KeyRing.decrypt_column` to say.
+    """
+    return blob[:8].decode("ascii", "replace")
+
+
+def key_id(key: bytes) -> str:
     """Eight characters that name a key and tell nothing about it."""
     digest = hashlib.sha256(b"mcp-aggregator/v1/kid" + key).digest()
     return base64.urlsafe_b64encode(digest[:6]).decode()

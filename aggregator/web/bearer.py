@@ -53,6 +53,7 @@ class BearerAuthentication:
         self._revocations = revocations
         self._clock = clock
         self._opened: OrderedDict[bytes, Authenticated] = OrderedDict()
+        self._edition = keys.edition
 
     def __repr__(self) -> str:
         return f"<BearerAuthentication {self._site.resource} [{len(self._opened)} tokens known]>"
@@ -73,6 +74,9 @@ class BearerAuthentication:
         if authorization is None:
             raise no_credentials(self._site)
         now = self._clock()
+        if self._edition is not self._keys.edition:  # what a dropped key sealed must not live on in here
+            self._edition = self._keys.edition
+            self._opened.clear()
         known = self._opened.get(authorization)
         if known is None:
             known = self._open(authorization, now)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from ..errors import Refusal, Unsealable
 from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
-from ..protocol.revisions import HANDSHAKE
 from ..protocol.sealing import KeyRing, Purpose
 
 LIFETIME = 7 * 86400.0  # seconds; a client whose session has ended initialises again on its own
@@ -37,15 +36,16 @@ class ClientSessions:
 
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
+        self._edition = keys.edition
         self._opened: OrderedDict[str, ClientSession] = OrderedDict()
         self._levels: OrderedDict[str, str] = OrderedDict()
 
-    def begin(self, principal: Principal, capabilities: Json, *, now: float) -> str:
-        """A new session id. Capabilities too large for a header are left out; nothing relies on them yet."""
+    def begin(self, principal: Principal, revision: str, capabilities: Json, *, now: float) -> str:
+        """A new session id, for the `revision` agreed on. Capabilities too large for a header are left out; nothing relies on them yet."""
         payload = {
             "id": secrets.token_urlsafe(12),
             "who": [principal.issuer, principal.subject],
-            "rev": HANDSHAKE,
+            "rev": revision,
             "caps": sorted(key for key in capabilities if len(key) <= 32)[:16],
         }
         return self._keys.seal(Purpose.SESSION, payload, now=now, lifetime=LIFETIME)
@@ -56,6 +56,9 @@ class ClientSessions:
         Raises:
             Refusal: 404 if it is none of ours, has ended, or belongs to somebody else: the client starts a new one.
         """
+        if self._edition is not self._keys.edition:  # what a dropped key sealed must not live on in here
+            self._edition = self._keys.edition
+            self._opened.clear()
         session = self._opened.get(text)
         if session is None:
             session = self._open(text, now)

@@ -209,7 +209,6 @@ NOT_YET: list[tuple[str, str]] = [
     (with_top(storage="postgres://db/x"), "storage"),
     (with_top(socket="/run/x.sock"), "socket"),
     (with_top(tls={"certFile": "a", "keyFile": "b"}), "tls"),
-    (with_top(secret=[KEY, KEY]), "secret"),
     (with_top(inputTimeout="10m"), "inputTimeout"),
     (with_top(listen={"token": "x"}), "listen"),
     (with_top(outbound={"proxy": "http://p"}), "outbound"),
@@ -343,6 +342,7 @@ def test_secrets_come_from_files_less_one_line_break(tmp_path: Path) -> None:
     )
     config = load(text, {"DIR": str(tmp_path)}, cwd=tmp_path).config
     assert config.secret == Secret(KEY)
+    assert config.secret.file == str(tmp_path / "key")
     assert config.auth.client_secret == Secret("two\n")
 
 
@@ -364,6 +364,40 @@ def test_a_secret_that_cannot_be_had_is_a_problem(value: Any, words: str, tmp_pa
     (problem,) = problems_of(with_top(secret=value), cwd=tmp_path)
     assert words in problem.message
     assert "1234567890123456" not in problem.message
+
+
+OTHER_KEY = "3f1c9a0d5e7b42861f0e9d8c7b6a59483726150493827160a5b4c3d2e1f0a9b8"
+
+
+def test_a_list_of_secrets_has_one_that_seals_and_others_that_open(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    loaded = load(with_top(secret=["${NEW}", {"file": "key"}]), {"NEW": OTHER_KEY}, cwd=tmp_path)
+    assert loaded.config.secret == Secret(OTHER_KEY)
+    assert loaded.config.other_secrets == (Secret(KEY),)
+    assert load(with_top(secret=[KEY])).config == load(with_top()).config
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "words"),
+    [
+        ([], "secret", "is empty; give at least one"),
+        ([KEY, "tooshort"], "secret[1]", "has 8 characters"),
+        ([{"file": "/nonexistent/x"}, KEY], "secret[0]", "cannot be read"),
+        ([[KEY]], "secret[0]", "a list is not a secret"),
+        ([KEY, None], "secret[1]", "has no value"),
+    ],
+)
+def test_what_is_wrong_in_a_list_of_secrets_is_told_at_its_place(value: Any, path: str, words: str) -> None:
+    (problem,) = problems_of(with_top(secret=value))
+    assert problem.path == path
+    assert problem.line is not None
+    assert words in problem.message
+
+
+def test_a_passphrase_in_a_list_of_secrets_is_warned_of_at_its_place() -> None:
+    (warning,) = load(with_top(secret=[KEY, "correct horse battery staple"])).warnings
+    assert warning.path == "secret[1]"
+    assert "is a passphrase" in warning.message
 
 
 def test_no_problem_and_no_excerpt_holds_a_secret() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aggregator.errors import Refusal
 from aggregator.protocol.oauth.sealed import AccessToken, seal_access
+from aggregator.protocol.sealing import KeyRing
 from aggregator.web.bearer import MAX_OPENED, Authenticated
 
 from .deployment import ANNA, ISSUER, START, Browser, Deployment
@@ -159,6 +160,17 @@ def test_a_minute_without_the_store_nobody_is_let_in_and_told_to_come_back() -> 
     answer = refusal(deployment, (b"authorization", b"Bearer " + token.encode()))
     assert (answer.status, dict(answer.headers)["retry-after"]) == (503, "5")
     assert status(deployment, "nonsense") == 401
+
+
+@pytest.mark.requirement("RS1")
+def test_a_token_of_a_dropped_key_is_401_even_if_it_was_just_accepted() -> None:
+    deployment = Deployment(keys=KeyRing([bytes(range(32))]))
+    token = issued(deployment)
+    assert status(deployment, token) == 200
+    deployment.keys.replace([bytes(32), bytes(range(32))])
+    assert status(deployment, token) == 200
+    deployment.keys.replace([bytes(32)])
+    assert status(deployment, token) == 401
 
 
 _FIXED = Deployment()

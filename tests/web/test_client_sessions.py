@@ -90,3 +90,17 @@ def test_what_is_remembered_is_bounded() -> None:
         session = sessions.find(sessions.begin(ALICE, {}, now=NOW), ALICE, now=NOW)
         sessions.set_level(session, "info")
     assert len(sessions._opened) == len(sessions._levels) == REMEMBERED
+
+
+def test_a_session_of_a_dropped_key_has_ended_even_where_it_is_remembered() -> None:
+    old, new = bytes(32), bytes(range(32))
+    keys = KeyRing([old])
+    sessions = ClientSessions(keys)
+    text = sessions.begin(ALICE, {}, now=NOW)
+    sessions.find(text, ALICE, now=NOW)
+    keys.replace([new, old])
+    sessions.find(text, ALICE, now=NOW)
+    keys.replace([new])
+    with pytest.raises(Refusal) as refused:
+        sessions.find(text, ALICE, now=NOW)
+    assert refused.value.status == 404
