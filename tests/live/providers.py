@@ -100,27 +100,28 @@ async def log_in(case: Case) -> ClientRun:
 
 
 async def main(names: list[str]) -> int:
-    """One line for each provider; the number of those that failed."""
+    """One line for each provider and a sum; the number of those that failed (those missing did not)."""
     if unknown := set(names) - {case.name for case in CASES}:
         raise SystemExit(
             f"no such provider: {', '.join(sorted(unknown))}; there are {', '.join(c.name for c in CASES)}"
         )
-    failed = 0
-    for case in CASES:
-        if names and case.name not in names:
-            continue
+    failed = missing = 0
+    asked = [case for case in CASES if not names or case.name in names]
+    for case in asked:
         begun = trio.current_time()
         try:
             with trio.fail_after(WITHIN):
                 run = await log_in(case)
         except* PartMissing as group:
             print(f"missing  {case.name:22} {_first(group)}")
+            missing += 1
         except* (AssertionError, trio.TooSlowError) as group:
             print(f"FAILED   {case.name:22} {_first(group)}")
             failed += 1
         else:
             seconds = trio.current_time() - begun
             print(f"ok       {case.name:22} {seconds:4.1f} s  {len(run.tools)} tools as {case.account}")
+    print(f"{len(asked) - failed - missing} logged in, {failed} failed, {missing} missing")
     return failed
 
 

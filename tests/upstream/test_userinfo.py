@@ -69,6 +69,17 @@ async def test_userinfo_about_somebody_else_ends_the_login() -> None:
             await log_in(provider, fake)
 
 
+async def test_who_leaves_while_userinfo_is_asked_breaks_nothing(autojump_clock: MockClock) -> None:
+    fake = with_userinfo(groups=["eng"])
+    fake.replies["/userinfo"] = hang
+    async with opened(fake, ASKS_FOR_GROUPS) as provider:
+        with trio.move_on_after(1) as scope:
+            await log_in(provider, fake)
+        assert scope.cancelled_caught
+        fake.replies.clear()
+        assert (await log_in(provider, fake)).label == "alice"
+
+
 async def test_a_token_of_another_type_is_not_shown_to_userinfo() -> None:
     fake = with_userinfo(groups=["eng"])
     fake.token_type = "DPoP"
