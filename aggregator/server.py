@@ -90,6 +90,8 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
     context = ssl.create_default_context()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(config.storage, keys, issuer=importing_for, clock=clock))
+        revocations = Revocations(config.tokens.access, clock=clock)
+        await revocations.read(store)
         identity_provider = await stack.enter_async_context(
             open_identity_provider(config.auth, f"{config.issuer_url}/callback", clock=clock, ssl_context=context)
         )
@@ -104,7 +106,6 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
             if upstream.enabled
         ]
         listings = Listings(upstreams, nursery, name_length=config.limits.name_length, ours=TOOLS)
-        revocations = Revocations(config.tokens.access, clock=clock)
         nursery.start_soon(revocations.watch, store)
         nursery.start_soon(keep_purged, store, clock)
         nursery.start_soon(watch_secret_files, config, keys)

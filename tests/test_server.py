@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,8 +15,14 @@ import trio.testing
 
 from aggregator import Config, open_aggregator, serve
 from aggregator.config.model import Auth, Secret, Upstream
+from aggregator.config.secrets import derive_key
 from aggregator.errors import StoreUnavailable
+from aggregator.protocol.oauth.sealed import AccessToken, seal_access
+from aggregator.protocol.principal import Principal
+from aggregator.protocol.sealing import KeyRing
 from aggregator.server import EXIT_UNAVAILABLE, PURGE_INTERVAL, keep_purged, run, with_bound_port
+from aggregator.store import Grant
+from aggregator.store.sqlite import open_sqlite_store
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -90,6 +97,32 @@ async def test_an_embedded_aggregator_is_an_asgi_application() -> None:
     start, body = sent
     assert start["status"] == 200  # type: ignore[index]
     assert json.loads(body["body"])["resource"] == "http://localhost:3000/mcp"  # type: ignore[index]
+
+
+@pytest.mark.requirement("TK8")
+async def test_what_was_revoked_before_the_start_is_refused_from_the_first_request_on(tmp_path: Path) -> None:
+    settings = with_bound_port(config(storage=str(tmp_path / "store.sqlite")), 3000)
+    assert settings.secret is not None
+    keys, url, now = KeyRing([derive_key(settings.secret)]), settings.issuer_url, time.time()
+    anna = Principal(NOBODY, "anna")
+    grant = Grant("g1", anna, "anna", "reg", "Tester", f"{url}/cb", "mcp:tools", f"{url}/mcp", now, now + 9e5)
+    async with open_sqlite_store(settings.storage, keys) as store:
+        await store.add_grant(grant)
+        await store.revoke_grant("g1", now=now)
+    status = {}
+    async with open_aggregator(settings) as aggregator:
+        for id in ("g1", "g2"):
+            token = seal_access(keys, AccessToken(id, "reg", anna, "mcp:tools", f"{url}/mcp", url, now + 900), now=now)
+            sent: list[Any] = []
+
+            async def send(message: Any, sent: list[Any] = sent) -> None:
+                sent.append(message)
+
+            scope = {"type": "http", "method": "POST", "path": "/mcp", "raw_path": b"/mcp", "query_string": b""}
+            headers = [(b"host", b"localhost:3000"), (b"authorization", b"Bearer " + token.encode())]
+            await aggregator({**scope, "headers": headers}, trio.sleep_forever, send)
+            status[id] = sent[0]["status"]
+    assert status == {"g1": 401, "g2": 415}
 
 
 def test_a_store_that_cannot_be_opened_ends_the_process_with_a_reason(

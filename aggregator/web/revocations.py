@@ -25,9 +25,11 @@ log = logging.getLogger(__name__)
 class Revocations:
     """The revoked grants whose access tokens could still be alive.
 
-    `watch` keeps it up to date and must run; it is the caller's task. `clock` is
-    wall time, as in the store; `monotonic` measures how old the knowledge is, so
-    that a corrected wall clock locks nobody out.
+    `read` has to be done once before anybody is let in: what another process, or
+    the one before us, revoked must not live again. `watch` keeps it up to date and
+    must run; it is the caller's task. `clock` is wall time, as in the store;
+    `monotonic` measures how old the knowledge is, so that a corrected wall clock
+    locks nobody out.
     """
 
     def __init__(
@@ -68,12 +70,20 @@ class Revocations:
                 headers=(("retry-after", "5"),),
             )
 
+    async def read(self, store: Store) -> None:
+        """Ask `store` once.
+
+        Raises:
+            StoreUnavailable: then what was known before stays.
+        """
+        self._learn(await store.revoked_since(self._clock() - self._horizon))
+
     async def watch(self, store: Store) -> None:
         """Ask `store` again and again, until cancelled. An unavailable store is asked again."""
         silent = False
         while True:
             try:
-                polled = await store.revoked_since(self._clock() - self._horizon)
+                await self.read(store)
             except StoreUnavailable as exc:
                 if not silent:
                     log.warning("revocations cannot be read: %s; tokens are accepted for %.0f s more", exc, BLIND_AFTER)
@@ -82,7 +92,6 @@ class Revocations:
                 if silent:
                     log.info("revocations can be read again")
                 silent = False
-                self._learn(polled)
             await trio.sleep(POLL_INTERVAL)
 
     def _learn(self, polled: frozenset[str]) -> None:
