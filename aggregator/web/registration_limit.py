@@ -15,9 +15,9 @@ from ..upstream.rate_limit import RateLimit
 
 # Two hundred people behind one proxy whose clients all register within a minute, and one more client a second.
 ADDRESS_BURST, ADDRESS_INTERVAL = 200, 1.0
-# From everywhere together: 50 a second are 2 % of one core, measured at 0.4 ms for each with its HTTP request.
+# From everywhere together. Sealing takes 0.05 ms; it is the HTTP around it, about a millisecond, that adds up.
 TOTAL_BURST, TOTAL_INTERVAL = 1000, 0.02
-MAX_ADDRESSES = 10_000  # remembered; about 1 MB
+MAX_ADDRESSES = 10_000  # remembered; some 1.5 MB
 
 
 class RegistrationLimit:
