@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from ...errors import Refusal
 from ..learned_url import is_host
@@ -19,6 +19,7 @@ from .words import plain
 MAX_REDIRECT_URI = 1024  # characters; the longest known to be in use is under 200
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "[::1]", "localhost"})  # RFC 8252 7.3, RFC 9700 4.1.3; exact texts
 MAX_PORT = 65535
+ANSWER_PARAMETERS = frozenset({"code", "state", "iss", "error", "error_description", "error_uri"})
 # What a browser acts on itself, instead of handing it to an app: no list of the operator's makes these redirect URIs.
 NEVER_SCHEMES = frozenset(
     "about blob chrome chrome-extension content data file filesystem ftp http https intent jar javascript mailto "
@@ -101,13 +102,11 @@ def parse_redirect_uri(text: str, schemes: Container[str] = ()) -> RedirectUri:
     match = _URI.fullmatch(text) if len(text) <= MAX_REDIRECT_URI else None
     if match is None or not is_host(match["host"]) or int(match["port"] or 0) > MAX_PORT:
         raise _refused(text, _why_malformed(text))
-    if _DOT_SEGMENT.search(match["path"]):
-        raise _refused(text, "it has a '.' or '..' segment; register the path it stands for")
+    rest = _rest_of(text, match["path"], match["query"] or "")
     # RFC 9700 2.6: "MUST NOT allow [...] redirect URIs that use the http scheme except for native clients
     # that use Loopback Interface Redirection".
     if match["scheme"] == "http" and match["host"] not in LOOPBACK_HOSTS:
         raise _refused(text, "http is only for 127.0.0.1, [::1] and localhost; use https")
-    rest = match["path"] + (match["query"] or "")
     return RedirectUri(text, match["scheme"], match["host"], match["port"], rest)
 
 
@@ -156,9 +155,18 @@ def _parse_private_use(text: str) -> RedirectUri:
         raise _refused(text, "it is not plain; write scheme:/path or scheme://name/path, without a fragment")
     if match["scheme"] in NEVER_SCHEMES:
         raise _refused(text, f"the scheme {match['scheme']} belongs to browsers, not to an app")
-    if _DOT_SEGMENT.search(match["path"]):
+    rest = _rest_of(text, match["path"], match["query"] or "")
+    return RedirectUri(text, match["scheme"], match["host"] or "", None, rest)
+
+
+def _rest_of(text: str, path: str, query: str) -> str:
+    if _DOT_SEGMENT.search(path):
         raise _refused(text, "it has a '.' or '..' segment; register the path it stands for")
-    return RedirectUri(text, match["scheme"], match["host"] or "", None, match["path"] + (match["query"] or ""))
+    # OAuth 2.1 3.1: response parameters "MUST NOT be included more than once". Whoever registers another's address
+    # with a code of their own in it would have it read first.
+    if taken := ANSWER_PARAMETERS.intersection(name for name, _ in parse_qsl(query[1:], keep_blank_values=True)):
+        raise _refused(text, f"its query has '{min(taken)}', which an answer brings")
+    return path + query
 
 
 def _why_malformed(text: str) -> str:
