@@ -24,6 +24,10 @@ async def echo(request: Request) -> Response:
     return json_response({"method": request.method, "query": request.query, "body": request.body.decode("latin-1")})
 
 
+async def tell_peer(request: Request) -> Response:
+    return json_response(request.peer)
+
+
 async def refuse(request: Request) -> Response:
     raise Refusal(403, "access_denied", "No.", headers=(("x-why", "because"),))
 
@@ -38,6 +42,7 @@ async def storeless(request: Request) -> Response:
 
 ROUTES = (
     Route("/echo", {"GET": echo, "POST": echo}, body_limit=10),
+    Route("/peer", {"GET": tell_peer}),
     Route("/refuse", {"GET": refuse}),
     Route("/page", {"GET": refuse}, page=True),
     Route("/crash", {"GET": crash}),
@@ -51,6 +56,16 @@ PROBES = (Route("/healthz", {"GET": echo}),)
 async def served() -> AsyncIterator[tuple[Browser, Relay]]:
     async with one(MODERN, routes=ROUTES, probes=PROBES, allowed_origins=("https://app.example.com",)) as (_, relay):
         yield Browser(relay.app), relay
+
+
+async def test_a_route_is_told_whose_connection_it_is_whatever_headers_say() -> None:
+    async with served() as (browser, _):
+        spoofed = [
+            ("x-forwarded-for", "198.51.100.1"),
+            ("forwarded", "for=198.51.100.1"),
+            ("x-real-ip", "198.51.100.1"),
+        ]
+        assert (await browser.request("GET", "/peer", spoofed)).json() == "192.0.2.1"
 
 
 async def test_a_route_gets_its_request() -> None:
