@@ -57,7 +57,8 @@ class Request:
         """
         kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
         if kind != "application/x-www-form-urlencoded":
-            raise Refusal(400, "invalid_request", f"Content-Type is '{kind}'; send application/x-www-form-urlencoded.")
+            told = f"Content-Type is '{printable(kind)}'; send application/x-www-form-urlencoded."
+            raise Refusal(400, "invalid_request", told)
         try:
             return parse_parameters(self.body.decode("ascii"))
         except UnicodeDecodeError:

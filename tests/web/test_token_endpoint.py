@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -64,6 +65,9 @@ async def test_the_endpoint_takes_forms_by_post_only() -> None:
         assert deployment.routes[path].cors
         response = await deployment.send("POST", path, (("content-type", "application/json"),), b"{}")
         assert (response.status, read(response)["error"]) == (400, "invalid_request")
+        # RFC 6749 5.2: error_description "MUST NOT include characters outside the set %x20-21 / %x23-5B / %x5D-7E"
+        strange = await deployment.send("POST", path, (("content-type", 'a"\\\xe9' * 5000),), b"{}")
+        assert re.fullmatch(r"[ !#-[\]-~]{1,200}", read(strange)["error_description"])
         twice = await deployment.post(path, [("client_id", "a"), ("client_id", "b")])
         assert (twice.status, read(twice)["error"]) == (400, "invalid_request")
         assert header(twice, "cache-control") == "no-store"
