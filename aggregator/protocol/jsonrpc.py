@@ -28,6 +28,7 @@ UNSUPPORTED_VERSION = -32022  # 2026-07-28
 # Levels of arrays and objects. Python's own limit lies near 1000 and moves with the stack: what was read here must be
 # writable, comparable and readable everywhere else too. pydantic, behind many servers, stops near 200.
 MAX_DEPTH = 128
+MAX_BATCH = 50  # messages; each may be a call of its own
 
 # Texts, commas, arrays and objects of one message: about twice its values. Reading so many takes a quarter of a second,
 # in which nobody else is served; 16 MiB of "[]," took three and 400 MB. A table of 10,000 rows and 25 columns fits.
@@ -92,30 +93,30 @@ class Failure:
 
 
 Message = Call | Notice | Success | Failure
+Batch = tuple[Message | Unreadable, ...]
 
 
-def parse_strict(body: bytes) -> Message:
-    """One message from a client.
+def parse_strict(body: bytes) -> Message | Batch:
+    """What a client sent: one message, or, as an array, several.
 
     Raises:
-        Unreadable: for anything that is not exactly one unambiguous JSON-RPC message. Batches ended with 2025-03-26.
+        Unreadable: for anything that is not unambiguous JSON-RPC; of a batch, its single parts say so themselves.
     """
     value = _load_strict(body)
-    if isinstance(value, list):
-        raise Unreadable(INVALID_REQUEST, "a batch is not a message of this revision; send one request at a time")
-    if not isinstance(value, dict):
-        raise Unreadable(INVALID_REQUEST, "a message must be a JSON object")
-    _refuse_case_variants(value, _ENVELOPE)
-    if isinstance(params := value.get("params"), dict):
-        _refuse_case_variants(params, _PARAMS)
-    return parse_message(value)
+    if not isinstance(value, list):
+        return _parse_part(value)
+    if not 0 < len(value) <= MAX_BATCH:
+        raise Unreadable(INVALID_REQUEST, f"a batch holds 1 to {MAX_BATCH} messages, not {len(value)}")
+    return tuple(_tried(part) for part in value)
 
 
-def parse_loose(body: bytes) -> Message:
-    """One message from an upstream. What it writes is re-written by us, so repeated keys can deceive nobody behind us.
+def parse_loose(body: bytes) -> tuple[Message, ...]:
+    """What an upstream sent: one message, or an array of them (2025-03-26).
+
+    What it writes is re-written by us, so repeated keys can deceive nobody behind us.
 
     Raises:
-        Unreadable: if it is not one JSON-RPC message.
+        Unreadable: if any of it is not JSON-RPC.
     """
     try:
         _refuse_too_many(body)
@@ -123,8 +124,25 @@ def parse_loose(body: bytes) -> Message:
         _refuse_depth(body, value)
     except (ValueError, RecursionError) as exc:
         raise Unreadable(PARSE_ERROR, f"not JSON: {_reason(exc)}") from exc
-    if not isinstance(value, dict):
+    parts = value if isinstance(value, list) else [value]
+    if not parts or not all(isinstance(part, dict) for part in parts):
         raise Unreadable(INVALID_REQUEST, "not a JSON-RPC object")
+    return tuple(parse_message(part) for part in parts)
+
+
+def _tried(part: Any) -> Message | Unreadable:
+    try:
+        return _parse_part(part)
+    except Unreadable as exc:
+        return exc
+
+
+def _parse_part(value: Any) -> Message:
+    if not isinstance(value, dict):
+        raise Unreadable(INVALID_REQUEST, "a message must be a JSON object")
+    _refuse_case_variants(value, _ENVELOPE)
+    if isinstance(params := value.get("params"), dict):
+        _refuse_case_variants(params, _PARAMS)
     return parse_message(value)
 
 

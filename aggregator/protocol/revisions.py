@@ -21,9 +21,13 @@ from .jsonrpc import (
 STATELESS: Final = "2026-07-28"
 HANDSHAKE: Final = "2025-11-25"
 
-FOR_CLIENTS: Final = (STATELESS, HANDSHAKE)
-# An upstream may answer our handshake with an older revision; these share the transport of 2025-11-25.
-FROM_UPSTREAMS: Final = (HANDSHAKE, "2025-06-18", "2025-03-26")
+# Those with a handshake share one transport; an older one only lacks what it does not know. An upstream may answer our
+# handshake with any of them.
+WITH_HANDSHAKE: Final = (HANDSHAKE, "2025-06-18", "2025-03-26", "2024-11-05")
+FOR_CLIENTS: Final = (STATELESS, *WITH_HANDSHAKE)
+
+# 2025-06-18, protocol version header: a server that gets none "SHOULD assume protocol version 2025-03-26".
+WITHOUT_HEADER: Final = "2025-03-26"
 
 PROTOCOL_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 CLIENT_CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
@@ -70,3 +74,14 @@ def at_least(level: str, wanted: str) -> bool:
     if level not in LOG_LEVELS or wanted not in LOG_LEVELS:
         return True
     return LOG_LEVELS.index(level) >= LOG_LEVELS.index(wanted)
+
+
+def has_batches(revision: str) -> bool:
+    """2025-03-26: implementations "MUST support receiving JSON-RPC batches"; 2025-06-18 took them away."""
+    return revision == "2025-03-26"
+
+
+def agreed_revision(requested: object) -> str:
+    """What to answer at `initialize` (lifecycle, version negotiation): the requested revision if we speak it, else the
+    latest of this kind that we do."""
+    return requested if isinstance(requested, str) and requested in WITH_HANDSHAKE else HANDSHAKE

@@ -162,7 +162,7 @@ async def read_outcome(answer: Answer, id: str, on_message: OnMessage) -> Succes
         return await _from_events(answer, id, on_message)
     if kind != "application/json":
         raise UpstreamLost(f"answered with content type {kind[:60]!r}, not MCP (HTTP {answer.status})")
-    return _own_answer(_parse(await read_body(answer)), id)
+    return await _from_messages(_parse(await read_body(answer)), id, on_message)
 
 
 async def read_body(answer: Answer, limit: int = MAX_BODY) -> bytes:
@@ -190,11 +190,8 @@ async def _from_events(answer: Answer, id: str, on_message: OnMessage) -> Succes
         for data in events:
             if not data:
                 continue  # 2025-11-25: a stream may begin with an event of empty data
-            message = _parse(data)
-            if not isinstance(message, Success | Failure):
-                await on_message(message)
-            elif message.id == id:
-                found = message
+            found = await _find(_parse(data), id, on_message)
+            if found is not None:
                 break
         if found is not None:
             with trio.move_on_after(END_OF_STREAM):
@@ -208,7 +205,7 @@ async def _refusal(answer: Answer, kind: str, id: str) -> Failure:
     """A JSON-RPC error with a status of its own (2026-07-28), or else the refusal as such. A body is never shown."""
     if answer.status not in (401, 403) and kind == "application/json":
         try:
-            message = parse_loose(await read_body(answer, 64 * 1024))
+            message = parse_loose(await read_body(answer, 64 * 1024))[0]
         except (Unreadable, UpstreamLost):
             message = None
         if isinstance(message, Failure) and message.id == id:
@@ -225,10 +222,10 @@ async def _refusal(answer: Answer, kind: str, id: str) -> Failure:
     )
 
 
-def _own_answer(message: Message, id: str) -> Success | Failure:
-    match message:
-        case Success() | Failure() if message.id == id:
-            return message
+async def _from_messages(messages: tuple[Message, ...], id: str, on_message: OnMessage) -> Success | Failure:
+    if (found := await _find(messages, id, on_message)) is not None:
+        return found
+    match messages[-1]:
         case Failure(None, error):
             return Failure(id, error)
         case Success() | Failure():
@@ -237,7 +234,17 @@ def _own_answer(message: Message, id: str) -> Success | Failure:
             raise UpstreamLost("answered with something that is no answer")
 
 
-def _parse(data: bytes) -> Message:
+async def _find(messages: tuple[Message, ...], id: str, on_message: OnMessage) -> Success | Failure | None:
+    """The answer to request `id`; what stands before it is passed on, answers to other requests are dropped."""
+    for message in messages:
+        if not isinstance(message, Success | Failure):
+            await on_message(message)
+        elif message.id == id:
+            return message
+    return None
+
+
+def _parse(data: bytes) -> tuple[Message, ...]:
     try:
         return parse_loose(data)
     except Unreadable as exc:

@@ -18,7 +18,7 @@ import trio
 from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.headers import VERSION_HEADER
 from ..protocol.jsonrpc import Call, Failure, Json, Message, Notice, render
-from ..protocol.revisions import FROM_UPSTREAMS, HANDSHAKE
+from ..protocol.revisions import HANDSHAKE, WITH_HANDSHAKE
 from .exchange import Exchange, Headers, read_outcome
 
 IDLE = 600.0  # seconds; a session costs its server memory, and a new one costs two round trips
@@ -154,7 +154,7 @@ class Tickets:
 
 def _read_handshake(result: Json, session_id: str | None) -> Ticket:
     revision, capabilities, server = (result.get(key) for key in ("protocolVersion", "capabilities", "serverInfo"))
-    if revision not in FROM_UPSTREAMS:
+    if revision not in WITH_HANDSHAKE:
         raise UpstreamLost(f"speaks MCP revision {str(revision)[:40]!r}, which is not supported", executed=False)
     return Ticket(
         session_id,

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import Refusal, StoreUnavailable
 from .body import ClientGoneError, read_body
 from .gate import Gate
-from .http import Endpoint, Request, Response, Route
+from .http import Endpoint, Request, Response, Route, see_other
 from .mcp_endpoint import cors_headers, preflight
 from .refusals import ErrorPages, render_refusal, store_is_away, unexpected
 from .reply import RawHeaders, Receive, Send, send_whole
@@ -97,6 +97,10 @@ class Application:
     async def _call_mcp(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, request_id: str) -> None:
         origin = _single(scope["headers"], b"origin")
         self._gate.check_origin(origin)
+        if scope["method"] == "GET" and "text/html" in (_first(scope["headers"], b"accept") or ""):
+            # Somebody pasted the URL into a browser; an event stream is asked for in other words.
+            await _send(send, see_other(self._mcp_path.removesuffix("mcp")), request_id)
+            return
         extra: RawHeaders = [(b"x-request-id", request_id.encode())]
         if origin is not None:
             if scope["method"] == "OPTIONS":

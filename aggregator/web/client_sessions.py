@@ -41,7 +41,7 @@ class ClientSessions:
         self._levels: OrderedDict[str, str] = OrderedDict()
 
     def begin(self, principal: Principal, revision: str, capabilities: Json, *, now: float) -> str:
-        """A new session id, for the `revision` agreed on. Capabilities too large for a header are left out; nothing relies on them yet."""
+        """A new session id, for the `revision` agreed on. It names capabilities, as far as a header has room."""
         payload = {
             "id": secrets.token_urlsafe(12),
             "who": [principal.issuer, principal.subject],

@@ -18,13 +18,15 @@ import trio
 from ..errors import Refusal
 from ..protocol import jsonrpc
 from ..protocol.headers import METHOD_HEADER, NAME_HEADER, VERSION_HEADER, Mismatch, check_envelope, unsupported
-from ..protocol.jsonrpc import Call, Failure, Json, Notice, Success, Unreadable, failure, parse_strict
+from ..protocol.jsonrpc import Batch, Call, Failure, Json, Notice, Success, Unreadable, failure, parse_strict, render
 from ..protocol.revisions import (
     FOR_CLIENTS,
-    HANDSHAKE,
     PROTOCOL_VERSION_KEY,
     STATELESS,
+    WITHOUT_HEADER,
+    agreed_revision,
     disconnect_cancels,
+    has_batches,
     is_stateless,
 )
 from ..protocol.translate import read_envelope
@@ -90,15 +92,15 @@ class McpEndpoint:
         headers = _headers(scope["headers"])
         _check_media_types(headers)
         body = await read_body(receive, self._body_limit)
-        revision = HANDSHAKE
+        message: jsonrpc.Message | jsonrpc.Batch | None = None
         try:
-            message = parse_strict(body)
-            revision = _revision(message, headers)
-            match message:
+            match message := parse_strict(body):
                 case Call():
-                    await self._answer(message, revision, who, headers, receive, send, extra)
+                    await self._answer(message, who, headers, receive, send, extra)
+                case tuple():
+                    await self._answer_batch(message, who, headers, send, extra)
                 case Notice():
-                    self._hear(message, revision, who, headers)
+                    self._hear(message, _revision(message, headers), who, headers)
                     await send_whole(send, 202, extra, b"")
                 case Success() | Failure():
                     # Nothing is asked of clients yet, so no answer can be expected.
@@ -108,31 +110,25 @@ class McpEndpoint:
             await Reply(send, STATELESS, extra).finish(failure(id, exc.code, str(exc), exc.data))
         except Unreadable as exc:
             # Below the revisions' tables: a message that cannot be read is 400 in each of them.
-            refused = failure(exc.id, exc.code, str(exc))
-            await Reply(send, STATELESS, extra).finish(refused)
+            await Reply(send, STATELESS, extra).finish(_unreadable(exc))
 
     async def _answer(
         self,
         call: Call,
-        revision: str,
         who: Authenticated,
         headers: Mapping[str, str],
         receive: Receive,
         send: Send,
         extra: RawHeaders,
     ) -> None:
-        if is_stateless(revision):
-            check_envelope(call.method, call.params, headers)
-        session = self._session(call, revision, who, headers)
-        if session is None and call.method == "initialize":
-            text = self._sessions.begin(who.principal, _capabilities(call.params), now=self._clock())
+        asked = self._asked(call, _revision(call, headers), who, headers)
+        if call.method == "initialize" and not is_stateless(asked.revision):
+            text = self._sessions.begin(who.principal, asked.revision, _capabilities(call.params), now=self._clock())
             extra = [*extra, (SESSION_HEADER.encode(), text.encode())]
-        reply = Reply(send, revision, extra)
-        envelope = read_envelope(call.params, revision, log_level=self._sessions.level(session))
-        asked = Asked(call, revision, who.principal, envelope, headers, session)
+        reply = Reply(send, asked.revision, extra)
         if (outcome := self._methods.answer_at_once(asked)) is not None:
             await _finish(reply, outcome)
-        elif disconnect_cancels(revision):
+        elif disconnect_cancels(asked.revision):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
                 outcome = await self._do(asked, reply)
@@ -140,7 +136,54 @@ class McpEndpoint:
             if outcome is not None:  # else the client is gone
                 await _finish(reply, outcome)
         else:
-            await self._run_cancellable(asked, reply)
+            await _finish(reply, await self._run_cancellable(asked, reply))
+
+    async def _answer_batch(
+        self, batch: Batch, who: Authenticated, headers: Mapping[str, str], send: Send, extra: RawHeaders
+    ) -> None:
+        """2025-03-26: several messages at once; their answers come together, in the order of the calls."""
+        revision = headers.get(VERSION_HEADER, WITHOUT_HEADER)
+        if not has_batches(revision):
+            raise Unreadable(jsonrpc.INVALID_REQUEST, f"{revision[:20]} has no batches; send one message at a time")
+        if any(isinstance(part, Call) and part.method == "initialize" for part in batch):
+            raise Unreadable(jsonrpc.INVALID_REQUEST, "initialize must not be part of a batch")
+        for part in batch:
+            if isinstance(part, Notice):
+                self._hear(part, revision, who, headers)
+        asked = {
+            place: self._asked(part, _revision(part, headers), who, headers)
+            for place, part in enumerate(batch)
+            if isinstance(part, Call)
+        }
+        answers = {place: render(_unreadable(part)) for place, part in enumerate(batch) if isinstance(part, Unreadable)}
+        reply = Reply(send, revision, extra)
+
+        async def answer(place: int, one: Asked) -> None:
+            outcome = self._methods.answer_at_once(one) or await self._run_cancellable(one, reply)
+            answers[place] = outcome.body if isinstance(outcome, Rendered) else render(outcome)
+
+        async with trio.open_nursery() as nursery:
+            for place, one in asked.items():
+                nursery.start_soon(answer, place, one)
+        if answers:
+            await reply.finish_rendered(b"[" + b",".join(answers[place] for place in sorted(answers)) + b"]")
+        else:
+            await send_whole(send, 202, extra, b"")
+
+    def _asked(self, call: Call, revision: str, who: Authenticated, headers: Mapping[str, str]) -> Asked:
+        """Raises:
+        Mismatch: if a stateless request is not whole, or contradicts its headers.
+        Refusal: 404 for a session that is not this person's.
+        """
+        session: ClientSession | None = None
+        if is_stateless(revision):  # it knows no sessions, and a header that names one is ignored
+            check_envelope(call.method, call.params, headers)
+        elif call.method == "initialize":
+            revision = agreed_revision(call.params.get("protocolVersion"))
+        else:
+            session = self._find_session(who, headers)
+        envelope = read_envelope(call.params, revision, log_level=self._sessions.level(session))
+        return Asked(call, revision, who.principal, envelope, headers, session)
 
     async def _do(self, asked: Asked, reply: Reply) -> Success | Failure | Rendered:
         try:
@@ -148,7 +191,7 @@ class McpEndpoint:
         except Mismatch as exc:  # here and not further out, where a nursery has wrapped it
             return failure(asked.call.id, exc.code, str(exc), exc.data)
 
-    async def _run_cancellable(self, asked: Asked, reply: Reply) -> None:
+    async def _run_cancellable(self, asked: Asked, reply: Reply) -> Success | Failure | Rendered:
         """2025-11-25, cancellation: by `notifications/cancelled` from the same session, never by disconnecting."""
         key = (asked.principal.key, asked.session.id if asked.session else "", asked.call.id)
         with trio.CancelScope() as scope:
@@ -159,8 +202,8 @@ class McpEndpoint:
                 if self._running.get(key) is scope:
                     del self._running[key]
         if scope.cancelled_caught:
-            outcome = failure(asked.call.id, CANCELLED, "The request was cancelled")
-        await _finish(reply, outcome)
+            return failure(asked.call.id, CANCELLED, "The request was cancelled")
+        return outcome
 
     def _hear(self, notice: Notice, revision: str, who: Authenticated, headers: Mapping[str, str]) -> None:
         """Notifications ask for no answer; of those a client may send, only a cancellation changes anything here."""
@@ -172,13 +215,6 @@ class McpEndpoint:
             scope = self._running.get((who.principal.key, session.id if session else "", id))
             if scope is not None:
                 scope.cancel("cancelled by the client")
-
-    def _session(
-        self, call: Call, revision: str, who: Authenticated, headers: Mapping[str, str]
-    ) -> ClientSession | None:
-        if is_stateless(revision) or call.method == "initialize":
-            return None  # 2026-07-28 knows no sessions, and a header that names one is ignored
-        return self._find_session(who, headers)
 
     def _find_session(self, who: Authenticated, headers: Mapping[str, str]) -> ClientSession | None:
         text = headers.get(SESSION_HEADER)
@@ -220,8 +256,8 @@ def _check_media_types(headers: Mapping[str, str]) -> None:
         )
 
 
-def _revision(message: jsonrpc.Message, headers: Mapping[str, str]) -> str:
-    """The revision whose rules the request follows. A request in the stateless form must say so in its header.
+def _revision(message: Call | Notice, headers: Mapping[str, str]) -> str:
+    """The revision whose rules the message follows. A request in the stateless form must say so in its header.
 
     Raises:
         Mismatch: for a revision that we do not speak, or a body that names another than the header.
@@ -229,12 +265,16 @@ def _revision(message: jsonrpc.Message, headers: Mapping[str, str]) -> str:
     named = headers.get(VERSION_HEADER)
     if named == STATELESS:
         return named
-    if named not in (None, *FOR_CLIENTS) and not (isinstance(message, Call) and message.method == "initialize"):
+    if named not in (None, *FOR_CLIENTS) and message.method != "initialize":
         raise unsupported(str(named))
-    meta = message.params.get("_meta") if isinstance(message, Call) else None
-    if isinstance(meta, dict) and meta.get(PROTOCOL_VERSION_KEY, named) != named:
+    meta = message.params.get("_meta")
+    if isinstance(message, Call) and isinstance(meta, dict) and meta.get(PROTOCOL_VERSION_KEY, named) != named:
         raise Mismatch(jsonrpc.HEADER_MISMATCH, "MCP-Protocol-Version differs from the revision in params._meta")
-    return HANDSHAKE
+    return named if named in FOR_CLIENTS else WITHOUT_HEADER
+
+
+def _unreadable(exc: Unreadable) -> Failure:
+    return failure(exc.id, exc.code, str(exc))
 
 
 def _capabilities(params: Json) -> Json:

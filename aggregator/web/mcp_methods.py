@@ -21,7 +21,7 @@ from ..protocol.headers import check_parameters, parameter_headers
 from ..protocol.jsonrpc import Call, Failure, Json, Success, dump, failure
 from ..protocol.names import is_gateway_name
 from ..protocol.principal import Principal
-from ..protocol.revisions import FOR_CLIENTS, HANDSHAKE, LOG_LEVELS, is_stateless
+from ..protocol.revisions import FOR_CLIENTS, LOG_LEVELS, is_stateless
 from ..protocol.translate import Envelope, result_for_client, signed, tool_error
 from ..upstream.http import HttpUpstream, OnNotice, Outgoing
 from ..upstream.listings import Listings, why_refused
@@ -94,7 +94,7 @@ class McpMethods:
             case "server/discover" if stateless:
                 return Success(call.id, signed(self._discovered(), self._server))
             case "initialize" if not stateless:
-                return Success(call.id, self._initialized())
+                return Success(call.id, self._initialized(asked.revision))
             case "ping" if not stateless:
                 return Success(call.id, {})
             case "logging/setLevel" if not stateless:
@@ -125,10 +125,9 @@ class McpMethods:
             "cacheScope": "private",
         }
 
-    def _initialized(self) -> Json:
-        """2025-11-25, lifecycle: a revision we do not speak is answered with the latest of this kind that we do."""
+    def _initialized(self, agreed: str) -> Json:
         return {
-            "protocolVersion": HANDSHAKE,
+            "protocolVersion": agreed,
             "capabilities": {"tools": {}, "logging": {}},
             "serverInfo": self._server,
             **({"instructions": self._instructions} if self._instructions else {}),

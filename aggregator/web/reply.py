@@ -1,12 +1,14 @@
 """One answer to one POST: JSON if it stays a single message, an event stream as soon as there is a second.
 
-One task writes at a time. This file knows bytes and statuses, not methods.
+Notices may come from several tasks, the end from one. This file knows bytes and statuses, not methods.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+import trio
 
 from ..protocol.jsonrpc import Failure, Notice, Success, render
 from ..protocol.revisions import http_status
@@ -32,18 +34,20 @@ class Reply:
         self._headers = headers
         self._streaming = False
         self._broken = False  # a send was cancelled half-way; whatever came after it would be garbage
+        self._writing = trio.Lock()  # the calls of a batch share one stream
 
     async def notice(self, notice: Notice) -> None:
         """Send a notification on its way now; the answer follows as an event too."""
         event = render_event(render(notice))
-        self._broken = True
-        if not self._streaming:
-            self._streaming = True
-            await self._send(
-                {"type": "http.response.start", "status": 200, "headers": [*_EVENT_HEADERS, *self._headers]}
-            )
-        await self._send({"type": "http.response.body", "body": event, "more_body": True})
-        self._broken = False
+        async with self._writing:
+            self._broken = True
+            if not self._streaming:
+                self._streaming = True
+                await self._send(
+                    {"type": "http.response.start", "status": 200, "headers": [*_EVENT_HEADERS, *self._headers]}
+                )
+            await self._send({"type": "http.response.body", "body": event, "more_body": True})
+            self._broken = False
 
     async def finish(self, outcome: Success | Failure) -> None:
         status = http_status(outcome.code, self._revision) if isinstance(outcome, Failure) else 200

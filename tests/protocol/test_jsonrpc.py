@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.protocol.jsonrpc import (
+    MAX_BATCH,
     MAX_DEPTH,
     MAX_TOKENS,
     PARSE_ERROR,
@@ -42,7 +43,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
 
 @given(messages)
 def test_what_is_rendered_parses_back(message: Message) -> None:
-    assert parse_loose(render(message)) == message
+    assert parse_loose(render(message)) == (message,)
     assert b"\n" not in render(message)
 
 
@@ -95,6 +96,8 @@ def test_a_damaged_message_is_refused_or_means_the_same_to_two_parsers(body: byt
         message = parse_strict(body)
     except Unreadable:
         return
+    if isinstance(message, tuple):
+        return
     original = pydantic_core.from_json(body, allow_inf_nan=False)
     sent = pydantic_core.from_json(render(message), allow_inf_nan=False)
     assert all(sent[key] == original.get(key, {}) for key in sent)
@@ -114,16 +117,16 @@ def test_depth_is_bounded_where_everybody_can_still_read(parse: Any) -> None:
     def nested(depth: int) -> bytes:
         return b'{"jsonrpc":"2.0","method":"m","params":' + b'{"a":' * (depth - 1) + b"{}" + b"}" * (depth - 1) + b"}"
 
-    deepest = parse(nested(MAX_DEPTH - 1))
+    deepest = only(parse(nested(MAX_DEPTH - 1)))
     assert pydantic_core.from_json(render(deepest))["method"] == "m"
     for depth in (MAX_DEPTH, 500, 900, 990, 1000, 5000, 100_000):
         with pytest.raises(Unreadable, match="nested too deeply") as refused:
             parse(nested(depth))
         assert refused.value.code == PARSE_ERROR
     wide = b'{"jsonrpc":"2.0","method":"m","params":{"a":[' + b"[[]]," * 50_000 + b"1]}}"
-    assert isinstance(parse(wide), Notice)
+    assert isinstance(only(parse(wide)), Notice)
     braces = b'{"jsonrpc":"2.0","method":"m","params":{"a":"' + b"[{" * 50_000 + b'"}}'
-    assert isinstance(parse(braces), Notice)
+    assert isinstance(only(parse(braces)), Notice)
 
 
 @pytest.mark.parametrize("parse", [parse_strict, parse_loose])
@@ -135,12 +138,12 @@ def test_what_would_keep_everybody_waiting_is_not_read(parse: Any, many: bytes) 
         return b'{"jsonrpc":"2.0","method":"m","params":{"a":' + value + b"}}"
 
     few = MAX_TOKENS // len(many)
-    assert isinstance(parse(message(b"[" + many * few + b"1]")), Notice)
+    assert isinstance(only(parse(message(b"[" + many * few + b"1]"))), Notice)
     with pytest.raises(Unreadable, match=f"more than {MAX_TOKENS}") as refused:
         parse(message(b"[" + many * MAX_TOKENS + b"1]"))
     assert refused.value.code == PARSE_ERROR
     as_text = json.dumps((many * MAX_TOKENS).decode()).encode()
-    assert isinstance(parse(message(as_text)), Notice)
+    assert isinstance(only(parse(message(as_text))), Notice)
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"NaN", b"Infinity", b"-Infinity", b"1" * 5000])
@@ -151,7 +154,7 @@ def test_a_number_that_cannot_be_written_again_is_not_read(parse: Any, number: b
 
 
 def test_an_upstreams_half_characters_stay_escaped_as_they_came() -> None:
-    message = parse_loose(b'{"jsonrpc":"2.0","id":1,"result":{"a":"\\ud800 \\u00e9"}}')
+    (message,) = parse_loose(b'{"jsonrpc":"2.0","id":1,"result":{"a":"\\ud800 \\u00e9"}}')
     assert render(message) == b'{"jsonrpc":"2.0","id":1,"result":{"a":"\\ud800 \\u00e9"}}'
 
 
@@ -172,5 +175,31 @@ def test_an_error_without_code_and_words_is_none(error: Any) -> None:
 
 
 def test_an_errors_unknown_fields_stay() -> None:
-    message = parse_loose(b'{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"m","data":null,"x":[]}}')
+    (message,) = parse_loose(b'{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"m","data":null,"x":[]}}')
     assert message == Failure(1, {"code": -1, "message": "m", "data": None, "x": []})
+
+
+def only(parsed: Any) -> Any:
+    """The one message of what an upstream or a client sent."""
+    return parsed[0] if isinstance(parsed, tuple) else parsed
+
+
+def test_a_batch_is_read_part_by_part() -> None:
+    parts = parse_strict(b'[{"jsonrpc":"2.0","id":1,"method":"a"},{"jsonrpc":"2.0","method":"b"},7,{"id":2}]')
+    assert isinstance(parts, tuple)
+    assert parts[:2] == (Call(1, "a", {}), Notice("b", {}))
+    assert [type(part) for part in parts[2:]] == [Unreadable, Unreadable]
+
+
+@pytest.mark.parametrize("count", [0, MAX_BATCH + 1])
+def test_a_batch_is_bounded_and_not_empty(count: int) -> None:
+    with pytest.raises(Unreadable, match="a batch holds"):
+        parse_strict(json.dumps([{"jsonrpc": "2.0", "method": "m"}] * count).encode())
+
+
+def test_an_upstream_may_answer_with_an_array() -> None:
+    body = b'[{"jsonrpc":"2.0","method":"m"},{"jsonrpc":"2.0","id":1,"result":{}}]'
+    assert parse_loose(body) == (Notice("m", {}), Success(1, {}))
+    for bad in (b"[]", b"[1]", b'[{"jsonrpc":"2.0","id":1,"result":{}},{}]'):
+        with pytest.raises(Unreadable):
+            parse_loose(bad)

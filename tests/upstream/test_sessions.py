@@ -119,7 +119,7 @@ async def test_cancelling_anywhere_leaves_the_tickets_usable_and_no_second_sessi
     [
         ({"error": {"code": -32600, "message": "go away"}}, "go away"),
         ({"result": {"protocolVersion": "1999-01-01"}}, "'1999-01-01', which is not supported"),
-        ({"result": {"protocolVersion": "2024-11-05"}}, "not supported"),
+        ({"result": {"protocolVersion": "2024-10-07"}}, "not supported"),
         ({"result": {"protocolVersion": ["2025-11-25"]}}, "not supported"),
         ({"result": {}}, "not supported"),
     ],

@@ -269,3 +269,11 @@ def test_any_request_has_a_documented_status(
     received = trio.run(main)
     assert received.status in STATUSES
     assert b"alice" not in received.body
+
+
+async def test_the_endpoint_pasted_into_a_browser_leads_to_the_landing_page() -> None:
+    async with served() as (browser, _):
+        page = await browser.request("GET", "/mcp", [("accept", "text/html,application/xhtml+xml,*/*;q=0.8")])
+        assert (page.status, page.headers["location"]) == (303, "/")
+        stream = await browser.request("GET", "/mcp", [("accept", "text/event-stream")])
+        assert (stream.status, stream.headers["allow"]) == (405, "POST")

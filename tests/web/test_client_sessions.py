@@ -4,6 +4,7 @@ import pytest
 
 from aggregator.errors import Refusal
 from aggregator.protocol.principal import Principal
+from aggregator.protocol.revisions import HANDSHAKE
 from aggregator.protocol.sealing import KeyRing, Purpose
 from aggregator.web.client_sessions import LIFETIME, REMEMBERED, ClientSessions
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.requirement("RS6")
 
 
 def test_any_instance_with_the_keys_opens_a_session_and_sees_the_same() -> None:
-    text = ClientSessions(KEYS).begin(ALICE, {"sampling": {}, "x" * 99: {}}, now=NOW)
+    text = ClientSessions(KEYS).begin(ALICE, HANDSHAKE, {"sampling": {}, "x" * 99: {}}, now=NOW)
     sessions = ClientSessions(KeyRing([bytes(range(32)), bytes(32)]))
     found = sessions.find(text, ALICE, now=NOW + 1)
     assert found == sessions.find(text, ALICE, now=NOW + 2)
@@ -25,7 +26,7 @@ def test_any_instance_with_the_keys_opens_a_session_and_sees_the_same() -> None:
 def test_sessions_differ_and_fit_into_a_header() -> None:
     sessions = ClientSessions(KEYS)
     huge = {f"capability-{i}": {"deep": "x" * 1000} for i in range(500)}
-    texts = {sessions.begin(ALICE, huge, now=NOW) for _ in range(10)}
+    texts = {sessions.begin(ALICE, HANDSHAKE, huge, now=NOW) for _ in range(10)}
     assert len(texts) == 10
     assert all(text.isascii() and text.isprintable() and len(text) < 2000 for text in texts)
     assert len({sessions.find(text, ALICE, now=NOW).id for text in texts}) == 10
@@ -34,7 +35,7 @@ def test_sessions_differ_and_fit_into_a_header() -> None:
 @pytest.mark.parametrize("first", [ALICE, BOB])
 def test_a_session_is_its_owners_only_whoever_came_first(first: Principal) -> None:
     sessions = ClientSessions(KEYS)
-    text = sessions.begin(ALICE, {}, now=NOW)
+    text = sessions.begin(ALICE, HANDSHAKE, {}, now=NOW)
     strangers = [BOB, Principal("https://other", "alice"), Principal("https://idp", "Alice")]
     for who in (first, *strangers, ALICE, *strangers):
         if who == ALICE:
@@ -47,9 +48,9 @@ def test_a_session_is_its_owners_only_whoever_came_first(first: Principal) -> No
 
 def test_what_we_did_not_seal_as_a_session_is_none() -> None:
     sessions = ClientSessions(KEYS)
-    text = sessions.begin(ALICE, {}, now=NOW)
+    text = sessions.begin(ALICE, HANDSHAKE, {}, now=NOW)
     other_purpose = KEYS.seal(Purpose.CURSOR, {"who": ["https://idp", "alice"]}, now=NOW, lifetime=60)
-    other_keys = ClientSessions(KeyRing([bytes(range(32))])).begin(ALICE, {}, now=NOW)
+    other_keys = ClientSessions(KeyRing([bytes(range(32))])).begin(ALICE, HANDSHAKE, {}, now=NOW)
     for wrong in (
         "",
         "x",
@@ -69,7 +70,7 @@ def test_what_we_did_not_seal_as_a_session_is_none() -> None:
 
 def test_a_session_ends_even_where_it_is_remembered() -> None:
     sessions = ClientSessions(KEYS)
-    text = sessions.begin(ALICE, {}, now=NOW)
+    text = sessions.begin(ALICE, HANDSHAKE, {}, now=NOW)
     sessions.find(text, ALICE, now=NOW + LIFETIME - 1)
     with pytest.raises(Refusal):
         sessions.find(text, ALICE, now=NOW + LIFETIME)
@@ -79,7 +80,7 @@ def test_a_session_ends_even_where_it_is_remembered() -> None:
 
 def test_a_level_belongs_to_its_session() -> None:
     sessions = ClientSessions(KEYS)
-    one, two = (sessions.find(sessions.begin(ALICE, {}, now=NOW), ALICE, now=NOW) for _ in range(2))
+    one, two = (sessions.find(sessions.begin(ALICE, HANDSHAKE, {}, now=NOW), ALICE, now=NOW) for _ in range(2))
     sessions.set_level(one, "error")
     assert (sessions.level(one), sessions.level(two), sessions.level(None)) == ("error", None, None)
 
@@ -87,7 +88,7 @@ def test_a_level_belongs_to_its_session() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     sessions = ClientSessions(KEYS)
     for _ in range(REMEMBERED + 10):
-        session = sessions.find(sessions.begin(ALICE, {}, now=NOW), ALICE, now=NOW)
+        session = sessions.find(sessions.begin(ALICE, HANDSHAKE, {}, now=NOW), ALICE, now=NOW)
         sessions.set_level(session, "info")
     assert len(sessions._opened) == len(sessions._levels) == REMEMBERED
 
@@ -96,7 +97,7 @@ def test_a_session_of_a_dropped_key_has_ended_even_where_it_is_remembered() -> N
     old, new = bytes(32), bytes(range(32))
     keys = KeyRing([old])
     sessions = ClientSessions(keys)
-    text = sessions.begin(ALICE, {}, now=NOW)
+    text = sessions.begin(ALICE, HANDSHAKE, {}, now=NOW)
     sessions.find(text, ALICE, now=NOW)
     keys.replace([new, old])
     sessions.find(text, ALICE, now=NOW)

@@ -10,6 +10,7 @@ import trio
 
 from aggregator.config.model import Limits
 from aggregator.errors import StoreUnavailable
+from aggregator.protocol.revisions import WITH_HANDSHAKE
 from aggregator.web.mcp_methods import DISCOVER_TTL
 
 from ..fakes.mcp_server import LEGACY, META, MODERN, Speaking
@@ -123,11 +124,11 @@ async def test_a_tool_with_an_annotation_that_no_header_can_carry_is_left_out_an
         assert len(status["servers"][0]["leftOut"]) == 6
 
 
-async def test_discovery_names_both_revisions_and_handshake_only_its_own() -> None:
+async def test_discovery_names_every_revision_and_handshake_only_its_own() -> None:
     upstreams = {"up": {"description": "Everything about cats."}}
     async with one(MODERN, upstreams=upstreams) as (_, relay):
         result = (await relay.modern().request("server/discover")).json()["result"]
-        assert result["supportedVersions"] == [MODERN, LEGACY]
+        assert result["supportedVersions"] == [MODERN, *WITH_HANDSHAKE]
         assert (result["ttlMs"], result["cacheScope"]) == (DISCOVER_TTL, "private")
         assert result["capabilities"] == {"tools": {}, "logging": {}}
         assert "up__*: Everything about cats." in result["instructions"]

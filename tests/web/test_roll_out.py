@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aggregator.errors import Refusal
+from aggregator.protocol.revisions import HANDSHAKE
 from aggregator.protocol.sealing import KeyRing
 from aggregator.store import Store
 from aggregator.store.memory import MemoryStore
@@ -41,7 +42,7 @@ class Person:
         person.login_cookies = logging_in.jar
         person.page = await asked.to_consent(person.client)
         person.consent_cookies = asked.jar
-        person.session = ClientSessions(at.keys).begin(ANNA.principal, {}, now=at.clock())
+        person.session = ClientSessions(at.keys).begin(ANNA.principal, HANDSHAKE, {}, now=at.clock())
         return person
 
     async def finish(self, at: Deployment) -> dict[str, Any]:
