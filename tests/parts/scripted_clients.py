@@ -53,6 +53,7 @@ async def run_client(
     arguments: Mapping[str, Any] | None = None,
     mode: Mode = "legacy",
     token: str | None = None,
+    metadata_url: str | None = None,
     state: Path | None = None,
     user: str = "alice",
     password: str = "any password",
@@ -63,7 +64,8 @@ async def run_client(
     """Connect, list all tools, call `tool`; the SDK's own OAuth is walked as `user`, unless `token` is a bearer.
 
     `state` keeps the client's registration and tokens between runs, as real clients do; it is a file, for mcp-remote
-    a folder. With `mode` ``2026`` the client offers 2026-07-28 first; kinds outside `MODERN_KINDS` cannot.
+    a folder. With `metadata_url` the client is that of the document there instead of registering (mcp-remote cannot).
+    With `mode` ``2026`` the client offers 2026-07-28 first; kinds outside `MODERN_KINDS` cannot.
     `password`, `browser` and `on_page` are those of `walk_login`.
 
     Raises:
@@ -74,6 +76,8 @@ async def run_client(
         raise ValueError(f"{kind} speaks no 2026-07-28")
     asked = [] if tool is None else ["--tool", tool, "--arguments", json.dumps(dict(arguments or {}))]
     asked += ["--mode", mode]
+    if metadata_url is not None:
+        asked += ["--metadata-url", metadata_url]
     with TemporaryDirectory() as scratch:
         command, environment = _command(kind, url, asked, state, Path(scratch))
         if token is not None:

@@ -9,7 +9,7 @@ export function readArguments() {
     allowPositionals: true,
     options: {
       tool: { type: 'string' }, arguments: { type: 'string', default: '{}' },
-      mode: { type: 'string', default: '2026' }, state: { type: 'string' },
+      mode: { type: 'string', default: '2026' }, state: { type: 'string' }, 'metadata-url': { type: 'string' },
     },
   });
   return { ...values, url: new URL(positionals[0]), arguments: JSON.parse(values.arguments), token: process.env.TOKEN };
@@ -26,7 +26,7 @@ export async function openRedirectListener() {
   return { uri: `http://127.0.0.1:${server.address().port}/callback`, answer: promise };
 }
 
-export function makeProvider(name, listener, file) {
+export function makeProvider(name, listener, file, clientMetadataUrl) {
   const held = file && existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {};
   const keep = (field, value) => {
     held[field] = value;
@@ -36,6 +36,7 @@ export function makeProvider(name, listener, file) {
   const state = randomUUID();
   return {
     expectedState: state,
+    clientMetadataUrl,
     get redirectUrl() { return listener.uri; },
     get clientMetadata() {
       return {
@@ -57,7 +58,7 @@ export function makeProvider(name, listener, file) {
 // Connects; if that needs a login, waits for the redirect, finishes the login and connects again.
 export async function connectWithLogin({ asked, name, makeClient, Transport, UnauthorizedError, finish }) {
   const listener = await openRedirectListener();
-  const provider = makeProvider(name, listener, asked.state);
+  const provider = makeProvider(name, listener, asked.state, asked['metadata-url']);
   const options = asked.token
     ? { requestInit: { headers: { Authorization: `Bearer ${asked.token}` } } } : { authProvider: provider };
   let client = makeClient();

@@ -1,6 +1,6 @@
 """The Python SDK 1.x as a client.
 
-Usage: python1.py URL [--tool NAME --arguments JSON] [--state FILE]; TOKEN for a bearer.
+Usage: python1.py URL [--tool NAME --arguments JSON] [--state FILE] [--metadata-url URL]; TOKEN for a bearer.
 """
 
 # A script for an environment of its own, with types that ours does not have.
@@ -28,6 +28,7 @@ async def main() -> None:
     parser.add_argument("--arguments", type=json.loads, default={})
     parser.add_argument("--mode")
     parser.add_argument("--state", type=Path)
+    parser.add_argument("--metadata-url")
     asked = parser.parse_args()
     listener = RedirectListener()
     await listener.open()
@@ -49,7 +50,14 @@ async def main() -> None:
         headers={"Authorization": f"Bearer {token}"} if token else None,
         auth=None
         if token
-        else OAuthClientProvider(asked.url, metadata, FileStorage(asked.state), listener.show, answer),
+        else OAuthClientProvider(
+            asked.url,
+            metadata,
+            FileStorage(asked.state),
+            listener.show,
+            answer,
+            client_metadata_url=asked.metadata_url,
+        ),
     )
     progress: list[float] = []
     logs: list[Any] = []

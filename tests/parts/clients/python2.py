@@ -1,6 +1,7 @@
 """The Python SDK 2.x as a client.
 
-Usage: python2.py URL [--tool NAME --arguments JSON] [--mode legacy|2026] [--state FILE]; TOKEN for a bearer.
+Usage: python2.py URL [--tool NAME --arguments JSON] [--mode legacy|2026] [--state FILE] [--metadata-url URL]; TOKEN
+for a bearer.
 """
 
 # A script for an environment of its own, with types that ours does not have.
@@ -30,6 +31,7 @@ async def main() -> None:
     parser.add_argument("--arguments", type=json.loads, default={})
     parser.add_argument("--mode", choices=["legacy", "2026"], default="2026")
     parser.add_argument("--state", type=Path)
+    parser.add_argument("--metadata-url")
     asked = parser.parse_args()
     listener = RedirectListener()
     await listener.open()
@@ -55,7 +57,14 @@ async def main() -> None:
     async def on_log(message: Any) -> None:
         logs.append(message.data)
 
-    login = OAuthClientProvider(asked.url, metadata, FileStorage(asked.state), listener.show, answer)
+    login = OAuthClientProvider(
+        asked.url,
+        metadata,
+        FileStorage(asked.state),
+        listener.show,
+        answer,
+        client_metadata_url=asked.metadata_url,
+    )
     http = httpx2.AsyncClient(
         headers={"Authorization": f"Bearer {token}"} if token else {}, auth=None if token else login, timeout=60
     )
