@@ -81,16 +81,17 @@ class ClientSessions:
     def _open(self, text: str, now: float) -> ClientSession:
         try:
             payload = self._keys.open(Purpose.SESSION, text, now=now)
-        except Unsealable:
+            issuer, subject = payload["who"]
+            return ClientSession(
+                payload["id"],
+                payload["rev"],
+                {key: {} for key in payload["caps"]},
+                Principal(issuer, subject).key,
+                payload["exp"],
+            )
+        # The latter three: sealed by another version of this program.
+        except (Unsealable, KeyError, TypeError, ValueError):
             raise _not_found() from None
-        issuer, subject = payload["who"]
-        return ClientSession(
-            payload["id"],
-            payload["rev"],
-            {key: {} for key in payload["caps"]},
-            Principal(issuer, subject).key,
-            payload["exp"],
-        )
 
 
 def _not_found() -> Refusal:

@@ -40,6 +40,8 @@ class Reply:
         """Send a notification on its way now; the answer follows as an event too."""
         event = render_event(render(notice))
         async with self._writing:
+            if self._broken:
+                return
             self._broken = True
             if not self._streaming:
                 self._streaming = True

@@ -46,6 +46,14 @@ def test_a_session_is_its_owners_only_whoever_came_first(first: Principal) -> No
             assert refused.value.status == 404
 
 
+@pytest.mark.parametrize("payload", [{}, {"id": "a", "rev": "b", "caps": []}, {"id": "a", "who": "me", "caps": None}])
+def test_a_session_that_another_version_sealed_is_none(payload: dict[str, object]) -> None:
+    text = KEYS.seal(Purpose.SESSION, payload, now=NOW, lifetime=60)
+    with pytest.raises(Refusal) as refused:
+        ClientSessions(KEYS).find(text, ALICE, now=NOW)
+    assert refused.value.status == 404
+
+
 def test_what_we_did_not_seal_as_a_session_is_none() -> None:
     sessions = ClientSessions(KEYS)
     text = sessions.begin(ALICE, HANDSHAKE, {}, now=NOW)

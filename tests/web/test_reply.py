@@ -87,5 +87,6 @@ async def test_nothing_follows_an_event_whose_sending_was_cancelled(autojump_clo
     reply = Reply(send, STATELESS, [])
     with trio.move_on_after(1):
         await reply.notice(Notice("notifications/a", {}))
+    await reply.notice(Notice("notifications/b", {}))  # of another call of the same batch
     await reply.finish(Success(1, {}))
     assert sent == ["http.response.start", "http.response.body"]
