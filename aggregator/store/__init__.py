@@ -24,7 +24,8 @@ class Grant:
     """What one person allowed one client: the lineage of its codes, access and refresh tokens.
 
     `client` is the registration's id, `generation` counts refreshes from 0,
-    `expires_at` is the absolute end (OAuth 2.1 4.3: refresh tokens die with it).
+    `expires_at` is the absolute end (OAuth 2.1 4.3: refresh tokens die with it),
+    `logged_in_at` is when the person proved to the identity provider who they are.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Grant:
     rotated_at: float | None = None
     last_used_at: float | None = None
     revoked_at: float | None = None
+    logged_in_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,34 @@ class UpstreamToken:
         return f"<UpstreamToken {self.upstream} of {self.principal.key}>"
 
 
+@dataclass(frozen=True, slots=True)
+class LoginToken:
+    """The identity provider's refresh token of one login: a secret, encrypted at rest.
+
+    `id` is the login's, and the grant's that came of it; `generation` counts the provider's rotations.
+    """
+
+    id: str
+    refresh_token: str
+    generation: int
+
+    def __repr__(self) -> str:
+        return f"<LoginToken {self.id} generation {self.generation}>"
+
+
+@dataclass(frozen=True, slots=True)
+class OldRow:
+    """A row that the sealing key did not encrypt, or not whole. `key` is its primary key, `key_ids` the keys it needs.
+
+    `is_readable` is False when it does not open with the keys at hand; it counts as absent then.
+    """
+
+    table: str
+    key: tuple[str, ...]
+    key_ids: tuple[str, ...]
+    is_readable: bool
+
+
 class Store(Protocol):
     """What every store promises. Opened by `open_memory_store` or `open_sqlite_store`; closed by leaving that block."""
 
@@ -96,8 +126,11 @@ class Store(Protocol):
         """Spend a one-time id. True exactly once per id, across every process that shares the store."""
         ...
 
-    async def add_grant(self, grant: Grant) -> None:
-        """Remember a new grant, together with the consent it rests on (who, which client, where, when)."""
+    async def add_grant(self, grant: Grant) -> bool:
+        """Remember a new grant, together with the consent it rests on (who, which client, where, when).
+
+        False, and nothing is remembered, when its person or client was signed out at or after `grant.logged_in_at`.
+        """
         ...
 
     async def redeem(
@@ -123,12 +156,60 @@ class Store(Protocol):
         """The person's live grants, newest first."""
         ...
 
+    async def find_grants(self, name: str) -> tuple[Grant, ...]:
+        """The live grants of every person and every client that `name` may mean, newest first.
+
+        A person by subject or label, a client by its id or name; upper and lower case of labels and names are one.
+        """
+        ...
+
+    async def last_login(self, principal: Principal) -> float | None:
+        """When the person last logged in at the identity provider, as far as their grants tell."""
+        ...
+
     async def revoke_grant(self, grant_id: str, *, now: float) -> bool:
         """End one grant. False when there was nothing to end."""
         ...
 
+    async def sign_out_person(self, principal: Principal, *, now: float) -> tuple[Grant, ...]:
+        """End every grant of a person, with its codes and tokens; returns those that were live.
+
+        A login that has not become a grant by `now` never will.
+        """
+        ...
+
+    async def sign_out_client(self, client: str, *, now: float) -> tuple[Grant, ...]:
+        """As `sign_out_person`, for every grant of the client with this id."""
+        ...
+
     async def revoked_since(self, since: float) -> frozenset[str]:
         """Ids of the grants revoked at or after `since`: what each process polls to refuse their access tokens."""
+        ...
+
+    async def keep_login_token(
+        self, login_id: str, refresh_token: str, *, next_check_at: float, kept_until: float
+    ) -> None:
+        """Keep the identity provider's refresh token of a login for the grant that will have the same id.
+
+        It goes with the grant; where none comes, `purge` drops it after `kept_until`.
+        """
+        ...
+
+    async def forget_login_token(self, login_id: str) -> bool: ...
+
+    async def take_login_check(self, grant_id: str, *, now: float, next_check_at: float) -> LoginToken | None:
+        """The refresh token of a live grant whose check is due; nobody else gets it before `next_check_at`.
+
+        None when it is not due, when somebody else has taken it, and when there is none or it cannot be decrypted.
+        """
+        ...
+
+    async def renew_login_token(self, token: LoginToken, refresh_token: str) -> bool:
+        """Put the token that the provider gave in exchange in the place of `token`; False if that is not there."""
+        ...
+
+    async def end_login(self, token: LoginToken, *, now: float) -> bool:
+        """End the grant of `token`, if the token is still the one that is kept: the provider refused it."""
         ...
 
     async def save_upstream_token(self, token: UpstreamToken) -> None: ...
@@ -138,6 +219,14 @@ class Store(Protocol):
         ...
 
     async def forget_upstream_token(self, principal: Principal, upstream: str) -> bool: ...
+
+    async def old_rows(self) -> tuple[OldRow, ...]:
+        """Every row that keeps the ring's older keys needed."""
+        ...
+
+    async def reencrypt(self, row: OldRow) -> bool:
+        """Encrypt a row with the sealing key. False if it is gone or cannot be read; harmless at any time."""
+        ...
 
     async def purge(self, *, now: float) -> int:
         """Drop what has expired; returns how many rows went."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from ..protocol.sealing import KeyRing
 
-CLIENTS = "upstream_clients"  # in the place of the person: a person's key always has a "|", so the two cannot meet
+# In the place of the person: a person's key always has a "|", so they cannot meet.
+CLIENTS = "upstream_clients"
+LOGINS = "login_tokens"
 
 
 def encrypt_token(
@@ -38,6 +43,39 @@ def encrypt_client(
         _optional(keys, client_secret, (CLIENTS, upstream, "client_secret")),
         keys.encrypt_column(registration, row=(CLIENTS, upstream, "registration")),
     )
+
+
+def encrypt_login(keys: KeyRing, login_id: str, refresh_token: str) -> bytes:
+    return keys.encrypt_column(refresh_token, row=(LOGINS, login_id, "refresh_token"))
+
+
+def decrypt_login(keys: KeyRing, login_id: str, refresh_token: bytes) -> str:
+    """The identity provider's refresh token of a login.
+
+    Raises:
+        Unsealable: as `decrypt_token`.
+    """
+    return keys.decrypt_column(refresh_token, row=(LOGINS, login_id, "refresh_token"))
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedTable:
+    """A table with encrypted columns. `owner` stands before the primary key in what a column is bound to."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    owner: tuple[str, ...] = ()
+
+    def row(self, key: Sequence[str], column: str) -> tuple[str, ...]:
+        return (*self.owner, *key, column)
+
+
+ENCRYPTED = (
+    EncryptedTable("upstream_tokens", ("user_key", "upstream"), ("access_token", "refresh_token")),
+    EncryptedTable("upstream_clients", ("upstream",), ("client_id", "client_secret", "registration"), (CLIENTS,)),
+    EncryptedTable("login_tokens", ("id",), ("refresh_token",), (LOGINS,)),
+)
 
 
 def _optional(keys: KeyRing, text: str | None, row: tuple[str, str, str]) -> bytes | None:

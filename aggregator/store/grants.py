@@ -23,6 +23,13 @@ def is_past_keeping(grant: Grant, *, now: float) -> bool:
     return ended_at < now - KEPT_AFTER_THE_END
 
 
+def is_meant(grant: Grant, name: str) -> bool:
+    """Whether `name`, as an operator writes it, means the grant's person or client."""
+    if name in (grant.principal.subject, grant.client):
+        return True
+    return name.casefold() in (grant.label.casefold(), grant.client_name.casefold())
+
+
 def redemption(
     grant: Grant | None, grant_id: str, *, first_use: bool, now: float, grant_until: float
 ) -> Redeemed | Replayed | Gone:

@@ -9,15 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import trio
 
 from ..errors import StoreUnavailable
 from ..protocol.principal import Principal
-from . import Gone, Grant, Redeemed, Replayed, Rotated, Store, UpstreamToken
-from .grants import is_live, is_past_keeping, redemption, rotation
+from . import Gone, Grant, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store, UpstreamToken
+from .grants import KEPT_AFTER_THE_END, is_live, is_meant, is_past_keeping, redemption, rotation
+
+
+@dataclass(frozen=True, slots=True)
+class _Login:
+    token: LoginToken
+    next_check_at: float
+    kept_until: float
 
 
 class MemoryStore:
@@ -26,6 +33,8 @@ class MemoryStore:
         self._spent: dict[str, float] = {}
         self._grants: dict[str, Grant] = {}
         self._tokens: dict[tuple[str, str], UpstreamToken] = {}
+        self._logins: dict[str, _Login] = {}
+        self._sign_outs: dict[tuple[str, str], float] = {}
 
     def __repr__(self) -> str:
         return f"<MemoryStore {len(self._grants)} grants, {len(self._tokens)} upstream tokens>"
@@ -34,12 +43,16 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._spend(ticket, expires_at)
 
-    async def add_grant(self, grant: Grant) -> None:
+    async def add_grant(self, grant: Grant) -> bool:
         # No consent is kept beside it: nothing asks for consents, and here they would die with the grants anyway.
         await trio.lowlevel.checkpoint()
+        for who in (("person", grant.principal.key), ("client", grant.client)):
+            if self._sign_outs.get(who, -1.0) >= grant.logged_in_at:
+                return False
         if grant.id in self._grants:
             raise StoreUnavailable("a grant with this id exists already; ids must be random")
         self._grants[grant.id] = grant
+        return True
 
     async def redeem(
         self, code: str, grant_id: str, *, now: float, expires_at: float, grant_until: float
@@ -67,19 +80,68 @@ class MemoryStore:
 
     async def grants_of(self, principal: Principal) -> tuple[Grant, ...]:
         await trio.lowlevel.checkpoint()
-        now = self._clock()
-        mine = [grant for grant in self._grants.values() if grant.principal == principal and is_live(grant, now=now)]
-        return tuple(sorted(mine, key=lambda grant: (-grant.created_at, grant.id)))
+        return self._live(self._clock(), lambda grant: grant.principal == principal)
+
+    async def find_grants(self, name: str) -> tuple[Grant, ...]:
+        await trio.lowlevel.checkpoint()
+        return self._live(self._clock(), lambda grant: is_meant(grant, name))
+
+    async def last_login(self, principal: Principal) -> float | None:
+        await trio.lowlevel.checkpoint()
+        times = [grant.logged_in_at for grant in self._grants.values() if grant.principal == principal]
+        return max(times, default=None)
 
     async def revoke_grant(self, grant_id: str, *, now: float) -> bool:
         await trio.lowlevel.checkpoint()
         return self._revoke(grant_id, now)
+
+    async def sign_out_person(self, principal: Principal, *, now: float) -> tuple[Grant, ...]:
+        await trio.lowlevel.checkpoint()
+        self._sign_outs["person", principal.key] = now
+        return self._end_all(now, lambda grant: grant.principal == principal)
+
+    async def sign_out_client(self, client: str, *, now: float) -> tuple[Grant, ...]:
+        await trio.lowlevel.checkpoint()
+        self._sign_outs["client", client] = now
+        return self._end_all(now, lambda grant: grant.client == client)
 
     async def revoked_since(self, since: float) -> frozenset[str]:
         await trio.lowlevel.checkpoint()
         return frozenset(
             grant.id for grant in self._grants.values() if grant.revoked_at is not None and grant.revoked_at >= since
         )
+
+    async def keep_login_token(
+        self, login_id: str, refresh_token: str, *, next_check_at: float, kept_until: float
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        self._logins[login_id] = _Login(LoginToken(login_id, refresh_token, 0), next_check_at, kept_until)
+
+    async def forget_login_token(self, login_id: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._logins.pop(login_id, None) is not None
+
+    async def take_login_check(self, grant_id: str, *, now: float, next_check_at: float) -> LoginToken | None:
+        await trio.lowlevel.checkpoint()
+        login, grant = self._logins.get(grant_id), self._grants.get(grant_id)
+        if login is None or grant is None or not is_live(grant, now=now) or login.next_check_at > now:
+            return None
+        self._logins[grant_id] = replace(login, next_check_at=next_check_at)
+        return login.token
+
+    async def renew_login_token(self, token: LoginToken, refresh_token: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        login = self._logins.get(token.id)
+        if login is None or login.token.generation != token.generation:
+            return False
+        renewed = LoginToken(token.id, refresh_token, token.generation + 1)
+        self._logins[token.id] = replace(login, token=renewed)
+        return True
+
+    async def end_login(self, token: LoginToken, *, now: float) -> bool:
+        await trio.lowlevel.checkpoint()
+        login = self._logins.get(token.id)
+        return login is not None and login.token.generation == token.generation and self._revoke(token.id, now)
 
     async def save_upstream_token(self, token: UpstreamToken) -> None:
         await trio.lowlevel.checkpoint()
@@ -93,6 +155,14 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._tokens.pop((principal.key, upstream), None) is not None
 
+    async def old_rows(self) -> tuple[OldRow, ...]:
+        await trio.lowlevel.checkpoint()
+        return ()  # nothing is encrypted here
+
+    async def reencrypt(self, row: OldRow) -> bool:
+        await trio.lowlevel.checkpoint()
+        return False
+
     async def purge(self, *, now: float) -> int:
         await trio.lowlevel.checkpoint()
         tickets = [ticket for ticket, expires_at in self._spent.items() if expires_at <= now]
@@ -101,7 +171,18 @@ class MemoryStore:
             del self._spent[ticket]
         for grant_id in ended:
             del self._grants[grant_id]
-        return len(tickets) + len(ended)
+        logins = [
+            login_id
+            for login_id, login in self._logins.items()
+            if login.kept_until <= now
+            and not ((grant := self._grants.get(login_id)) is not None and is_live(grant, now=now))
+        ]
+        for login_id in logins:
+            del self._logins[login_id]
+        past = [who for who, at in self._sign_outs.items() if at < now - KEPT_AFTER_THE_END]
+        for who in past:
+            del self._sign_outs[who]
+        return len(tickets) + len(ended) + len(logins) + len(past)
 
     async def check(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -117,7 +198,18 @@ class MemoryStore:
         if grant is None or grant.revoked_at is not None:
             return False
         self._grants[grant_id] = replace(grant, revoked_at=now)
+        self._logins.pop(grant_id, None)
         return True
+
+    def _live(self, now: float, wanted: Callable[[Grant], bool]) -> tuple[Grant, ...]:
+        found = [grant for grant in self._grants.values() if is_live(grant, now=now) and wanted(grant)]
+        return tuple(sorted(found, key=lambda grant: (-grant.created_at, grant.id)))
+
+    def _end_all(self, now: float, wanted: Callable[[Grant], bool]) -> tuple[Grant, ...]:
+        ended = self._live(now, wanted)
+        for grant in ended:
+            self._revoke(grant.id, now)
+        return ended
 
     def _apply(self, outcome: Redeemed | Rotated | Replayed | Gone, now: float) -> None:
         match outcome:

@@ -14,27 +14,35 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar, assert_never
+from typing import TypeVar
 
 import trio
 
 from ..errors import StoreUnavailable, Unsealable
 from ..protocol.principal import Principal
 from ..protocol.sealing import KeyRing
-from . import Gone, Grant, Redeemed, Replayed, Rotated, Store, UpstreamToken
-from .columns import decrypt_token, encrypt_token
+from . import Gone, Grant, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store, UpstreamToken
+from .columns import decrypt_login, decrypt_token, encrypt_login, encrypt_token
 from .file_system import FileSystem, file_system_of
-from .grants import KEPT_AFTER_THE_END, redemption, rotation
+from .grants import KEPT_AFTER_THE_END, is_meant, redemption, rotation
 from .migrate import immediate, load_migrations, migrate
+from .rekey import find_old_rows, reencrypt_row
 from .seed import import_seed, scrub
 from .sqlite_file import Kind, connect, identify, keep_private, prepare_path, sqlite_errors_of, use_write_ahead_log
+from .sqlite_grants import (
+    OF_CLIENT,
+    OF_PERSON,
+    apply_outcome,
+    insert_grant,
+    is_signed_out,
+    revoke,
+    select_grant,
+    select_live,
+    sign_out,
+    spend,
+)
 
 T = TypeVar("T")
-
-GRANT_COLUMNS = (
-    "id, issuer, subject, label, client, client_name, redirect_uri, scope, resource,"
-    " created_at, expires_at, generation, rotated_at, last_used_at, revoked_at"
-)
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +65,25 @@ class SqliteStore:
         return f"<SqliteStore {self._path} [{waiting} waiting]>"
 
     async def consume(self, ticket: str, *, expires_at: float) -> bool:
-        return await self._write(lambda db: _spend(db, ticket, expires_at))
+        return await self._write(lambda db: spend(db, ticket, expires_at))
 
-    async def add_grant(self, grant: Grant) -> None:
-        await self._write(lambda db: _insert_grant(db, grant))
+    async def add_grant(self, grant: Grant) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            if is_signed_out(db, grant):
+                return False
+            insert_grant(db, grant)
+            return True
+
+        return await self._write(work)
 
     async def redeem(
         self, code: str, grant_id: str, *, now: float, expires_at: float, grant_until: float
     ) -> Redeemed | Replayed | Gone:
         def work(db: sqlite3.Connection) -> Redeemed | Replayed | Gone:
-            first_use = _spend(db, code, expires_at)
-            grant = _select_grant(db, grant_id)
+            first_use = spend(db, code, expires_at)
+            grant = select_grant(db, grant_id)
             outcome = redemption(grant, grant_id, first_use=first_use, now=now, grant_until=grant_until)
-            _apply(db, outcome, now)
+            apply_outcome(db, outcome, now)
             return outcome
 
         return await self._write(work)
@@ -77,34 +91,86 @@ class SqliteStore:
     async def rotate(self, grant_id: str, generation: int, *, now: float) -> Rotated | Replayed | Gone:
         def work(db: sqlite3.Connection) -> Rotated | Replayed | Gone:
             # Compare and swap: the transaction has the write lock, so nobody writes between the two.
-            outcome = rotation(_select_grant(db, grant_id), generation=generation, now=now)
-            _apply(db, outcome, now)
+            outcome = rotation(select_grant(db, grant_id), generation=generation, now=now)
+            apply_outcome(db, outcome, now)
             return outcome
 
         return await self._write(work)
 
     async def find_grant(self, grant_id: str) -> Grant | None:
-        return await self._read(lambda db: _select_grant(db, grant_id))
+        return await self._read(lambda db: select_grant(db, grant_id))
 
     async def grants_of(self, principal: Principal) -> tuple[Grant, ...]:
-        def work(db: sqlite3.Connection) -> tuple[Grant, ...]:
-            rows = db.execute(
-                f"SELECT {GRANT_COLUMNS} FROM grants WHERE issuer = ? AND subject = ?"  # noqa: S608
-                " AND revoked_at IS NULL AND expires_at > ? ORDER BY created_at DESC, id",
-                (principal.issuer, principal.subject, self._clock()),
-            )
-            return tuple(map(_parse_grant, rows))
+        now, values = self._clock(), (principal.issuer, principal.subject)
+        return tuple(await self._read(lambda db: select_live(db, now=now, where=OF_PERSON, values=values)))
 
-        return await self._read(work)
+    async def find_grants(self, name: str) -> tuple[Grant, ...]:
+        now = self._clock()
+        live = await self._read(lambda db: select_live(db, now=now))
+        return tuple(grant for grant in live if is_meant(grant, name))
+
+    async def last_login(self, principal: Principal) -> float | None:
+        statement = f"SELECT max(logged_in_at) FROM grants WHERE {OF_PERSON}"  # noqa: S608  a constant
+        values = (principal.issuer, principal.subject)
+        return await self._read(lambda db: db.execute(statement, values).fetchone()[0])
 
     async def revoke_grant(self, grant_id: str, *, now: float) -> bool:
-        return await self._write(lambda db: _revoke(db, grant_id, now))
+        return await self._write(lambda db: revoke(db, grant_id, now))
+
+    async def sign_out_person(self, principal: Principal, *, now: float) -> tuple[Grant, ...]:
+        values = (principal.issuer, principal.subject)
+        work = partial(sign_out, kind="person", name=principal.key, now=now, where=OF_PERSON, values=values)
+        return tuple(await self._write(work))
+
+    async def sign_out_client(self, client: str, *, now: float) -> tuple[Grant, ...]:
+        work = partial(sign_out, kind="client", name=client, now=now, where=OF_CLIENT, values=(client,))
+        return tuple(await self._write(work))
 
     async def revoked_since(self, since: float) -> frozenset[str]:
         def work(db: sqlite3.Connection) -> frozenset[str]:
             return frozenset(str(row[0]) for row in db.execute("SELECT id FROM grants WHERE revoked_at >= ?", (since,)))
 
         return await self._read(work)
+
+    async def keep_login_token(
+        self, login_id: str, refresh_token: str, *, next_check_at: float, kept_until: float
+    ) -> None:
+        row = (login_id, encrypt_login(self._keys, login_id, refresh_token), 0, next_check_at, kept_until)
+        await self._write(lambda db: db.execute("REPLACE INTO login_tokens VALUES (?, ?, ?, ?, ?)", row))
+
+    async def forget_login_token(self, login_id: str) -> bool:
+        statement = "DELETE FROM login_tokens WHERE id = ?"
+        return await self._write(lambda db: db.execute(statement, (login_id,)).rowcount > 0)
+
+    async def take_login_check(self, grant_id: str, *, now: float, next_check_at: float) -> LoginToken | None:
+        statement = (
+            "UPDATE login_tokens SET next_check_at = ? WHERE id = ? AND next_check_at <= ? AND EXISTS"
+            " (SELECT 1 FROM grants WHERE grants.id = login_tokens.id AND revoked_at IS NULL AND expires_at > ?)"
+            " RETURNING refresh_token, generation"
+        )
+        row = await self._write(lambda db: db.execute(statement, (next_check_at, grant_id, now, now)).fetchone())
+        if row is None:
+            return None
+        try:
+            return LoginToken(grant_id, decrypt_login(self._keys, grant_id, row[0]), row[1])
+        except Unsealable as exc:
+            self._report_unreadable("identity provider's token of grant", grant_id, exc)
+            return None
+
+    async def renew_login_token(self, token: LoginToken, refresh_token: str) -> bool:
+        sealed = encrypt_login(self._keys, token.id, refresh_token)
+        statement = (
+            "UPDATE login_tokens SET refresh_token = ?, generation = generation + 1 WHERE id = ? AND generation = ?"
+        )
+        return await self._write(lambda db: db.execute(statement, (sealed, token.id, token.generation)).rowcount > 0)
+
+    async def end_login(self, token: LoginToken, *, now: float) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            statement = "SELECT 1 FROM login_tokens WHERE id = ? AND generation = ?"
+            found = db.execute(statement, (token.id, token.generation)).fetchone()
+            return found is not None and revoke(db, token.id, now)
+
+        return await self._write(work)
 
     async def save_upstream_token(self, token: UpstreamToken) -> None:
         key = token.principal.key
@@ -127,7 +193,7 @@ class SqliteStore:
         try:
             tokens = decrypt_token(self._keys, principal.key, upstream, access, refresh)
         except Unsealable as exc:
-            self._report_unreadable(principal.key, upstream, exc)
+            self._report_unreadable(f"token of {principal.key} at", upstream, exc)
             return None
         return UpstreamToken(principal, upstream, *tokens, token_type, scope, expires_at)
 
@@ -135,14 +201,22 @@ class SqliteStore:
         statement = "DELETE FROM upstream_tokens WHERE user_key = ? AND upstream = ?"
         return await self._write(lambda db: db.execute(statement, (principal.key, upstream)).rowcount > 0)
 
-    async def purge(self, *, now: float) -> int:
-        def work(db: sqlite3.Connection) -> int:
-            spent = db.execute("DELETE FROM spent WHERE expires_at <= ?", (now,)).rowcount
-            kept_from = now - KEPT_AFTER_THE_END
-            statement = "DELETE FROM grants WHERE expires_at < ? OR revoked_at < ?"
-            return spent + db.execute(statement, (kept_from, kept_from)).rowcount
+    async def old_rows(self) -> tuple[OldRow, ...]:
+        return await self._read(lambda db: find_old_rows(db, self._keys))
 
-        return await self._write(work)
+    async def reencrypt(self, row: OldRow) -> bool:
+        return await self._write(lambda db: reencrypt_row(db, self._keys, row))
+
+    async def purge(self, *, now: float) -> int:
+        kept_from = now - KEPT_AFTER_THE_END
+        live = "SELECT id FROM grants WHERE revoked_at IS NULL AND expires_at > ?"
+        statements = (
+            ("DELETE FROM spent WHERE expires_at <= ?", (now,)),
+            ("DELETE FROM grants WHERE expires_at < ? OR revoked_at < ?", (kept_from, kept_from)),
+            (f"DELETE FROM login_tokens WHERE kept_until <= ? AND id NOT IN ({live})", (now, now)),  # noqa: S608
+            ("DELETE FROM sign_outs WHERE at < ?", (kept_from,)),
+        )
+        return await self._write(lambda db: sum(db.execute(*statement).rowcount for statement in statements))
 
     async def check(self) -> None:
         # A real commit: only that tells a full disk from a good one.
@@ -167,60 +241,10 @@ class SqliteStore:
 
         return await trio.to_thread.run_sync(translated, limiter=self._turn)
 
-    def _report_unreadable(self, user_key: str, upstream: str, cause: Unsealable) -> None:
-        if (user_key, upstream) not in self._unreadable:
-            self._unreadable.add((user_key, upstream))
-            log.warning("storage: the token of %s at %s counts as absent: %s", user_key, upstream, cause)
-
-
-def _spend(db: sqlite3.Connection, ticket: str, expires_at: float) -> bool:
-    return db.execute("INSERT OR IGNORE INTO spent VALUES (?, ?)", (ticket, expires_at)).rowcount == 1
-
-
-def _select_grant(db: sqlite3.Connection, grant_id: str) -> Grant | None:
-    row = db.execute(f"SELECT {GRANT_COLUMNS} FROM grants WHERE id = ?", (grant_id,)).fetchone()  # noqa: S608
-    return None if row is None else _parse_grant(row)
-
-
-def _parse_grant(row: tuple[object, ...]) -> Grant:
-    grant_id, issuer, subject, *others = row
-    return Grant(grant_id, Principal(issuer, subject), *others)  # type: ignore[arg-type]  # a STRICT table
-
-
-def _insert_grant(db: sqlite3.Connection, grant: Grant) -> None:
-    who = grant.principal
-    db.execute(
-        f"INSERT INTO grants ({GRANT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        (
-            *(grant.id, who.issuer, who.subject, grant.label, grant.client, grant.client_name, grant.redirect_uri),
-            *(grant.scope, grant.resource, grant.created_at, grant.expires_at),
-            *(grant.generation, grant.rotated_at, grant.last_used_at, grant.revoked_at),
-        ),
-    )
-    db.execute(
-        "REPLACE INTO consents VALUES (?, ?, ?, ?, ?, ?)",
-        (who.key, grant.client, grant.redirect_uri, grant.scope, grant.created_at, grant.id),
-    )
-
-
-def _revoke(db: sqlite3.Connection, grant_id: str, now: float) -> bool:
-    statement = "UPDATE grants SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
-    return db.execute(statement, (now, grant_id)).rowcount == 1
-
-
-def _apply(db: sqlite3.Connection, outcome: Redeemed | Rotated | Replayed | Gone, now: float) -> None:
-    match outcome:
-        case Redeemed(grant) | Rotated(grant, again=False):
-            db.execute(
-                "UPDATE grants SET expires_at = ?, generation = ?, rotated_at = ?, last_used_at = ? WHERE id = ?",
-                (grant.expires_at, grant.generation, grant.rotated_at, grant.last_used_at, grant.id),
-            )
-        case Replayed(grant_id):
-            _revoke(db, grant_id, now)
-        case Rotated() | Gone():
-            pass
-        case _:
-            assert_never(outcome)
+    def _report_unreadable(self, what: str, of: str, cause: Unsealable) -> None:
+        if (what, of) not in self._unreadable:
+            self._unreadable.add((what, of))
+            log.warning("storage: the %s %s counts as absent: %s", what, of, cause)
 
 
 @asynccontextmanager

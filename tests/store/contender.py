@@ -42,6 +42,11 @@ async def contend(path: str, what: str) -> list[object]:
                     [outcome.again, outcome.grant.generation] if isinstance(outcome, Rotated) else None
                     for outcome in outcomes
                 ]
+            case "check":
+                return [
+                    await store.take_login_check(f"g{number}", now=NOW, next_check_at=NOW + 300) is not None
+                    for number in range(CODES)
+                ]
             case "consume":
                 return [await store.consume(f"t{number}", expires_at=NOW) for number in range(CODES)]
             case _:

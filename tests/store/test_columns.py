@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aggregator.errors import Unsealable
-from aggregator.store.columns import CLIENTS, decrypt_token, encrypt_client, encrypt_token
+from aggregator.store.columns import CLIENTS, decrypt_login, decrypt_token, encrypt_client, encrypt_login, encrypt_token
 
 from .samples import ADA, BOB, keys
 
@@ -41,3 +41,11 @@ def test_a_client_cannot_pass_for_a_token() -> None:
     with pytest.raises(Unsealable):
         decrypt_token(keys(), ADA.key, "gmail", client_secret, None)
     assert encrypt_client(keys(), "gmail", "id", None, "{}")[1] is None
+
+
+def test_a_logins_token_opens_for_its_login_only() -> None:
+    sealed = encrypt_login(keys(), "login-1", "refresh")
+    assert b"refresh" not in sealed
+    assert decrypt_login(keys(), "login-1", sealed) == "refresh"
+    with pytest.raises(Unsealable):
+        decrypt_login(keys(), "login-2", sealed)

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from aggregator.errors import StoreUnavailable
-from aggregator.store import REFRESH_GRACE, Gone, Redeemed, Replayed, Rotated, Store
+from aggregator.store import REFRESH_GRACE, Gone, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store
 
 from .conftest import Clock
 from .samples import ADA, BOB, DAY, NOW, grant, token
@@ -205,6 +205,151 @@ async def test_grants_are_purged_a_day_after_their_end(store: Store) -> None:
     assert await store.find_grant("revoked") is None
 
 
+# Signing out
+
+
+@pytest.mark.parametrize(
+    "name", ["ada", "ada@example.com", "ADA@Example.com", "client-1", "A client", "a CLIENT"], ids=str
+)
+async def test_a_name_finds_the_live_grants_of_the_person_or_client_it_means(store: Store, name: str) -> None:
+    await store.add_grant(grant("older", created_at=NOW - 5))
+    await store.add_grant(grant("newer"))
+    await store.add_grant(grant("ended", expires_at=NOW))
+    await store.add_grant(grant("bob's", principal=BOB, label="bob@example.com", client="c2", client_name="Other"))
+    assert [found.id for found in await store.find_grants(name)] == ["newer", "older"]
+
+
+@pytest.mark.parametrize("name", ["", "ADA", "Client-1", "ad", "%", "https://idp.example"])
+async def test_a_name_means_nobody_unless_it_is_whole_and_subjects_and_ids_exact(store: Store, name: str) -> None:
+    await store.add_grant(grant())
+    assert await store.find_grants(name) == ()
+
+
+@pytest.mark.requirement("TK8")
+async def test_signing_a_person_out_ends_what_they_have_and_nothing_of_others(store: Store) -> None:
+    for grant_id in ("g1", "g2"):
+        await store.add_grant(grant(grant_id, expires_at=UNTIL))
+    await store.add_grant(grant("code only"))
+    await store.add_grant(grant("ended", expires_at=NOW))
+    await store.add_grant(grant("bob's", principal=BOB, expires_at=UNTIL))
+    await store.keep_login_token("g1", "secret", next_check_at=NOW, kept_until=NOW)
+    ended = await store.sign_out_person(ADA, now=NOW + 1)
+    assert sorted(found.id for found in ended) == ["code only", "g1", "g2"]
+    assert await store.grants_of(ADA) == ()
+    assert await store.revoked_since(NOW) == {"g1", "g2", "code only"}
+    assert await redeem(store, grant_id="code only", now=NOW + 2) == Gone()
+    assert await store.rotate("g1", 0, now=NOW + 2) == Gone()
+    assert not await store.forget_login_token("g1")
+    assert [found.id for found in await store.grants_of(BOB)] == ["bob's"]
+    assert await store.sign_out_person(ADA, now=NOW + 3) == ()
+
+
+async def test_signing_a_client_out_ends_what_everybody_allowed_it(store: Store) -> None:
+    await store.add_grant(grant("ada's", expires_at=UNTIL))
+    await store.add_grant(grant("bob's", principal=BOB, expires_at=UNTIL))
+    await store.add_grant(grant("other", client="client-2", expires_at=UNTIL))
+    ended = await store.sign_out_client("client-1", now=NOW + 1)
+    assert sorted(found.id for found in ended) == ["ada's", "bob's"]
+    assert [found.id for found in await store.grants_of(ADA)] == ["other"]
+
+
+@pytest.mark.parametrize("who", ["person", "client"])
+async def test_a_login_from_before_a_sign_out_becomes_no_grant_and_one_from_after_does(store: Store, who: str) -> None:
+    if who == "person":
+        await store.sign_out_person(ADA, now=NOW)
+    else:
+        await store.sign_out_client("client-1", now=NOW)
+    for number, logged_in_at in enumerate((0.0, NOW - 1, NOW)):
+        assert not await store.add_grant(grant(f"late-{number}", logged_in_at=logged_in_at))
+        assert await store.find_grant(f"late-{number}") is None
+    assert await store.add_grant(grant("fresh", logged_in_at=NOW + 1))
+    assert await store.add_grant(grant("someone else's", principal=BOB, client="client-2", logged_in_at=NOW - 1))
+
+
+async def test_a_sign_out_is_forgotten_when_no_login_from_before_can_come_any_more(store: Store) -> None:
+    await store.sign_out_person(ADA, now=NOW)
+    assert await store.purge(now=NOW + DAY) == 0
+    assert await store.purge(now=NOW + DAY + 1) == 1
+    assert await store.add_grant(grant(logged_in_at=NOW - 1))
+
+
+async def test_a_persons_last_login_is_that_of_their_newest_grant_also_a_revoked_one(store: Store) -> None:
+    assert await store.last_login(ADA) is None
+    await store.add_grant(grant("g1", logged_in_at=NOW - 9))
+    await store.add_grant(grant("g2", logged_in_at=NOW - 3))
+    await store.add_grant(grant("g3", logged_in_at=NOW - 5))
+    await store.add_grant(grant("g4", logged_in_at=NOW, principal=BOB))
+    await store.revoke_grant("g2", now=NOW)
+    assert await store.last_login(ADA) == NOW - 3
+
+
+# Asking the identity provider again
+
+
+async def login(store: Store, grant_id: str = "g1") -> None:
+    await store.keep_login_token(grant_id, "refresh-0", next_check_at=NOW + 300, kept_until=NOW + 600)
+
+
+async def take(store: Store, now: float = NOW + 300) -> LoginToken | None:
+    return await store.take_login_check("g1", now=now, next_check_at=now + 300)
+
+
+async def test_a_check_is_given_out_when_it_is_due_and_to_one(store: Store) -> None:
+    await login(store)
+    assert await take(store) is None  # a login of which no grant has come
+    await store.add_grant(grant(expires_at=UNTIL))
+    assert await take(store, NOW + 299) is None
+    answers = await gather(20, lambda _: take(store))
+    assert [answer for answer in answers if answer is not None] == [LoginToken("g1", "refresh-0", 0)]
+    assert await take(store, NOW + 599) is None
+    assert await take(store, NOW + 600) == LoginToken("g1", "refresh-0", 0)
+
+
+async def test_what_the_provider_rotated_takes_the_place_of_exactly_the_token_it_was_given_for(store: Store) -> None:
+    await login(store)
+    await store.add_grant(grant(expires_at=UNTIL))
+    first = await take(store)
+    assert first is not None
+    assert await store.renew_login_token(first, "refresh-1")
+    assert not await store.renew_login_token(first, "from a slow process")
+    assert await take(store, NOW + 600) == LoginToken("g1", "refresh-1", 1)
+
+
+@pytest.mark.requirement("TK8")
+async def test_a_refused_token_ends_its_grant_unless_somebody_renewed_it_meanwhile(store: Store) -> None:
+    await login(store)
+    await store.add_grant(grant(expires_at=UNTIL))
+    old = await take(store)
+    assert old is not None
+    await store.renew_login_token(old, "refresh-1")
+    assert not await store.end_login(old, now=NOW + 301)
+    assert await store.grants_of(ADA)
+    new = await take(store, NOW + 600)
+    assert new is not None
+    assert await store.end_login(new, now=NOW + 601)
+    assert await store.grants_of(ADA) == ()
+    assert await store.revoked_since(NOW) == {"g1"}
+    assert not await store.renew_login_token(new, "refresh-2")
+    assert not await store.end_login(new, now=NOW + 602)
+
+
+async def test_a_logins_token_goes_with_its_grant_or_when_none_comes(store: Store) -> None:
+    for number, grant_id in enumerate(("live", "revoked", "ended", "never")):
+        await store.keep_login_token(grant_id, f"r{number}", next_check_at=NOW, kept_until=NOW + 600)
+    await store.add_grant(grant("live", expires_at=UNTIL))
+    await store.add_grant(grant("revoked", expires_at=UNTIL))
+    await store.add_grant(grant("ended"))
+    await store.revoke_grant("revoked", now=NOW)
+    assert not await store.forget_login_token("revoked")
+    assert await store.purge(now=NOW + 599) == 0
+    assert await store.purge(now=NOW + 600) == 2
+    assert [await store.forget_login_token(each) for each in ("never", "ended", "live")] == [False, False, True]
+
+
+async def test_a_login_tokens_text_hides_its_secret() -> None:
+    assert "refresh-0" not in repr(LoginToken("g1", "refresh-0", 0))
+
+
 # Upstream tokens
 
 
@@ -252,6 +397,17 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "grants_of": lambda store: store.grants_of(ADA),
     "revoke_grant": lambda store: store.revoke_grant("g1", now=NOW),
     "revoked_since": lambda store: store.revoked_since(NOW),
+    "find_grants": lambda store: store.find_grants("ada"),
+    "last_login": lambda store: store.last_login(ADA),
+    "sign_out_person": lambda store: store.sign_out_person(ADA, now=NOW),
+    "sign_out_client": lambda store: store.sign_out_client("client-1", now=NOW),
+    "keep_login_token": login,
+    "forget_login_token": lambda store: store.forget_login_token("g1"),
+    "take_login_check": take,
+    "renew_login_token": lambda store: store.renew_login_token(LoginToken("g1", "x", 0), "y"),
+    "end_login": lambda store: store.end_login(LoginToken("g1", "x", 0), now=NOW),
+    "old_rows": lambda store: store.old_rows(),
+    "reencrypt": lambda store: store.reencrypt(OldRow("upstream_tokens", (ADA.key, "gmail"), (), True)),
     "save_upstream_token": lambda store: store.save_upstream_token(token()),
     "find_upstream_token": lambda store: store.find_upstream_token(ADA, "gmail"),
     "forget_upstream_token": lambda store: store.forget_upstream_token(ADA, "gmail"),
@@ -295,7 +451,7 @@ async def test_a_cancelled_call_is_done_or_not_done_and_the_store_goes_on(store:
         await store.check()
         # What was or was not done, doing it now (again) works.
         await store.consume("other", expires_at=NOW)
-        await store.add_grant(grant("g3"))
+        assert await store.add_grant(grant("g3", logged_in_at=NOW + 1))
         assert isinstance(await redeem(store, "code-3", "g3"), Redeemed)
 
 

@@ -37,13 +37,24 @@ def test_an_empty_file_takes_every_step_and_says_whose_it_is(db: sqlite3.Connect
     migrate(db, "x", load_migrations())
     assert version_of(db) == len(load_migrations())
     assert db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-    assert tables(db) == {"spent", "grants", "consents", "upstream_tokens", "upstream_clients", "meta"}
+    ours = {"spent", "grants", "consents", "upstream_tokens", "upstream_clients", "meta", "login_tokens", "sign_outs"}
+    assert tables(db) == ours
 
 
 def test_every_table_is_strict(db: sqlite3.Connection) -> None:
     migrate(db, "x", load_migrations())
     rows = db.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite%'")
     assert {strict for _, strict in rows} == {1}
+
+
+def test_a_grant_of_layout_1_counts_as_logged_in_when_it_was_made(db: sqlite3.Connection) -> None:
+    one, *_ = load_migrations()
+    migrate(db, "x", [one])
+    columns = "id issuer subject label client client_name redirect_uri scope resource created_at expires_at generation"
+    values = [*columns.split()[:9], 1000.5, 2000.0, 0]
+    db.execute(f"INSERT INTO grants ({', '.join(columns.split())}) VALUES ({', '.join('?' * 12)})", values)
+    migrate(db, "x", load_migrations())
+    assert db.execute("SELECT id, logged_in_at FROM grants").fetchall() == [("id", 1000.5)]
 
 
 def test_only_the_missing_steps_are_taken(db: sqlite3.Connection) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from aggregator.errors import StoreUnavailable
-from aggregator.store import Store
+from aggregator.store import LoginToken, Store
 from aggregator.store.memory import open_memory_store
 from aggregator.store.sqlite import open_sqlite_store
 
@@ -23,6 +23,7 @@ from .samples import ADA, BOB, DAY, NOW, grant, keys, token
 
 GRANTS = st.sampled_from(["g1", "g2", "g3"])
 PEOPLE = st.sampled_from([ADA, BOB])
+CLIENTS = st.sampled_from(["client-1", "client-2"])
 UPSTREAMS = st.sampled_from(["gmail", "calendar"])
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 TICKETS = st.sampled_from(["c1", "c2", "t1"])
@@ -74,10 +75,59 @@ class TwoStores(RuleBasedStateMachine):
     def consume(self, ticket: str) -> None:
         self.ask(lambda store: store.consume(ticket, expires_at=self.now + 60))
 
-    @rule(grant_id=GRANTS, who=PEOPLE, label=TEXTS, lasts=st.sampled_from([0.0, 60.0, 3 * DAY]))
-    def add_grant(self, grant_id: str, who: Any, label: str, lasts: float) -> None:
-        added = grant(grant_id, principal=who, label=label, created_at=self.now, expires_at=self.now + lasts)
+    @rule(
+        grant_id=GRANTS,
+        who=PEOPLE,
+        label=TEXTS,
+        client=CLIENTS,
+        lasts=st.sampled_from([0.0, 60.0, 3 * DAY]),
+        ago=st.sampled_from([0.0, 10.0, 40.0]),
+    )
+    def add_grant(self, grant_id: str, who: Any, label: str, client: str, lasts: float, ago: float) -> None:
+        added = grant(
+            grant_id,
+            principal=who,
+            label=label,
+            client=client,
+            created_at=self.now,
+            expires_at=self.now + lasts,
+            logged_in_at=self.now - ago,
+        )
         self.ask(lambda store: store.add_grant(added))
+
+    @rule(who=PEOPLE)
+    def sign_out_person(self, who: Any) -> None:
+        self.ask(lambda store: store.sign_out_person(who, now=self.now))
+
+    @rule(client=CLIENTS)
+    def sign_out_client(self, client: str) -> None:
+        self.ask(lambda store: store.sign_out_client(client, now=self.now))
+
+    @rule(name=TEXTS | CLIENTS | st.sampled_from(["ada", "A CLIENT"]))
+    def find_by_name(self, name: str) -> None:
+        self.ask(lambda store: store.find_grants(name))
+
+    @rule(grant_id=GRANTS, text=TEXTS, due=st.sampled_from([0.0, 300.0]), kept=st.sampled_from([0.0, 600.0]))
+    def keep_login_token(self, grant_id: str, text: str, due: float, kept: float) -> None:
+        due, kept = self.now + due, self.now + kept
+        self.ask(lambda store: store.keep_login_token(grant_id, text, next_check_at=due, kept_until=kept))
+
+    @rule(grant_id=GRANTS)
+    def forget_login_token(self, grant_id: str) -> None:
+        self.ask(lambda store: store.forget_login_token(grant_id))
+
+    @rule(grant_id=GRANTS, next_check=st.sampled_from([0.0, 300.0]))
+    def take_login_check(self, grant_id: str, next_check: float) -> None:
+        at = self.now + next_check
+        self.ask(lambda store: store.take_login_check(grant_id, now=self.now, next_check_at=at))
+
+    @rule(grant_id=GRANTS, text=TEXTS, generation=st.integers(0, 2))
+    def renew_login_token(self, grant_id: str, text: str, generation: int) -> None:
+        self.ask(lambda store: store.renew_login_token(LoginToken(grant_id, "", generation), text))
+
+    @rule(grant_id=GRANTS, generation=st.integers(0, 2))
+    def end_login(self, grant_id: str, generation: int) -> None:
+        self.ask(lambda store: store.end_login(LoginToken(grant_id, "", generation), now=self.now))
 
     @rule(code=TICKETS, grant_id=GRANTS)
     def redeem(self, code: str, grant_id: str) -> None:
@@ -111,6 +161,7 @@ class TwoStores(RuleBasedStateMachine):
     def look_at_everything(self) -> None:
         for who in (ADA, BOB):
             self.ask(lambda store, who=who: store.grants_of(who))  # type: ignore[misc]
+            self.ask(lambda store, who=who: store.last_login(who))  # type: ignore[misc]
             for upstream in ("gmail", "calendar"):
                 self.ask(lambda store, w=who, u=upstream: store.find_upstream_token(w, u))  # type: ignore[misc]
         for grant_id in ("g1", "g2", "g3"):

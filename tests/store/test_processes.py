@@ -82,6 +82,14 @@ async def test_each_refresh_is_swapped_by_one_process_and_the_others_get_the_sam
         assert Counter(map(tuple, answers)) == {(False, 1): 1, (True, 1): PROCESSES - 1}
 
 
+async def test_each_check_at_the_identity_provider_is_made_by_one_process(path: Path) -> None:
+    async with open_sqlite_store(str(path), keys()) as store:
+        for number in range(CODES):
+            await store.keep_login_token(f"g{number}", "refresh", next_check_at=NOW, kept_until=NOW)
+    outputs = run_contenders(path, "check")
+    assert [sum(answers) for answers in zip(*outputs, strict=True)] == [1] * CODES
+
+
 async def test_processes_that_create_the_file_together_share_it(tmp_path: Path) -> None:
     outputs = run_contenders(tmp_path / "new.sqlite", "consume")
     assert [sum(answers) for answers in zip(*outputs, strict=True)] == [1] * CODES
