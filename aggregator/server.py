@@ -47,7 +47,9 @@ from .web.revocations import Revocations
 from .web.routes import oauth_routes
 
 IDENTITY: Json = {"name": "mcp-aggregator", "title": "MCP aggregator", "version": __version__}
-PURGE_INTERVAL = 3600.0  # seconds; what has expired is refused anyway, this only keeps the store small
+# Seconds. What has expired is refused anyway; but anybody can begin and cancel logins, a row for each, by the hundred a
+# second: an hour of them is 100 MB in the `memory` store.
+PURGE_INTERVAL = 300.0
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 log = logging.getLogger(__name__)

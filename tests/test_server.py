@@ -136,7 +136,7 @@ def test_a_chosen_issuer_url_stays_when_the_port_is_chosen_by_the_system() -> No
     assert with_bound_port(config(issuer_url="https://mcp.example.com"), 4000).issuer_url == "https://mcp.example.com"
 
 
-async def test_the_store_is_purged_every_hour_even_after_a_failure(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_store_is_purged_again_and_again_even_after_a_failure(autojump_clock: trio.testing.MockClock) -> None:
     class Recording:
         purged: ClassVar[list[float]] = []
 
