@@ -10,6 +10,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from .model import Secret
 from .scalars import Wrong, parse_text, show
@@ -17,6 +18,7 @@ from .secrets import check_secret, read_secret
 from .urls import show_url
 
 MAX_REDIRECT_URI = 1024  # characters
+ANSWER_PARAMETERS = frozenset({"code", "state", "iss", "error", "error_description", "error_uri"})
 # What a browser acts on itself, instead of handing it to an app.
 NEVER_SCHEMES = frozenset(
     "about blob chrome chrome-extension content data file filesystem ftp http https intent jar javascript mailto "
@@ -26,7 +28,7 @@ NEVER_SCHEMES = frozenset(
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,255}")  # RFC 6749 A.1: *VSCHAR, here without spaces
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 _PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
-_REST = rf"(?P<path>(?:/{_PCHAR}*)*)(?:\?(?:{_PCHAR}|[/?])*)?"
+_REST = rf"(?P<path>(?:/{_PCHAR}*)*)(?P<query>\?(?:{_PCHAR}|[/?])*)?"
 _WEB = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]+(?:(?:-+|\.)[A-Za-z0-9]+)*\.?)"
     r"(?::(?P<port>[1-9][0-9]{0,4}))?" + _REST,
@@ -66,6 +68,9 @@ def parse_redirect_uri(value: Any) -> str:
         raise Wrong(
             f"{show_url(value)} is not a redirect URI; write an absolute one in plain ASCII, without a fragment"
         )
+    query = parse_qsl((match["query"] or "?")[1:], keep_blank_values=True)
+    if taken := ANSWER_PARAMETERS.intersection(name for name, _ in query):
+        raise Wrong(f"{show_url(value)} has '{min(taken)}' in its query, which an answer brings; remove it")
     host = match["host"] or ""
     match match["scheme"]:
         case "http" | "https" as scheme:

@@ -50,7 +50,7 @@ def test_the_file_takes_what_the_protocol_takes(uri: str) -> None:
 
 _PARTS = st.sampled_from(
     r"""http https cursor javascript com.app X : / // /// . .. ? # @ %2e %41 %zz [::1] [:: 127.0.0.1 127.1 0x7f
-    localhost client.example cb :1 :0 :65536 - _ ü \ " ; = & + ~ ' ( $""".split()
+    localhost client.example cb code state ? = :1 :0 :65536 - _ ü \ " ; = & + ~ ' ( $""".split()
 )
 
 
@@ -62,6 +62,7 @@ def test_the_file_takes_what_the_protocol_takes_whatever_it_is(text: str) -> Non
 def test_both_have_the_same_bounds() -> None:
     assert clients.NEVER_SCHEMES == redirects.NEVER_SCHEMES
     assert clients.MAX_REDIRECT_URI == redirects.MAX_REDIRECT_URI
+    assert clients.ANSWER_PARAMETERS == redirects.ANSWER_PARAMETERS
 
 
 @pytest.mark.requirement("AZ4")

@@ -144,7 +144,7 @@ def scene() -> Iterator[Scene]:
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     provider.url = f"http://127.0.0.1:{servers[0].server_port}"
-    deployment = Deployment(provider=provider, issuer_url=issuer)
+    deployment = Deployment(provider=provider, issuer_url=issuer, client_schemes=("cursor",))
     with serving(deployment, port):
         yield Scene(deployment, provider.url, f"http://[::1]:{servers[1].server_port}", callbacks)
     for server in servers:
@@ -186,6 +186,26 @@ def test_allow_leads_back_to_a_client_on_another_origin(scene: Scene, page: Any,
     assert answer["code"].startswith("mcpa_ac_")
     assert page.problems == []
     assert page.context.cookies() == []
+
+
+@pytest.mark.requirement("AZ4")
+def test_an_app_is_handed_its_answer_and_the_page_says_so(scene: Scene, page: Any) -> None:
+    """The browser gives a URI of an app's own scheme away and goes on showing the page it came from."""
+    asked: list[str] = []
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.on("Network.requestWillBeSent", lambda event: asked.append(event["request"]["url"]))
+    page.goto(scene.begin("cursor://anysphere.cursor-mcp/cb", state="a b"))
+    page.get_by_role("button", name="Allow").click()
+    page.get_by_role("heading", name="Access allowed").wait_for()
+    page.get_by_role("button", name="Return to the app on this computer").click()
+    page.wait_for_timeout(500)
+    [handed] = [url for url in asked if url.startswith("cursor:")]
+    answer = dict(parse_qsl(urlsplit(handed).query))
+    assert answer["state"] == "a b"
+    assert answer["code"].startswith("mcpa_ac_")
+    assert page.get_by_role("heading", name="Access allowed").is_visible()
+    assert [text for text in page.problems if "Content Security Policy" in text] == []
 
 
 def test_cancel_by_keyboard_alone(scene: Scene, page: Any) -> None:
