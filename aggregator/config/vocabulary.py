@@ -320,7 +320,7 @@ class File(Keys):
     clients: list[ClientKeys] = _default([], "MCP clients that do not register themselves.")
     client_schemes: list[UriScheme] = _default(
         [],
-        "Schemes of apps, beside `https` and loopback `http`, that clients who register themselves may be sent to.",
+        "Schemes of apps, beside `https` and loopback `http`, that clients not set up in `clients` may be sent to.",
         ["cursor", "windsurf"],
     )
 
