@@ -232,6 +232,20 @@ class Target:
         body = {"jsonrpc": "2.0", "id": id, "method": method, "params": {**params, "_meta": meta}}
         return await self.http.post(f"{self.urls[at]}/mcp", json=body, headers=headers)
 
+    async def begin_session(self, token: str) -> str:
+        """A session of 2025-11-25."""
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+        return (await self.post(token, None, "initialize", params)).headers["mcp-session-id"]
+
+    async def post(
+        self, token: str, session: str | None, method: str, params: Json | None = None, *, id: Any = 1
+    ) -> httpx2.Response:
+        """One message of 2025-11-25; a notification where `id` is None."""
+        headers = {"authorization": f"Bearer {token}", "accept": "application/json, text/event-stream"}
+        headers |= {"mcp-protocol-version": "2025-11-25"} | ({"mcp-session-id": session} if session else {})
+        message = {"jsonrpc": "2.0", "method": method, "params": params or {}} | ({} if id is None else {"id": id})
+        return await self.http.post(f"{self.url}/mcp", json=message, headers=headers)
+
     async def call(self, token: str, tool: str, **arguments: Any) -> str:
         """The words of a tool's answer, whatever it is."""
         answered = await self.ask(token, "tools/call", {"name": tool, "arguments": arguments})

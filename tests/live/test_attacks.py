@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections import Counter
@@ -16,9 +17,11 @@ import pytest
 import trio
 
 from .attacking import (
+    Asked,
     RawUpstream,
     Script,
     Target,
+    Writer,
     answer,
     endless,
     open_processes,
@@ -202,3 +205,90 @@ async def test_a_listing_that_is_too_large_is_no_listing() -> None:
         async with open_target(upstream) as target:
             token = (await target.log_in(await target.register()))["access_token"]
             assert '"state": "connected"' in await target.call(token, "gateway__status")
+
+
+# People
+
+
+@pytest.mark.requirement("RS6")
+async def test_no_person_reaches_into_anothers_session_or_calls() -> None:
+    """The same ids on purpose: sessions, calls, progress and cancellations of two people never meet."""
+    release, both = trio.Event(), trio.Event()
+    async with open_upstream() as upstream, open_target(upstream) as target:
+
+        def slow(asked: Asked) -> Writer:
+            async def write(stream: trio.SocketStream) -> None:
+                params = asked.message["params"]
+                mine = {
+                    "progressToken": params["_meta"]["progressToken"],
+                    "progress": 1,
+                    "message": params["arguments"],
+                }
+                event = json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": mine})
+                head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+                await stream.send_all(f"{head}data: {event}\n\n".encode())
+                begun.append(params)
+                if len(begun) == 2:
+                    both.set()
+                await release.wait()
+                content = [{"type": "text", "text": params["arguments"]["who"]}]
+                last = {"jsonrpc": "2.0", "id": asked.id, "result": {"content": content}}
+                await stream.send_all(f"data: {json.dumps(last)}\n\n".encode())
+                raise EOFError
+
+            return write
+
+        upstream.scripts["slow"] = slow
+        client = await target.register()
+        people = {user: (await target.log_in(client, user))["access_token"] for user in ("alice", "bob")}
+        sessions = {user: await target.begin_session(token) for user, token in people.items()}
+        assert (await target.post(people["bob"], sessions["alice"], "tools/list")).status_code == 404
+
+        begun: list[Any] = []
+        answers: dict[str, str] = {}
+
+        async def call(user: str) -> None:
+            params = {"name": "up__slow", "arguments": {"who": user}, "_meta": {"progressToken": 7}}
+            answers[user] = (await target.post(people[user], sessions[user], "tools/call", params, id=7)).text
+
+        async with trio.open_nursery() as nursery:
+            for user in people:
+                nursery.start_soon(call, user)
+            with trio.fail_after(5):
+                await both.wait()
+            for session, status in ((sessions["bob"], 202), (None, 202), (sessions["alice"], 404)):
+                cancel = await target.post(people["bob"], session, "notifications/cancelled", {"requestId": 7}, id=None)
+                assert cancel.status_code == status
+                if session == sessions["bob"]:
+                    await trio.sleep(0.2)
+            release.set()
+        assert answers["alice"].count("alice") == 2  # the progress and the result
+        assert "bob" not in answers["alice"]
+        assert answers["bob"].count("bob") == 1
+        assert "alice" not in answers["bob"]
+        assert "cancelled" in answers["bob"]
+
+
+async def test_one_person_cannot_take_everybodys_turn() -> None:
+    """As many calls as one may have, all hanging, and the largest bodies; somebody else is served at once."""
+    release = trio.Event()
+
+    async def hang(stream: trio.SocketStream) -> None:
+        await release.wait()
+        raise EOFError
+
+    async with open_upstream() as upstream, open_target(upstream) as target:
+        upstream.scripts["hang"] = lambda asked: hang
+        client = await target.register()
+        alice, bob = [(await target.log_in(client, user))["access_token"] for user in ("alice", "bob")]
+        async with trio.open_nursery() as nursery:
+            for n in range(70):
+                nursery.start_soon(target.ask, alice, "tools/call", {"name": "up__hang", "arguments": {"n": n}})
+            for _ in range(4):
+                large = {"name": "up__echo", "arguments": {"x": [[]] * 900_000}}
+                nursery.start_soon(target.ask, alice, "tools/call", large)
+            await trio.sleep(0.5)
+            with trio.fail_after(3):
+                assert "64 calls running already" in await target.call(alice, "up__hang")
+                assert await target.call(bob, "up__echo", a=1) == '{"a": 1}'
+            release.set()
