@@ -25,7 +25,7 @@ from ..protocol.learned_url import HTTPS_PORT, LearnedUrl
 from .public_network import PublicNetwork, Resolve
 
 DEADLINE = 10.0  # seconds for one exchange, from resolving to the last byte
-CONNECTIONS = 32  # at once, to all such hosts together
+CONNECTIONS = 100  # at once, to all such hosts together; more than the rates of those who ask let hang at once
 
 _USER_AGENT = (b"user-agent", f"mcp-aggregator/{__version__}".encode())
 _FAILURES = (

@@ -23,7 +23,9 @@ from .network import TrioNetworkStream
 CONNECT_DEADLINE = 5.0  # seconds for resolving and connecting
 ATTEMPT_DEADLINE = 2.0  # seconds for one address, so that one that swallows packets does not use up the others' time
 MAX_ATTEMPTS = 4  # addresses tried
-MAX_RESOLVERS = 8  # threads that may wait for name servers; the name's owner chooses how slow those are
+# Threads that may wait for name servers. A name's owner chooses how slow those are, up to half a minute with most
+# resolvers; with one new name a second (`client_documents`) these many leave room for everybody else's.
+MAX_RESOLVERS = 100
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
