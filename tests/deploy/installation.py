@@ -99,7 +99,9 @@ def _build(base: Path) -> None:
         "/wheels": f"{base}/wheels",
         IMAGE_HOME: f"{base}/opt",
     }
-    settings = {**os.environ, **environment(stage=0), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels())}
+    # Of our own environment nothing that changes where Python finds packages: pip would take those for installed.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    settings = {**ours, **environment(stage=0), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels())}
     for step in instructions("RUN", stage=0):
         for image_path, here in moved.items():
             step = step.replace(image_path, here)
