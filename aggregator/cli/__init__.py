@@ -27,6 +27,7 @@ Without a command it serves, if it finds a configuration.
 \b
 Exit codes:
    0  done
+   1  nothing to revoke
    2  wrong usage
   69  something needed is unavailable
   75  the address is in use
@@ -109,6 +110,36 @@ def new() -> None:
     from ..config.secrets import new_secret
 
     click.echo(new_secret())
+
+
+@main.command()
+@_config_option
+@click.option("--dry-run", is_flag=True, help="Only list the rows.")
+def rekey(config: str | None, dry_run: bool) -> None:
+    """List what is stored under an older key, and encrypt it with the first of 'secret'.
+
+    Says when the older keys may be dropped. Safe while servers run.
+    """
+    loaded = _load_or_exit(config)
+    from . import stored
+
+    sys.exit(stored.rekey(loaded.config, dry_run=dry_run))
+
+
+@main.command()
+@click.argument("name", metavar="PERSON|CLIENT")
+@_config_option
+@click.option("--client", "as_client", is_flag=True, help="It is a client's name, even if a person has it too.")
+def revoke(name: str, config: str | None, as_client: bool) -> None:
+    """Sign a person out of everything, or end all that people allowed a client.
+
+    A person is named by their subject or by the label that pages show, a client by its registration id or its name.
+    Works while servers run; prints what it ended.
+    """
+    loaded = _load_or_exit(config)
+    from . import stored
+
+    sys.exit(stored.revoke(loaded.config, name, as_client=as_client))
 
 
 @main.command()

@@ -15,7 +15,8 @@ import trio
 from ..errors import Refusal, StoreUnavailable
 from ..store import Store
 
-POLL_INTERVAL = 5.0  # seconds; the promised bound is 10
+PROMISED_WITHIN = 10.0  # seconds from a revocation to the refusal of its access tokens, by every process
+POLL_INTERVAL = 5.0  # seconds; the rest of the promise is for a store that is slow
 BLIND_AFTER = 60.0  # seconds without an answer of the store, after which nobody is let in on old knowledge
 CLOCK_SLACK = 120.0  # seconds by which the clocks of two processes may differ
 

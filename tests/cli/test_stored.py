@@ -1,0 +1,219 @@
+"""``revoke`` and ``rekey``: whom a name means, what is printed, and how it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from aggregator.cli.stored import Ambiguous, Nobody, TheseClients, ThisPerson, choose, rekey, revoke
+from aggregator.config.model import Auth, Config, Secret
+from aggregator.protocol.principal import Principal
+from aggregator.protocol.sealing import KeyRing, key_id
+from aggregator.store import Store
+from aggregator.store.sqlite import open_sqlite_store
+
+from ..store.samples import ADA, BOB, ISSUER, grant, token
+
+OLD, NEW = ((bytes([number]) + bytes(range(31))).hex() for number in (1, 2))
+OLD_ID, NEW_ID = (key_id(bytes.fromhex(key)) for key in (OLD, NEW))
+NOW = time.time()
+LATER = NOW + 3600
+ADAS, BOBS = (
+    grant("g1", expires_at=LATER, created_at=NOW),
+    grant("g2", principal=BOB, label="bob@example.com", client="client-2", client_name="Other", expires_at=LATER),
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite"
+
+
+def config(storage: object, *secrets: str) -> Config:
+    first, *others = map(Secret, secrets or (NEW,))
+    return Config(
+        Auth(ISSUER),
+        (),
+        "https://mcp.example",
+        storage=str(storage),
+        secret=first if secrets else None,
+        other_secrets=tuple(others),
+    )
+
+
+def in_store(path: Path, work: Callable[[Store], Awaitable[Any]], key: str = OLD) -> Any:
+    async def opened() -> Any:
+        async with open_sqlite_store(str(path), KeyRing([bytes.fromhex(key)])) as store:
+            return await work(store)
+
+    return trio.run(opened)
+
+
+async def fill(store: Store) -> None:
+    for each in (ADAS, BOBS):
+        assert await store.add_grant(each)
+
+
+# Whom a name means
+
+
+@pytest.mark.parametrize("name", ["ada", "ada@example.com", "ADA@example.COM"])
+def test_a_person_is_meant_by_subject_or_label(name: str) -> None:
+    assert choose([ADAS, BOBS], name, as_client=False) == ThisPerson(ADA)
+
+
+@pytest.mark.parametrize("name", ["client-1", "A client", "a CLIENT"])
+def test_a_client_is_meant_by_id_or_name(name: str) -> None:
+    for as_client in (False, True):
+        assert choose([ADAS, BOBS], name, as_client=as_client) == TheseClients(("client-1",))
+
+
+def test_a_client_that_calls_itself_as_a_person_is_called_does_not_stand_in_the_way() -> None:
+    impostor = grant("g3", principal=BOB, label="bob", client="client-3", client_name="ada@example.com")
+    assert choose([impostor, ADAS], "ada@example.com", as_client=False) == ThisPerson(ADA)
+    assert choose([impostor, ADAS], "ada@example.com", as_client=True) == TheseClients(("client-3",))
+
+
+def test_every_registration_of_one_name_is_meant() -> None:
+    again = grant("g3", client="client-0")
+    assert choose([ADAS, again, BOBS], "A client", as_client=False) == TheseClients(("client-0", "client-1"))
+
+
+def test_a_label_of_two_people_needs_a_subject_and_a_subject_wins_over_a_label() -> None:
+    other = Principal(ISSUER, "ada-2")
+    namesake = grant("g3", principal=other, label="ada@example.com")
+    nasty = grant("g4", principal=BOB, label="ada-2")
+    assert choose([ADAS, namesake], "ada@example.com", as_client=False) == Ambiguous(
+        ((ADA, "ada@example.com"), (other, "ada@example.com"))
+    )
+    assert choose([ADAS, namesake, nasty], "ada-2", as_client=False) == ThisPerson(other)
+
+
+def test_another_name_means_nobody() -> None:
+    assert choose([ADAS, BOBS], "eve", as_client=False) == Nobody()
+    assert choose([ADAS, BOBS], "ada", as_client=True) == Nobody()
+
+
+# revoke
+
+
+@pytest.mark.requirement("TK8")
+def test_revoking_a_person_ends_and_lists_their_grants_only(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_store(path, fill)
+    assert revoke(config(path, OLD), "ada@example.com", as_client=False) == 0
+    out, err = capsys.readouterr()
+    (line,) = out.splitlines()
+    assert line.startswith("ended  A client (client client-1) of ada@example.com (subject ada), allowed 20")
+    assert "1 grant ended. Every running instance refuses their access tokens within 10 seconds.\n" in err
+    assert f"unless {ISSUER} or auth.allow refuses them" in err
+    assert in_store(path, lambda store: store.revoked_since(NOW)) == {"g1"}
+    assert not in_store(path, lambda store: store.add_grant(grant("late", logged_in_at=NOW)))
+
+
+def test_revoking_a_client_ends_what_everybody_allowed_it(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_store(path, fill)
+    assert revoke(config(path, OLD), "other", as_client=True) == 0
+    out, err = capsys.readouterr()
+    assert "of bob@example.com (subject bob)" in out
+    assert "The client can come back whenever a person logs in and allows it." in err
+    assert in_store(path, lambda store: store.revoked_since(NOW)) == {"g2"}
+
+
+def test_a_name_that_means_nobody_ends_nothing_but_a_login_in_progress(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_store(path, fill)
+    assert revoke(config(path, OLD), "eve", as_client=False) == 1
+    assert "no live grant belongs to a person or client called 'eve'" in capsys.readouterr().err
+    assert in_store(path, lambda store: store.revoked_since(0)) == frozenset()
+    eves = grant("g9", principal=Principal(ISSUER, "eve"), logged_in_at=NOW)
+    assert not in_store(path, lambda store: store.add_grant(eves))
+
+
+def test_a_name_of_two_people_ends_nothing_and_lists_both(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_store(path, fill)
+    twin = grant("g3", principal=Principal(ISSUER, "ada-2"), expires_at=LATER)
+    in_store(path, lambda store: store.add_grant(twin))
+    assert revoke(config(path, OLD), "ada@example.com", as_client=False) == 1
+    assert "\n  ada@example.com: subject ada\n  ada@example.com: subject ada-2\n" in capsys.readouterr().err
+    assert in_store(path, lambda store: store.revoked_since(0)) == frozenset()
+
+
+def test_revoking_needs_no_secret_but_a_store_that_can_be_reached(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert revoke(config("memory", OLD), "ada", as_client=False) == 69
+    assert "Restart the server" in capsys.readouterr().err
+    assert revoke(config(path, OLD), "ada", as_client=False) == 69
+    assert f"there is no file {path}" in capsys.readouterr().err
+    assert not path.exists()
+    path.write_bytes(b"something else, and long enough to be looked at" * 50)
+    assert revoke(config(path), "ada", as_client=False) == 69
+    assert str(path) in capsys.readouterr().err
+    path.unlink()
+    in_store(path, fill)
+    assert revoke(config(path), "ada", as_client=False) == 0
+
+
+# rekey
+
+
+async def fill_rows(store: Store) -> None:
+    await store.save_upstream_token(token())
+    await store.keep_login_token("g1", "refresh-0", next_check_at=NOW, kept_until=LATER)
+
+
+def test_a_dry_run_lists_and_changes_nothing_and_a_run_does_it_once(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_store(path, fill_rows)
+    rolling = config(path, NEW, OLD)
+    assert rekey(rolling, dry_run=True) == 0
+    out, err = capsys.readouterr()
+    assert out == f"token of ada at gmail: needs {OLD_ID}\nlogin_tokens g1: needs {OLD_ID}\n"
+    assert f"2 rows would be encrypted with key {NEW_ID}; nothing was changed." in err
+    assert "drop" not in err
+    assert rekey(rolling, dry_run=False) == 0
+    out, err = capsys.readouterr()
+    assert out == "token of ada at gmail: encrypted anew\nlogin_tokens g1: encrypted anew\n"
+    assert f"2 rows encrypted with key {NEW_ID}." in err
+    assert f"does not need {OLD_ID} any more" in err
+    assert "within 7 days" in err
+    assert rekey(rolling, dry_run=True) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"Every row is encrypted with key {NEW_ID}." in err
+    assert in_store(path, lambda store: store.find_upstream_token(ADA, "gmail"), key=NEW) == token()
+
+
+def test_a_row_that_nothing_opens_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_store(path, fill_rows)
+    assert rekey(config(path, NEW), dry_run=False) == 0
+    out, err = capsys.readouterr()
+    assert f"token of ada at gmail: opens with no key of 'secret' (it names {OLD_ID}): counts as absent" in out
+    assert "2 rows cannot be read" in err
+    assert f"'secret' has no key but {NEW_ID}; there is none to drop." in err
+
+
+def test_rekeying_needs_a_secret_and_finds_nothing_to_do_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert rekey(config("memory"), dry_run=False) == 78
+    assert "mcp-aggregator secret new" in capsys.readouterr().err
+    assert rekey(config("memory", NEW, OLD), dry_run=False) == 0
+    out, err = capsys.readouterr()
+    assert "keeps nothing encrypted" in out
+    assert OLD_ID in err
+
+
+def test_neither_prints_a_secret(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_store(path, fill)
+    in_store(path, fill_rows)
+    rekey(config(path, NEW, OLD), dry_run=False)
+    revoke(config(path, NEW, OLD), "ada", as_client=False)
+    printed = "".join(capsys.readouterr())
+    for text in (OLD, NEW, "refresh-0", "access-of-ada", "refresh-of-ada"):
+        assert text not in printed
