@@ -21,7 +21,9 @@ from dataclasses import dataclass
 
 import trio
 from hypercorn.config import Config
+from hypercorn.logging import Logger
 
+from .cli.redaction import redact_every_handler
 from .config import load_config
 from .config.report import render_problems
 from .errors import ConfigError
@@ -155,9 +157,19 @@ async def open_configured() -> AsyncIterator[Opened]:
         yield Opened(aggregator, loaded.config.drain)
 
 
+class _RedactingLogger(Logger):
+    """Hypercorn's logs, which its flags and its ``--log-config`` set up just before the first line."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        redact_every_handler()
+
+
 def prepare_process() -> None:
     """Guard Hypercorn and give its command line the defaults of `serve`; its own flags still win."""
     install()
+    redact_every_handler()
+    Config.logger_class = _RedactingLogger
     for name, value in HYPERCORN_SETTINGS.items():
         setattr(Config, name, value)
     if multiprocessing.parent_process() is None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,7 +1,8 @@
 """Where log lines go and what they look like: stderr, one line per message, as text or JSON.
 
-This file owns the logging set-up of the process. It must not know what is
-logged; whoever embeds the aggregator sets up logging themselves.
+This file owns the logging set-up of the process; `redaction` renders tracebacks
+and takes secrets out before a line is made. It must not know what is logged;
+whoever embeds the aggregator sets up logging themselves.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import logging
 import re
 import sys
 import time
-from typing import Any, TextIO
+from typing import TextIO
+
+from .redaction import extras, redact_every_handler
 
 # Libraries that tell every request or every connection at INFO. The HTTP client's lines hold whole URLs.
 QUIET = ("hypercorn.error", "hypercorn.access", "httpx2", "httpcore2", "mcp", "h2", "hpack")
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -25,6 +27,7 @@ def set_up_logging(level: str, form: str, *, stream: TextIO | None = None) -> No
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    redact_every_handler()
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
 
@@ -35,11 +38,9 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         # CWE-117: a line break that somebody else chose would begin a line that looks like ours.
         words = _CONTROL.sub(_escape, record.getMessage())
-        extras = "".join(f" {key}={_CONTROL.sub(_escape, str(value))}" for key, value in _extras(record).items())
-        line = f"{_timestamp(record)} {record.levelname} {record.name}: {words}{extras}"
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+        bound = "".join(f" {key}={_CONTROL.sub(_escape, str(value))}" for key, value in extras(record).items())
+        line = f"{_timestamp(record)} {record.levelname} {record.name}: {words}{bound}"
+        return f"{line}\n{record.exc_text}" if record.exc_text else line
 
 
 class JsonLines(logging.Formatter):
@@ -51,15 +52,11 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_extras(record),
+            **extras(record),
         }
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+        if record.exc_text:
+            entry["exception"] = record.exc_text
         return json.dumps(entry, ensure_ascii=False, default=str)
-
-
-def _extras(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
 def _timestamp(record: logging.LogRecord) -> str:
