@@ -68,7 +68,8 @@ async def answer_consent(authority: Authority, request: Request) -> Response:
         answer = denied(question.asked, "access_denied", "The person declined.", authority.site)
     ended = ended_flow_cookie(authority.site, question.id)
     if parse_proven_redirect_uri(answer.redirect_uri).is_private_use:
-        return _hand_over(authority, answer, request, allowed=decision == "allow").with_headers(ended)
+        allowed = any(name == "code" for name, _ in answer.parameters)
+        return _hand_over(authority, answer, request, allowed=allowed).with_headers(ended)
     return see_other(answer.location, ended, ("referrer-policy", "no-referrer"))
 
 
@@ -86,7 +87,7 @@ async def _allow(authority: Authority, question: Question) -> Answer:
     now, asked = authority.clock(), question.asked
     until = now + authority.config.tokens.code
     grant = Grant(
-        id=secrets.token_urlsafe(16),
+        id=question.id,  # the login's: what the identity provider left us for it is kept under this id
         principal=question.person.principal,
         label=question.person.label,
         client=asked.client,
@@ -96,8 +97,11 @@ async def _allow(authority: Authority, question: Question) -> Answer:
         resource=asked.resource,
         created_at=now,
         expires_at=until,  # until the code is redeemed
+        logged_in_at=question.started_at,
     )
-    await authority.store.add_grant(grant)
+    if not await authority.store.add_grant(grant):
+        log.warning("%s was signed out everywhere after this login: no grant", grant.principal.key)
+        return denied(asked, "access_denied", "The person or client was signed out; log in again.", authority.site)
     log.info("%s allows client %s (%r): grant %s", grant.principal.key, grant.client, grant.client_name, grant.id)
     code = Code(
         secrets.token_urlsafe(16), grant.id, asked.client, asked.redirect_uri, asked.challenge, asked.resource, until

@@ -41,15 +41,14 @@ async def token(authority: Authority, request: Request) -> Response:
     client = authenticate_client(form, request.header("authorization"), clients=authority.clients, now=now)
     match asked:
         case CodeRequest():
-            grant = await _redeem(authority, asked, client, now)
+            grant, login_ends_at = await _redeem(authority, asked, client, now)
         case RefreshRequest():
-            grant = await _refresh(authority, asked, client, now)
+            grant, login_ends_at = await _refresh(authority, asked, client, now)
         case _:
             assert_never(asked)
     tokens = authority.config.tokens
-    lineage = Lineage(
-        grant.id, grant.generation, grant.client, grant.principal, grant.scope, grant.resource, grant.expires_at
-    )
+    ends_at = min(grant.expires_at, login_ends_at)
+    lineage = Lineage(grant.id, grant.generation, grant.client, grant.principal, grant.scope, grant.resource, ends_at)
     lifetimes = Lifetimes(tokens.access, tokens.refresh_idle)
     answer = token_response(lineage, keys=authority.keys, site=authority.site, lifetimes=lifetimes, now=now)
     return no_store(json_response(answer))  # OAuth 2.1 3.2.3
@@ -75,7 +74,8 @@ async def revoke(authority: Authority, request: Request) -> Response:
     return no_store(json_response({}))
 
 
-async def _redeem(authority: Authority, asked: CodeRequest, client: Client, now: float) -> Grant:
+async def _redeem(authority: Authority, asked: CodeRequest, client: Client, now: float) -> tuple[Grant, float]:
+    """The grant of a code, and when the login that it rests on ends."""
     code = accept_code(asked, client, keys=authority.keys, site=authority.site, now=now)
     outcome = await authority.store.redeem(
         code.id,
@@ -86,7 +86,7 @@ async def _redeem(authority: Authority, asked: CodeRequest, client: Client, now:
     )
     match outcome:
         case Redeemed(grant):
-            return grant
+            return grant, grant.logged_in_at + authority.config.auth.relogin_after
         case Replayed(grant_id):
             raise _replayed(authority, grant_id, client, "code")
         case Gone():
@@ -95,21 +95,35 @@ async def _redeem(authority: Authority, asked: CodeRequest, client: Client, now:
             assert_never(outcome)
 
 
-async def _refresh(authority: Authority, asked: RefreshRequest, client: Client, now: float) -> Grant:
+async def _refresh(authority: Authority, asked: RefreshRequest, client: Client, now: float) -> tuple[Grant, float]:
+    """The grant of a refresh token, one generation on, and when the person's last login ends."""
     presented = accept_refresh(asked, client, keys=authority.keys, site=authority.site, now=now)
-    if asked.scope is not None:
-        known = await authority.store.find_grant(presented.grant_id)
-        require_scope(asked.scope, known.scope if known else "")
+    known = await authority.store.find_grant(presented.grant_id)
+    if known is None:
+        raise bad_grant()
+    require_scope(asked.scope, known.scope)
+    # Whichever client it was for: the identity provider vouched for the person.
+    last_login = await authority.store.last_login(known.principal) or known.logged_in_at
+    login_ends_at = last_login + authority.config.auth.relogin_after
+    if login_ends_at <= now:
+        await _end(authority, known, "the person's last login is older than auth.reloginAfter")
+        raise bad_grant()
     outcome = await authority.store.rotate(presented.grant_id, presented.generation, now=now)
     match outcome:
         case Rotated(grant):
-            return grant
+            return grant, login_ends_at
         case Replayed(grant_id):
             raise _replayed(authority, grant_id, client, "refresh token")
         case Gone():
             raise bad_grant()
         case _:
             assert_never(outcome)
+
+
+async def _end(authority: Authority, grant: Grant, why: str) -> None:
+    if await authority.store.revoke_grant(grant.id, now=authority.clock()):
+        authority.revocations.add(grant.id)
+        log.info("grant %s of %s has ended: %s", grant.id, grant.principal.key, why)
 
 
 def _replayed(authority: Authority, grant_id: str, client: Client, what: str) -> Refusal:
