@@ -14,6 +14,7 @@ from socket import AF_INET6
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import httpx2
 import hypercorn.trio
 import pytest
 import trio
@@ -78,8 +79,9 @@ class Scene:
     callbacks: list[dict[str, str]]
 
     def begin(self, redirect_uri: str, **changes: str | None) -> str:
-        client = trio.run(lambda: self.deployment.register(redirect_uri, client_name="Acme Chat"))
-        return self.deployment.config.issuer_url + authorize_target(client, **changes)
+        metadata = {"redirect_uris": [redirect_uri], "client_name": "Acme Chat", "token_endpoint_auth_method": "none"}
+        registered = httpx2.post(f"{self.deployment.config.issuer_url}/register", json=metadata, trust_env=False)
+        return self.deployment.config.issuer_url + authorize_target(registered.json(), **changes)
 
     def read_code(self) -> dict[str, str]:
         [answer] = self.callbacks
