@@ -10,6 +10,7 @@ tells the story; tests/live/test_hypercorn_*.py show each defect on the bare ser
     H3  the last send wakes whoever waits for the disconnect, and is cancelled by it
     H4  a response that ends before the request's body is read stalls for ever
     H5  a crash behind the ASGI lifespan is logged and survived (contained by serving.py and asgi.py)
+    H6  a connection that its client has closed is kept for the whole keep-alive time
 """
 
 from __future__ import annotations
@@ -257,7 +258,8 @@ class _Protocol(H11Protocol):
 
 
 class _Connection(TCPServer):
-    """H1 and H2: a connection that fails is alone in failing, and a client that does not read is left."""
+    """H1, H2 and H6: a connection that fails is alone in failing, a client that does not read is left, and a client
+    that has left is not waited for."""
 
     context: _Worker
 
@@ -267,6 +269,7 @@ class _Connection(TCPServer):
         self._receiving = trio.CancelScope()
         self._head_until = inf
         self._linger_until = inf
+        self._ended = False  # nothing will come any more
 
     async def run(self) -> None:
         try:
@@ -286,7 +289,7 @@ class _Connection(TCPServer):
         elif isinstance(event, Closed):
             await self._close_or_linger()
             await self.protocol.handle(Closed())
-        else:
+        elif not self._ended:  # H6: else there is no next request to be idle for
             await super().protocol_send(event)
 
     async def _read_data(self) -> None:
@@ -311,6 +314,8 @@ class _Connection(TCPServer):
                 await self._h11.refuse(408, f"The request's head did not arrive within {HEAD_TIMEOUT:.0f} s.")
             else:
                 break
+        self._ended = True
+        await self.idle_task.stop()
         await self.protocol.handle(Closed())
 
     def _read_deadline(self) -> float:
@@ -332,12 +337,13 @@ class _Connection(TCPServer):
         closes its own direction first and "continues to read from the connection" for a while."""
         stream: trio.abc.Stream = self.stream
         unread = isinstance(self.protocol.protocol, _Protocol) and self._h11.request_unread
-        if not (unread and isinstance(stream, trio.abc.HalfCloseableStream)):
+        if not (unread and isinstance(stream, trio.abc.HalfCloseableStream | trio.SSLStream)):
             await self._close()
         elif self._linger_until == inf:
             self._linger_until = self._receiving.deadline = trio.current_time() + LINGER_TIMEOUT
             try:
-                await stream.send_eof()
+                if isinstance(stream, trio.abc.HalfCloseableStream):  # TLS has no half: the client hears us out
+                    await stream.send_eof()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
 

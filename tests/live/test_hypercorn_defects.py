@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -156,3 +157,26 @@ def test_h5_a_crash_of_the_applications_nursery_ends_the_process_with_its_traceb
         assert ours.wait_exit(5) == 1
         assert "background task died" in ours.stderr
         assert "Traceback" in ours.stderr
+
+
+# H6: a connection that its client has closed is kept for the keep-alive time
+
+
+def seconds_until_closed(server: Running) -> float:
+    """How long an idle connection lives on after its client has said that nothing more comes."""
+    with server.connect() as client:
+        client.sendall(b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        time.sleep(0.05)  # the rest of the answer
+        begun = time.monotonic()
+        client.shutdown(socket.SHUT_WR)
+        until_end(client)
+        return time.monotonic() - begun
+
+
+def test_bare_h6_a_closed_connection_is_kept_for_the_keep_alive_time(bare: Running) -> None:
+    assert seconds_until_closed(bare) > 0.7  # of 1 s
+
+
+def test_h6_a_closed_connection_is_closed(ours: Running) -> None:
+    assert seconds_until_closed(ours) < 0.5
