@@ -151,6 +151,8 @@ async def open_configured() -> AsyncIterator[Opened]:
     """
     loaded = load_config()
     _print(render_problems(loaded.source, loaded.warnings, loaded.text, kind="warning"))
+    if loaded.config.tls is not None:
+        say("warning: tls: Hypercorn listens here, not we; give it --certfile and --keyfile")
     from .server import open_aggregator  # here, so that a bad configuration is told without waiting for it
 
     async with open_aggregator(loaded.config) as aggregator:

@@ -26,6 +26,7 @@ from .protocol.jsonrpc import Json
 from .serving import listen, run_until_signalled, say, serve_application, url_of
 from .store import Store
 from .store.open import open_store
+from .tls import make_server_context, watch_certificate
 from .upstream.client_documents import ClientDocuments
 from .upstream.http import open_upstream
 from .upstream.identity_provider import open_identity_provider
@@ -154,9 +155,13 @@ async def serve(
     sockets = listen(config.host, config.port)
     try:
         config = with_bound_port(config, sockets[0].getsockname()[1])
-        async with open_aggregator(config) as aggregator:
+        context = None if config.tls is None else make_server_context(config.tls)
+        async with open_aggregator(config) as aggregator, trio.open_nursery() as nursery:
+            if config.tls is not None and context is not None:
+                nursery.start_soon(watch_certificate, config.tls, context)
             log.info("%s serves %s", IDENTITY["name"], ", ".join(upstream.name for upstream in config.upstreams))
-            log.info("MCP endpoint %s/mcp on %s", config.issuer_url, ", ".join(map(url_of, sockets)))
+            urls = [url_of(listener, scheme="https" if config.tls else "http") for listener in sockets]
+            log.info("MCP endpoint %s/mcp on %s", config.issuer_url, ", ".join(urls))
             await serve_application(
                 aggregator,
                 host=config.host,
@@ -164,8 +169,10 @@ async def serve(
                 drain=config.drain,
                 shutdown=shutdown,
                 sockets=sockets,
+                context=context,
                 task_status=task_status,
             )
+            nursery.cancel_scope.cancel("served")
     finally:
         for listener in sockets:
             listener.close()
@@ -191,9 +198,7 @@ def with_bound_port(config: Config, port: int) -> Config:
     """`config` with the port that the system chose, where the operator left the choice to it."""
     if config.port != 0:
         return config
-    return replace(
-        config, port=port, issuer_url=config.issuer_url.replace("http://localhost:0", f"http://localhost:{port}")
-    )
+    return replace(config, port=port, issuer_url=config.issuer_url.replace("://localhost:0", f"://localhost:{port}"))
 
 
 async def keep_purged(store: Store, clock: Callable[[], float]) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -41,6 +42,7 @@ HYPERCORN_SETTINGS: Final[dict[str, Any]] = {
     "h11_max_incomplete_size": 64 * 1024,  # a request's head: sealed tokens and Mcp-Param-* headers are long
     "include_server_header": False,
     "keep_alive_max_requests": 1_000_000,
+    "ssl_handshake_timeout": 10.0,  # as long as a request's head may take
     "keep_alive_timeout": 75.0,  # longer than the 60 s of load balancers, else they meet closed connections
 }
 
@@ -114,10 +116,23 @@ def _why_not(host: str, port: int, error: OSError) -> str:
             return f"cannot listen on port {port} of {host}: {os.strerror(error.errno or 0)}"
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, scheme: str = "http") -> str:
     """The bound address as a URL, such as ``http://127.0.0.1:3000`` or ``http://[::1]:3000``."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"{scheme}://{host}:{port}"
+
+
+class _Settings(Config):
+    """Hypercorn's settings with a TLS context that somebody else keeps."""
+
+    context: ssl.SSLContext | None = None
+
+    @property
+    def ssl_enabled(self) -> bool:
+        return self.context is not None
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        return self.context
 
 
 class InFlight:
@@ -174,6 +189,7 @@ async def serve_application(
     drain: float,
     shutdown: trio.Event | None = None,
     sockets: Sequence[socket.socket] | None = None,
+    context: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until cancelled, or until `shutdown` is set and the drain is over.
@@ -182,6 +198,8 @@ async def serve_application(
     accepts, so that probes see the red readiness, until no request is in flight or `drain` seconds have passed; what
     is still running then is cancelled. Cancelling this function cancels the requests at once.
 
+    With `context` it is served over TLS.
+
     Resource handling: `sockets`, from `listen`, are taken over; without them `host` and `port` are bound here.
 
     Raises:
@@ -189,8 +207,8 @@ async def serve_application(
     """
     install()
     listeners = listen(host, port) if sockets is None else sockets
-    urls = [url_of(listener) for listener in listeners]
-    settings = Config.from_mapping(HYPERCORN_SETTINGS, graceful_timeout=CLOSING_TIME, errorlog=LOG)
+    urls = [url_of(listener, scheme="https" if context else "http") for listener in listeners]
+    settings = _Settings.from_mapping(HYPERCORN_SETTINGS, graceful_timeout=CLOSING_TIME, errorlog=LOG, context=context)
     settings.bind = [f"fd://{listener.detach()}" for listener in listeners]
     in_flight, stopped = InFlight(app), trio.Event()
     async with trio.open_nursery() as nursery:

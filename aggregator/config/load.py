@@ -17,7 +17,7 @@ from .document import Document, Path, parse_document
 from .expand import expand_tree
 from .find import find_source
 from .mask import mask_document
-from .model import Auth, Config, KnownClient, Limits, Tokens, ToolFilter, Upstream
+from .model import Auth, Config, KnownClient, Limits, Tls, Tokens, ToolFilter, Upstream
 from .rules import broken_rules, empty_values
 from .scalars import NotYet, Wrong, nearest, show
 from .warn import warnings_for
@@ -182,7 +182,7 @@ def _config(keys: File) -> Config:
             relogin_after=auth.relogin_after,
         ),
         upstreams=tuple(_upstream(upstream, keys) for upstream in keys.upstreams),
-        issuer_url=keys.issuer_url or f"http://localhost:{keys.port}",
+        issuer_url=keys.issuer_url or f"{'https' if keys.tls else 'http'}://localhost:{keys.port}",
         storage=keys.storage,
         host=keys.host,
         port=keys.port,
@@ -197,6 +197,7 @@ def _config(keys: File) -> Config:
         limits=Limits(limits.body, limits.name_length, limits.calls_per_person),
         clients=tuple(_client(client) for client in keys.clients),
         client_schemes=tuple(keys.client_schemes),
+        tls=Tls(keys.tls.cert_file, keys.tls.key_file) if keys.tls else None,
     )
 
 

@@ -18,7 +18,7 @@ SHOWN = frozenset(
     "description enabled prefix type tools include exclude discoveryTimeout toolTimeout command cwd instructions "
     "sendResource callbackPath allowPrivateNetwork authorizationServer issuerUrl host port storage tokens access "
     "refresh refreshIdle code allowedOrigins allowedHosts drain limits body nameLength callsPerPerson "
-    "inputTimeout clients redirectUris clientSchemes".split()
+    "inputTimeout clients redirectUris clientSchemes tls certFile keyFile".split()
 )
 _SUSPECT = re.compile(r"secret|token|passw|key|authoriz|bearer|credential|header|env", re.IGNORECASE)
 

@@ -82,6 +82,14 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """What the listener serves https with: paths of PEM files, absolute."""
+
+    cert_file: str
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """How long what we issue lives."""
 
@@ -105,7 +113,7 @@ class Config:
     """Everything the operator said.
 
     `issuer_url` has no trailing slash; with `port` 0 and no ``issuerUrl`` in the
-    file it is ``http://localhost:0``, and whoever binds the port puts the real
+    file it is ``http://localhost:0`` (https with `tls`), and whoever binds the port puts the real
     one in. `storage` is ``memory`` or a path. `secret` seals; `other_secrets` only
     open what they sealed.
     """
@@ -127,3 +135,4 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     clients: tuple[KnownClient, ...] = ()
     client_schemes: tuple[str, ...] = ()
+    tls: Tls | None = None

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import core_schema
 
-from . import clients, kinds, scalars, urls
+from . import certificates, clients, kinds, scalars, urls
 from .model import Secret
 from .secrets import read_deployment_secret, read_secret
 
@@ -114,6 +114,8 @@ ClientId = Annotated[str, _text(clients.parse_client_id)]
 RedirectUri = Annotated[str, _text(clients.parse_redirect_uri, "[a-z][a-z0-9+.-]*:.+")]
 UriScheme = Annotated[str, _text(clients.parse_scheme, "[a-z][a-z0-9+.-]*")]
 ClientSecret = Annotated[Secret, Kind(clients.read_client_secret, _SECRET_SCHEMA, reads_files=True)]
+CertificateFile = Annotated[str, Kind(certificates.read_certificate_path, {"type": "string"}, reads_files=True)]
+KeyFile = Annotated[str, Kind(certificates.read_key_path, {"type": "string"}, reads_files=True)]
 AllowedHost = Annotated[str, _text(urls.parse_allowed_host)]
 BindHost = Annotated[str, _text(urls.parse_bind_host)]
 
@@ -272,6 +274,23 @@ class ClientKeys(Keys):
     )
 
 
+class TlsKeys(Keys):
+    """What the listener serves https with. Both files are read again when they change."""
+
+    cert_file: CertificateFile = Field(
+        description="PEM file with the certificate and its chain, the server's own first.",
+        examples=["/run/tls/tls.crt"],
+    )
+    key_file: KeyFile = Field(
+        description="PEM file with the private key, not encrypted.", examples=["/run/tls/tls.key"]
+    )
+
+    @model_validator(mode="after")
+    def _pair(self) -> "TlsKeys":
+        certificates.check_pair(self.cert_file, self.key_file)
+        return self
+
+
 class LimitKeys(Keys):
     """What one request, one name and one person may take."""
 
@@ -296,6 +315,7 @@ class File(Keys):
     )
     host: BindHost = _default("0.0.0.0", "Address to listen on.", "127.0.0.1")  # noqa: S104  the seed's default
     port: Annotated[int, _number(0, 65535, "port")] = _default(3000, "Port to listen on; 0 takes any free one.")
+    tls: TlsKeys | None = Field(default=None, description="Certificate and key to serve https with. Absent: http.")
     storage: Storage = _default(
         "memory",
         "Where upstream tokens, grants and consents are kept: `memory`, or the path of a SQLite file.",
@@ -333,7 +353,4 @@ class File(Keys):
     )
     socket: Annotated[Any, _later("listening on a Unix socket is not available yet; give 'host' and 'port'")] = _absent(
         "Unix socket to listen on."
-    )
-    tls: Annotated[Any, _later("serving TLS is not available yet; put a proxy in front")] = _absent(
-        "Certificate and key to serve https with."
     )
