@@ -15,8 +15,6 @@ from typing import Any
 
 import httpx2
 
-from aggregator.config.model import Secret
-from aggregator.config.secrets import derive_key
 from aggregator.protocol.oauth.sealed import AccessToken, seal_access
 from aggregator.protocol.oauth.site import SCOPE
 from aggregator.protocol.principal import Principal
@@ -35,7 +33,7 @@ def bearer_for(issuer_url: str, *, subject: str = "alice", secret: str = SECRET)
     """An access token of a grant that nobody has revoked."""
     person, now = Principal("http://127.0.0.1:9", subject), time.time()
     token = AccessToken("grant", "client", person, SCOPE, f"{issuer_url}/mcp", issuer_url, now + 900)
-    return seal_access(KeyRing([derive_key(Secret(secret))]), token, now=now)
+    return seal_access(KeyRing([bytes.fromhex(secret)]), token, now=now)
 
 
 @dataclass

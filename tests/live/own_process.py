@@ -41,7 +41,7 @@ async def open_own_process(way: Way, config: Mapping[str, Any], *flags: str) -> 
     """The process, once it accepts connections on the file's port; `flags` are more of its command line."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "mcp-aggregator.config.json")
-        file.write_text(json.dumps(config, indent=2))
+        await trio.Path(file).write_text(json.dumps(config, indent=2))
         environment = {"PYTHONUNBUFFERED": "1"}
         match way:
             case "serve":

@@ -1,0 +1,68 @@
+"""Thousands of calls leave nothing behind: no memory, no file descriptor, no task."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.parts.processes import free_port
+from tests.parts.servers import open_older_python_server, open_ts_server
+
+from .asking import LEGACY, MODERN, Asking, open_asking, text_of
+from .own_process import configuration, open_own_process
+
+pytestmark = pytest.mark.live
+
+
+async def test_memory_and_descriptors_stay_where_they_were() -> None:
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        upstreams = {
+            "modern": await stack.enter_async_context(open_ts_server("modern")),
+            "older": await stack.enter_async_context(open_older_python_server()),
+        }
+        config = configuration("http://127.0.0.1:9", port, upstreams)
+        process = await stack.enter_async_context(open_own_process("serve", config))
+        pid = process.process.pid
+        await call_many(config["issuerUrl"], 500)
+        memory, threads = rss(pid), len(os.listdir(f"/proc/{pid}/task"))
+        await trio.sleep(0.5)  # the clients have closed their connections; those to upstreams stay, four each at most
+        before = descriptors(pid)
+        await call_many(config["issuerUrl"], 1500)
+        assert rss(pid) < 1.1 * memory
+        await trio.sleep(0.5)
+        assert descriptors(pid) <= before + 8
+        assert len(os.listdir(f"/proc/{pid}/task")) <= threads + 1
+
+
+async def call_many(issuer_url: str, count: int) -> None:
+    """Half of the calls in each revision, to each upstream; one in ten ends before its answer."""
+
+    async def call(asking: Asking, times: int) -> None:
+        for number in range(times):
+            upstream = ("modern", "older")[number % 8 == 0]  # the older one is slow: 10 ms a call
+            if number % 10 == 9:
+                with trio.move_on_after(0.002):
+                    await asking.call(f"{upstream}__echo", message=str(number))
+            else:
+                assert text_of(await asking.call(f"{upstream}__echo", message=str(number))) == f"Echo: {number}"
+
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        for revision in (MODERN, LEGACY, MODERN, LEGACY):
+            asking = await stack.enter_async_context(open_asking(issuer_url, revision))
+            nursery.start_soon(call, asking, count // 4)
+
+
+def rss(pid: int) -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
