@@ -41,9 +41,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-WRITE_TIMEOUT = (
-    20.0  # no byte taken for so long: the client has stopped reading; as long as serving.py's TCP_USER_TIMEOUT
-)
+WRITE_TIMEOUT = 20.0  # no byte taken for so long: the client has stopped reading; serving.py's TCP_USER_TIMEOUT, too
 HEAD_TIMEOUT = 10.0  # from the first byte of a request's head to its last; nginx and Apache give 60 and 20 to 40 s
 LINGER_TIMEOUT = 5.0  # how long we listen to a client that still sends after we have answered; nginx lingering_timeout
 LINGER_BYTES = 16 * 2**20  # and how much of it; four times the largest body we would have taken
@@ -266,7 +264,7 @@ class _Connection(TCPServer):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.context.config = self.config
-        self._receiving = trio.CancelScope()
+        self._reading, self._receiving = trio.CancelScope(), trio.CancelScope()
         self._head_until = inf
         self._linger_until = inf
         self._ended = False  # nothing will come any more
@@ -281,11 +279,14 @@ class _Connection(TCPServer):
         if isinstance(event, RawData):
             async with self.send_lock:
                 try:
-                    if not await self.context.write(self.stream, event.data):
-                        await trio.aclose_forcefully(self.stream)
-                        await self.protocol.handle(Closed())
+                    if await self.context.write(self.stream, event.data):
+                        return
+                    await trio.aclose_forcefully(self.stream)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self.protocol.handle(Closed())
+                    pass
+                await self.protocol.handle(Closed())
+                # Behind a request that has not been answered, a next one pauses h11: its reader would wait for ever.
+                self._reading.cancel()
         elif isinstance(event, Closed):
             await self._close_or_linger()
             await self.protocol.handle(Closed())
@@ -294,26 +295,27 @@ class _Connection(TCPServer):
 
     async def _read_data(self) -> None:
         lingered = 0
-        while True:
-            with trio.CancelScope(deadline=self._read_deadline()) as self._receiving:
-                try:
-                    data = bytes(await self.stream.receive_some(MAX_RECV))
-                except (trio.ClosedResourceError, trio.BrokenResourceError):
+        with self._reading:
+            while True:
+                with trio.CancelScope(deadline=self._read_deadline()) as self._receiving:
+                    try:
+                        data = bytes(await self.stream.receive_some(MAX_RECV))
+                    except (trio.ClosedResourceError, trio.BrokenResourceError):
+                        break
+                if self._linger_until < inf:
+                    lingered += len(data)
+                    if self._receiving.cancelled_caught or not data or lingered > LINGER_BYTES:
+                        break
+                elif not self._receiving.cancelled_caught:
+                    await self.protocol.handle(RawData(data))
+                    if not data:
+                        break
+                    self._head_until = self._next_head_deadline()
+                elif self._head_until < inf:
+                    self._head_until = inf
+                    await self._h11.refuse(408, f"The request's head did not arrive within {HEAD_TIMEOUT:.0f} s.")
+                else:
                     break
-            if self._linger_until < inf:
-                lingered += len(data)
-                if self._receiving.cancelled_caught or not data or lingered > LINGER_BYTES:
-                    break
-            elif not self._receiving.cancelled_caught:
-                await self.protocol.handle(RawData(data))
-                if not data:
-                    break
-                self._head_until = self._next_head_deadline()
-            elif self._head_until < inf:
-                self._head_until = inf
-                await self._h11.refuse(408, f"The request's head did not arrive within {HEAD_TIMEOUT:.0f} s.")
-            else:
-                break
         self._ended = True
         await self.idle_task.stop()
         await self.protocol.handle(Closed())

@@ -210,6 +210,33 @@ async def test_a_connection_whose_client_left_during_the_work_ends_with_the_work
     assert trio.current_time() == 5
 
 
+async def test_a_client_that_leaves_a_stream_with_a_request_begun_is_let_go(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """h11 pauses before the next request; nobody reads then, so only a write tells that the client has left."""
+
+    async def tick(scope: Any, receive: Any, send: Any) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def cancel_when_gone() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(cancel_when_gone)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": b"tick", "more_body": True})
+                await trio.sleep(1)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            client, _ = await connect(nursery, tick)
+            await client.send_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HT")
+            await client.receive_some()
+            await client.aclose()
+
+
 async def test_a_client_that_goes_on_sending_after_the_answer_is_left(autojump_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
         client, _ = await connect(nursery, answer)
