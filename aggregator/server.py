@@ -91,19 +91,23 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
     # What the predecessor's store file holds may only be sealed for somebody known, under a key that lasts.
     importing_for = config.auth.issuer if config.secret is not None else None
     context = ssl.create_default_context()
+    trust = context  # strangers' hosts are not vouched for by an authority of the operator's own
+    if config.ca_file is not None:
+        trust = ssl.create_default_context()
+        trust.load_verify_locations(config.ca_file)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(config.storage, keys, issuer=importing_for, clock=clock))
         revocations = Revocations(config.tokens.access, clock=clock)
         await revocations.read(store)
         identity_provider = await stack.enter_async_context(
-            open_identity_provider(config.auth, f"{config.issuer_url}/callback", clock=clock, ssl_context=context)
+            open_identity_provider(config.auth, f"{config.issuer_url}/callback", clock=clock, ssl_context=trust)
         )
         learned = await stack.enter_async_context(open_learned_http(context, allow_loopback=is_on_loopback(config)))
         nursery = await stack.enter_async_context(trio.open_nursery())
         upstreams = [
             (
                 upstream,
-                await stack.enter_async_context(open_upstream(upstream.name, upstream.url, IDENTITY, context, nursery)),
+                await stack.enter_async_context(open_upstream(upstream.name, upstream.url, IDENTITY, trust, nursery)),
             )
             for upstream in config.upstreams
             if upstream.enabled

@@ -30,6 +30,18 @@ def read_key_path(value: Any, cwd: Path) -> str:
     return path
 
 
+def read_authorities_path(value: Any, cwd: Path) -> str:
+    """The path of a PEM file with certificates of authorities, made absolute."""
+    path = read_certificate_path(value, cwd)
+    import ssl  # here, because few configurations need it and all would wait for it
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as exc:
+        raise Wrong(f"TLS cannot use the certificates in '{path}': {getattr(exc, 'reason', None) or exc}") from exc
+    return path
+
+
 def check_pair(cert_file: str, key_file: str) -> None:
     """
     Raises:

@@ -197,6 +197,7 @@ def _config(keys: File) -> Config:
         limits=Limits(limits.body, limits.name_length, limits.calls_per_person),
         clients=tuple(_client(client) for client in keys.clients),
         client_schemes=tuple(keys.client_schemes),
+        ca_file=keys.outbound.ca_file,
         tls=Tls(keys.tls.cert_file, keys.tls.key_file) if keys.tls else None,
     )
 

@@ -115,7 +115,8 @@ class Config:
     `issuer_url` has no trailing slash; with `port` 0 and no ``issuerUrl`` in the
     file it is ``http://localhost:0`` (https with `tls`), and whoever binds the port puts the real
     one in. `storage` is ``memory`` or a path. `secret` seals; `other_secrets` only
-    open what they sealed.
+    open what they sealed. `ca_file` holds authorities to trust, besides the
+    system's, at upstreams and the identity provider.
     """
 
     auth: Auth
@@ -136,3 +137,4 @@ class Config:
     clients: tuple[KnownClient, ...] = ()
     client_schemes: tuple[str, ...] = ()
     tls: Tls | None = None
+    ca_file: str | None = None

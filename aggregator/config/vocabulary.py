@@ -116,6 +116,7 @@ UriScheme = Annotated[str, _text(clients.parse_scheme, "[a-z][a-z0-9+.-]*")]
 ClientSecret = Annotated[Secret, Kind(clients.read_client_secret, _SECRET_SCHEMA, reads_files=True)]
 CertificateFile = Annotated[str, Kind(certificates.read_certificate_path, {"type": "string"}, reads_files=True)]
 KeyFile = Annotated[str, Kind(certificates.read_key_path, {"type": "string"}, reads_files=True)]
+AuthoritiesFile = Annotated[str, Kind(certificates.read_authorities_path, {"type": "string"}, reads_files=True)]
 AllowedHost = Annotated[str, _text(urls.parse_allowed_host)]
 BindHost = Annotated[str, _text(urls.parse_bind_host)]
 
@@ -291,6 +292,17 @@ class TlsKeys(Keys):
         return self
 
 
+class OutboundKeys(Keys):
+    """How we reach the upstreams and the identity provider."""
+
+    ca_file: AuthoritiesFile | None = _optional(
+        "PEM file of authorities to trust besides the system's.", "/etc/ssl/company-ca.pem"
+    )
+    proxy: Annotated[Any, _later("a proxy of our own is not available yet; remove it")] = _absent(
+        "HTTP proxy on the way there."
+    )
+
+
 class LimitKeys(Keys):
     """What one request, one name and one person may take."""
 
@@ -336,6 +348,9 @@ class File(Keys):
     discovery_timeout: Milliseconds = _default(5000, "Time to reach an upstream and list what it has, in milliseconds.")
     tool_timeout: Milliseconds = _default(60000, "Time for one tool call at an upstream, in milliseconds.")
     drain: Duration = _default("25s", "Time that calls under way get to finish when the server stops.")
+    outbound: OutboundKeys = Field(
+        default_factory=OutboundKeys, description="How we reach the upstreams and the identity provider."
+    )
     limits: LimitKeys = Field(default_factory=LimitKeys, description="What one request, name and person may take.")
     clients: list[ClientKeys] = _default([], "MCP clients that do not register themselves.")
     client_schemes: list[UriScheme] = _default(
@@ -348,9 +363,6 @@ class File(Keys):
         "Time that a question to a person may wait."
     )
     listen: Annotated[Any, _later("local mode is not available yet; remove it")] = _absent("Local mode's front door.")
-    outbound: Annotated[Any, _later("a CA file or proxy of our own is not available yet; remove it", {})] = _absent(
-        "How we reach others: CA file, proxy."
-    )
     socket: Annotated[Any, _later("listening on a Unix socket is not available yet; give 'host' and 'port'")] = _absent(
         "Unix socket to listen on."
     )

@@ -81,3 +81,14 @@ def test_a_certificate_that_only_looks_like_one_is_refused(authority: Authority)
 def test_half_a_pair_is_told(authority: Authority) -> None:
     (problem,) = problems_of(with_top(tls={"certFile": str(authority.chain)}))
     assert (problem.path, problem.message) == ("tls.keyFile", "is missing")
+
+
+def test_authorities_to_trust_are_a_file_of_certificates(authority: Authority, tmp_path: Path) -> None:
+    file = str(authority.authority)
+    assert load(with_top(outbound={"caFile": file})).config.ca_file == file
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    for wrong in (tmp_path / "nowhere.pem", authority.key, garbage):
+        (problem,) = problems_of(with_top(outbound={"caFile": str(wrong)}))
+        assert problem.path == "outbound.caFile"
+        assert str(wrong) in problem.message

@@ -209,7 +209,7 @@ NOT_YET: list[tuple[str, str]] = [
     (with_top(socket="/run/x.sock"), "socket"),
     (with_top(inputTimeout="10m"), "inputTimeout"),
     (with_top(listen={"token": "x"}), "listen"),
-    (with_top(outbound={"proxy": "http://p"}), "outbound"),
+    (with_top(outbound={"proxy": "http://p"}), "outbound.proxy"),
     ('{"backends": {}}', "backends"),
 ]
 

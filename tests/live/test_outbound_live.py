@@ -1,0 +1,37 @@
+"""Whom we trust on the way out: the system's authorities, and those of the operator's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from aggregator.config.model import Config
+from aggregator.server import open_aggregator
+from tests.fakes.https import HttpsServer, make_authority, open_https_server
+from tests.parts.processes import free_port
+
+from .deployment import config_of
+
+pytestmark = pytest.mark.live
+
+
+async def reached(config: Config, server: HttpsServer, *, seconds: float) -> set[str]:
+    """The paths that an aggregator just opened asks for."""
+    async with open_aggregator(config):
+        with trio.move_on_after(seconds):
+            while len({head.split()[1] for head in server.requests}) < 2:  # noqa: ASYNC110  the fake knows no events
+                await trio.sleep(0.02)
+    return {head.split()[1] for head in server.requests}
+
+
+async def test_an_authority_of_the_operator_is_trusted_for_provider_and_upstreams(tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    async with open_https_server(authority) as server:
+        url = f"https://localhost:{server.port}"
+        without = config_of(url, free_port(), {"private": f"{url}/mcp"})
+        assert await reached(without, server, seconds=1) == set()
+        assert server.connections >= 2  # they came, and turned away
+        trusting = config_of(url, free_port(), {"private": f"{url}/mcp"}, ca_file=str(authority.authority))
+        assert await reached(trusting, server, seconds=5) == {"/.well-known/openid-configuration", "/mcp"}
