@@ -289,6 +289,7 @@ async def test_no_tool_of_one_upstream_can_spoil_everybodys_list(case: str) -> N
         assert "result" in await (await relay.legacy()).call("b__t")
 
 
+@pytest.mark.requirement("JS1")
 async def test_a_deeply_nested_tool_is_garbage() -> None:
     for depth in (100, 120, 150, 400, 900, 990, 5000):
         async with many("ab") as (servers, relay):
