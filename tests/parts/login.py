@@ -11,6 +11,7 @@ import hashlib
 import re
 import secrets
 import sys
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -27,6 +28,16 @@ class LoginFailed(AssertionError):
     """The endpoint or its authorization server did not do what the standards say."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """A client that has been let in: its id, the server's metadata, and its tokens."""
+
+    client_id: str
+    resource: str
+    server: dict[str, Any]
+    tokens: dict[str, Any]
+
+
 async def obtain_token(endpoint: str, user: str = "alice") -> str:
     """An access token for the MCP endpoint, after a login as `user` in a browser of its own.
 
@@ -35,33 +46,41 @@ async def obtain_token(endpoint: str, user: str = "alice") -> str:
         LoginStuck: see `walk_login`.
     """
     async with httpx2.AsyncClient(trust_env=False, timeout=20) as http:
-        resource, server = await find_server(http, endpoint)
-        client = await register(http, server, REDIRECT_URI)
-        verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(16)
-        digest = hashlib.sha256(verifier.encode()).digest()
-        asked = {
-            "response_type": "code",
-            "client_id": client,
-            "redirect_uri": REDIRECT_URI,
-            "state": state,
-            "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
-            "code_challenge_method": "S256",
-            "resource": resource,
-        }
-        landed = await walk_login(f"{server['authorization_endpoint']}?{urlencode(asked)}", REDIRECT_URI, user)
-        answer = {name: values[0] for name, values in parse_qs(urlsplit(landed).query).items()}
-        if answer.get("state") != state or "code" not in answer:
-            raise LoginFailed(f"the authorization came back with {sorted(answer)}: {answer.get('error_description')}")
-        spent = {
-            "grant_type": "authorization_code",
-            "code": answer["code"],
-            "redirect_uri": REDIRECT_URI,
-            "client_id": client,
-            "code_verifier": verifier,
-            "resource": resource,
-        }
-        tokens = _json(await http.post(server["token_endpoint"], data=spent), 200, "token")
-        return str(tokens["access_token"])
+        return str((await log_in(http, endpoint, user)).tokens["access_token"])
+
+
+async def log_in(
+    http: httpx2.AsyncClient, endpoint: str, user: str = "alice", *, browser: httpx2.AsyncClient | None = None
+) -> LoggedIn:
+    """Register, have `user` log in and consent, redeem the code. Raises as `obtain_token` does."""
+    resource, server = await find_server(http, endpoint)
+    client = await register(http, server, REDIRECT_URI)
+    verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(16)
+    digest = hashlib.sha256(verifier.encode()).digest()
+    asked = {
+        "response_type": "code",
+        "client_id": client,
+        "redirect_uri": REDIRECT_URI,
+        "state": state,
+        "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
+        "code_challenge_method": "S256",
+        "resource": resource,
+    }
+    where = f"{server['authorization_endpoint']}?{urlencode(asked)}"
+    landed = await walk_login(where, REDIRECT_URI, user, browser=browser)
+    answer = {name: values[0] for name, values in parse_qs(urlsplit(landed).query).items()}
+    if answer.get("state") != state or "code" not in answer:
+        raise LoginFailed(f"the authorization came back with {sorted(answer)}: {answer.get('error_description')}")
+    spent = {
+        "grant_type": "authorization_code",
+        "code": answer["code"],
+        "redirect_uri": REDIRECT_URI,
+        "client_id": client,
+        "code_verifier": verifier,
+        "resource": resource,
+    }
+    tokens = _json(await http.post(server["token_endpoint"], data=spent), 200, "token")
+    return LoggedIn(client, resource, server, tokens)
 
 
 async def find_server(http: httpx2.AsyncClient, endpoint: str) -> tuple[str, dict[str, Any]]:

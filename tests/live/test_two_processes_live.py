@@ -1,0 +1,131 @@
+"""Two processes with one secret and one SQLite file behind a round-robin: no step has to come back to where the one
+before it was."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import trio
+
+from tests.parts.login import LoggedIn, log_in
+from tests.parts.processes import free_port
+from tests.parts.servers import open_oidc_provider, open_python_server
+
+from .asking import LEGACY, MODERN, Asking, text_of
+from .own_process import configuration, open_own_process
+
+pytestmark = pytest.mark.live
+
+
+class RoundRobin(httpx2.AsyncBaseTransport):
+    """Each request to the public address goes to the next process, over a connection of its own."""
+
+    def __init__(self, public: int, ports: list[int]) -> None:
+        self._public = public
+        self.ports: Iterator[int] = itertools.cycle(ports)
+        self._network = httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_keepalive_connections=0))
+        self.way: list[tuple[int, str]] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.port == self._public:
+            port = next(self.ports)
+            self.way.append((port, request.url.path))
+            request.url = request.url.copy_with(port=port)  # the Host header stays: that of the public address
+        return await self._network.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._network.aclose()
+
+
+@asynccontextmanager
+async def open_pair(tmp_path: Path) -> AsyncIterator[tuple[str, list[int]]]:
+    """The public URL, at which nobody listens, and the ports of the two processes."""
+    public, ports = free_port(), [free_port(), free_port()]
+    async with AsyncExitStack() as stack:
+        issuer = await stack.enter_async_context(open_oidc_provider(f"http://127.0.0.1:{public}/callback"))
+        python = await stack.enter_async_context(open_python_server())
+        for port in ports:
+            config = configuration(issuer, port, {"python": python}, storage=str(tmp_path / "store.sqlite"))
+            config["issuerUrl"] = f"http://127.0.0.1:{public}"
+            await stack.enter_async_context(open_own_process("serve", config))
+        yield f"http://127.0.0.1:{public}", ports
+
+
+@asynccontextmanager
+async def open_visitor(url: str, ports: list[int]) -> AsyncIterator[tuple[httpx2.AsyncClient, RoundRobin]]:
+    transport = RoundRobin(httpx2.URL(url).port or 0, ports)
+    async with httpx2.AsyncClient(transport=transport, timeout=20) as http:
+        yield http, transport
+
+
+async def test_every_step_may_come_to_the_other_process(tmp_path: Path) -> None:
+    async with (
+        open_pair(tmp_path) as (url, ports),
+        open_visitor(url, ports) as (program, _),
+        open_visitor(url, ports) as (browser, steps),
+    ):
+        for order in (ports, ports[::-1]):  # each step on each process
+            steps.ports = itertools.cycle(order)
+            logged_in = await log_in(program, f"{url}/mcp", browser=browser)
+        paths = {path for _, path in steps.way}
+        assert {"/authorize", "/callback", "/consent"} <= paths
+        for path in ("/authorize", "/callback"):
+            assert {port for port, asked in steps.way if asked == path} == set(ports), steps.way
+
+        token = logged_in.tokens["access_token"]
+        newer = Asking(f"{url}/mcp", token, program, MODERN)
+        older = Asking(f"{url}/mcp", token, program, LEGACY)
+        await older.initialize()
+        for _ in range(3):  # an odd number of requests each: both clients meet both processes
+            assert text_of(await newer.call("python__echo", message="new")) == "Echo: new"
+            assert text_of(await older.call("python__echo", message="old")) == "Echo: old"
+            assert "python__echo" in await older.tools()
+
+        again = await refresh(program, logged_in)
+        assert again["refresh_token"] != logged_in.tokens["refresh_token"]
+        repeated = await refresh(program, logged_in)  # on the other process, within the 30 s of grace
+        assert repeated["access_token"]
+
+
+@pytest.mark.requirement("TK11")
+async def test_a_revocation_on_one_bites_on_the_other_within_ten_seconds(tmp_path: Path) -> None:
+    async with open_pair(tmp_path) as (url, ports), open_visitor(url, ports) as (http, balancer):
+        logged_in = await log_in(http, f"{url}/mcp", browser=http)
+        clients = []
+        for port in ports:
+            balancer.ports = itertools.repeat(port)
+            client = Asking(f"{url}/mcp", logged_in.tokens["access_token"], http)
+            assert "gateway__status" in await client.tools()
+            clients.append(client)
+        balancer.ports = itertools.repeat(ports[0])
+        form = {"token": logged_in.tokens["refresh_token"], "client_id": logged_in.client_id}
+        assert (await http.post(logged_in.server["revocation_endpoint"], data=form)).status_code == 200
+        refused = await http.post(f"{url}/mcp", json={}, headers={"authorization": f"Bearer {clients[0].token}"})
+        assert refused.status_code == 401  # at once, where it was revoked
+        balancer.ports = itertools.repeat(ports[1])
+        started = trio.current_time()
+        with trio.fail_after(10):
+            while True:
+                answer = await http.post(f"{url}/mcp", json={}, headers={"authorization": f"Bearer {clients[1].token}"})
+                if answer.status_code == 401:
+                    break
+                await trio.sleep(0.1)
+        assert trio.current_time() - started < 6
+
+
+async def refresh(http: httpx2.AsyncClient, logged_in: LoggedIn) -> dict[str, str]:
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": logged_in.tokens["refresh_token"],
+        "client_id": logged_in.client_id,
+        "resource": logged_in.resource,
+    }
+    answer = await http.post(logged_in.server["token_endpoint"], data=form)
+    assert answer.status_code == 200, answer.text
+    tokens: dict[str, str] = answer.json()
+    return tokens
