@@ -7,8 +7,9 @@ head and body apart. Both cost CPU on every call. This file knows bytes only.
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 import httpcore2
@@ -31,7 +32,7 @@ class TrioNetwork(httpcore2.AsyncNetworkBackend):
         try:
             return TrioNetworkStream(await trio.open_tcp_stream(host, port))
         except OSError as exc:
-            raise httpcore2.ConnectError(_reason(exc)) from exc
+            raise httpcore2.ConnectError(f"{host}:{port}: {reason(exc)}") from exc
 
 
 class TrioNetworkStream(httpcore2.AsyncNetworkStream):
@@ -49,7 +50,7 @@ class TrioNetworkStream(httpcore2.AsyncNetworkStream):
         try:
             return bytes(await self._stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise httpcore2.ReadError(_reason(exc)) from exc
+            raise httpcore2.ReadError(reason(exc)) from exc
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self.has_read = False
@@ -93,7 +94,7 @@ class TrioNetworkStream(httpcore2.AsyncNetworkStream):
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise httpcore2.WriteError(_reason(exc)) from exc
+            raise httpcore2.WriteError(reason(exc)) from exc
 
 
 def _refuse_tls(exc: trio.BrokenResourceError) -> NoReturn:
@@ -101,8 +102,21 @@ def _refuse_tls(exc: trio.BrokenResourceError) -> NoReturn:
     cause = exc.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         raise httpcore2.ConnectError(f"TLS certificate refused: {cause.verify_message}") from exc
-    raise httpcore2.ConnectError(f"TLS handshake failed: {_reason(cause or exc)}") from exc
+    raise httpcore2.ConnectError(f"TLS handshake failed: {reason(cause or exc)}") from exc
 
 
-def _reason(exc: BaseException) -> str:
-    return (str(exc) or type(exc).__name__)[:160]
+def reason(exc: BaseException) -> str:
+    """Why the system did not connect or gave a connection up, in its words; trio keeps them in a group's leaves."""
+    return ", ".join(dict.fromkeys(_reasons(exc)))[:160]
+
+
+def _reasons(exc: BaseException) -> Iterator[str]:
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _reasons(inner)
+    elif (cause := exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)) is not None:
+        yield from _reasons(cause)
+    elif isinstance(exc, OSError) and exc.errno is not None:
+        yield os.strerror(exc.errno) if exc.errno > 0 else str(exc.strerror)  # negative: name resolution
+    else:
+        yield str(exc) or type(exc).__name__

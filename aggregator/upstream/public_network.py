@@ -18,7 +18,7 @@ import httpcore2
 import trio
 
 from ..protocol.addresses import Address, first_inside
-from .network import TrioNetworkStream
+from .network import TrioNetworkStream, reason
 
 CONNECT_DEADLINE = 5.0  # seconds for resolving and connecting
 ATTEMPT_DEADLINE = 2.0  # seconds for one address, so that one that swallows packets does not use up the others' time
@@ -87,11 +87,11 @@ class SystemResolver:
 
 
 async def _connect(addresses: Sequence[Address], port: int) -> trio.SocketStream:
-    failure: OSError | str = "no answer in time"
+    failure = "no answer in time"
     for address in addresses:
         with trio.move_on_after(ATTEMPT_DEADLINE):
             try:
                 return await trio.open_tcp_stream(str(address), port)
             except OSError as exc:
-                failure = exc
+                failure = reason(exc)
     raise httpcore2.ConnectError(f"nobody answers: {failure}")

@@ -36,7 +36,7 @@ FAULTS = {
 IN_STATUS = {
     "silent": "no list within 1.5 s",
     "stuck": "no list within 1.5 s",
-    "dead": "cannot connect",
+    "dead": "Connection refused",
     "hanging": "broke off or does not speak HTTP",
     "babbling": "does not speak HTTP",
     "page": "content type 'text/html', not MCP",
@@ -127,7 +127,9 @@ async def test_a_call_to_an_upstream_that_broke_after_it_was_listed_says_what_ha
         result = await asking.call("gone__echo", message="hello")
         assert result["isError"]
         words = text_of(result)
-        assert words.startswith("Error calling gone__echo: upstream gone: cannot connect (")
+        assert words.startswith(
+            f"Error calling gone__echo: upstream gone: cannot connect (127.0.0.1:{port}: Connection refused)"
+        )
         assert "; the tool was not run (after 0." in words
         assert "gone__echo" in await asking.tools()  # the last good listing
 

@@ -32,9 +32,11 @@ def bearer_token(authorization: bytes, site: Site) -> str:
 
 def no_credentials(site: Site) -> Refusal:
     """RFC 6750 3.1: without authentication information "the resource server SHOULD NOT include an error code"."""
-    return Refusal(
-        401, "invalid_token", "Send an access token: Authorization: Bearer <token>.", headers=_challenge(site)
+    description = (
+        f"This is the MCP endpoint {site.resource}. Add that URL to an MCP client, which will open a login; "
+        "a program of your own sends its access token: Authorization: Bearer <token>."
     )
+    return Refusal(401, "invalid_token", description, headers=_challenge(site))
 
 
 def invalid_token(site: Site) -> Refusal:
