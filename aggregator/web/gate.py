@@ -45,7 +45,7 @@ class Gate:
                 421,
                 "invalid_request",
                 f"This server is {self._issuer_url} and does not answer to the Host of this request; "
-                "use that URL, or add the host to allowedHosts.",
+                "use that URL. If people know it by another, set issuerUrl to that; more hosts go to allowedHosts.",
             )
 
     def check_origin(self, origin: str | None) -> None:
