@@ -32,6 +32,7 @@ from .upstream.http import open_upstream
 from .upstream.identity_provider import open_identity_provider
 from .upstream.learned_http import open_learned_http
 from .upstream.listings import Listings
+from .upstream.login_checks import open_login_checks
 from .web.app import Application
 from .web.bearer import BearerAuthentication
 from .web.client_sessions import ClientSessions
@@ -102,6 +103,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         identity_provider = await stack.enter_async_context(
             open_identity_provider(config.auth, f"{config.issuer_url}/callback", clock=clock, ssl_context=trust)
         )
+        login_checks = await stack.enter_async_context(open_login_checks(store, identity_provider, clock=clock))
         learned = await stack.enter_async_context(open_learned_http(context, allow_loopback=is_on_loopback(config)))
         nursery = await stack.enter_async_context(trio.open_nursery())
         upstreams = [
@@ -132,7 +134,9 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
                 Gate(config),
                 urlsplit(config.issuer_url).path + "/mcp",
                 endpoint,
-                oauth_routes(config, keys, store, identity_provider, revocations, pages, documents, clock=clock),
+                oauth_routes(
+                    config, keys, store, identity_provider, login_checks, revocations, pages, documents, clock=clock
+                ),
                 probe_routes(store, lambda: aggregator.draining),
                 pages,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +30,11 @@ class Person:
 
     principal: Principal
     label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who logged in, and what the identity provider gave to ask it again: a secret, None where it gave nothing."""
+
+    person: Person
+    refresh_token: str | None = field(default=None, repr=False)

@@ -24,9 +24,9 @@ import httpx2
 import trio
 
 from ..config.model import Auth
-from ..errors import IdentityProviderUnavailable
+from ..errors import IdentityProviderUnavailable, LoginRefused
 from ..protocol import oidc
-from ..protocol.principal import Person
+from ..protocol.principal import Login, Principal, principal_of
 from .kept_document import KeptDocument
 
 MAX_BODY = 256 * 1024  # bytes; the largest key sets of this world have 30
@@ -34,6 +34,7 @@ DEADLINE = 10.0  # seconds for one exchange, from connecting to the last byte
 LIFETIME = 3600.0  # seconds a document is fresh when it does not say (the seed's value)
 MIN_LIFETIME, MAX_LIFETIME = 300.0, 86400.0  # what we believe of Cache-Control: max-age
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0  # seconds
+OFFLINE = "offline_access"  # OIDC Core 11: the scope that asks for a refresh token
 
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})(?:$|[\s,])", re.ASCII | re.IGNORECASE)
 _SILENT = "it has not answered yet"
@@ -102,11 +103,11 @@ class IdentityProvider:
                 code_verifier=code_verifier,
             )
 
-    async def finish(self, *, code: str, nonce: str, code_verifier: str, issuer: str | None) -> Person:
+    async def finish(self, *, code: str, nonce: str, code_verifier: str, issuer: str | None) -> Login:
         """Exchange the code the browser brought for the person who logged in; `issuer` is the response's ``iss``.
 
-        The provider's tokens are dropped once they said who it is. A wrong `issuer` is refused before the code is
-        sent anywhere.
+        The provider's tokens are dropped once they said who it is, but for a refresh token that `auth.scopes` asked
+        for. A wrong `issuer` is refused before the code is sent anywhere.
 
         Raises:
             LoginRefused: if the provider, its ID token or `auth.allow` says no.
@@ -126,14 +127,68 @@ class IdentityProvider:
             )
             answer = await self._exchange("POST", metadata.token_endpoint, headers, form)
             tokens = oidc.process_token_response(answer.status, answer.headers, answer.body)
-            keys = await self._keys.get()
-            if not oidc.is_signed_by(tokens.id_token, keys):
-                keys = await self._keys.get_newer()  # the provider may have rotated; at most once in 30 s
-            claims = oidc.validate_id_token(
-                tokens.id_token, keys, metadata, client_id=self._auth.client_id, nonce=nonce, now=self._clock()
-            )
+            claims = await self._validate(tokens.id_token, metadata, nonce)
             claims = await self._complete(claims, tokens, metadata)
-            return oidc.person_from_claims(claims, metadata.issuer, self._auth.user_claim, self._auth.allow)
+            person = oidc.person_from_claims(claims, metadata.issuer, self._auth.user_claim, self._auth.allow)
+            # Without the scope a refresh token ends with the session in the browser, and would take logins with it.
+            return Login(person, tokens.refresh_token if OFFLINE in self._auth.scopes else None)
+
+    async def refresh(self, refresh_token: str, principal: Principal) -> oidc.Refreshed | oidc.Withdrawn:
+        """Ask the provider whether it still vouches for the login of `principal` of which this refresh token came.
+
+        A token it gives in exchange must be kept before anything else is awaited: the one sent may be void now.
+
+        Raises:
+            IdentityProviderUnavailable: if it does not say; nothing is known of the person then.
+        """
+        with self._named():
+            metadata = await self._metadata.get()
+            if principal_of(metadata.issuer, principal.subject) != principal:  # its token is nobody else's to see
+                return oidc.Withdrawn(f"the login was at {principal.issuer}, and auth.issuer is another by now")
+            secret = self._auth.client_secret
+            headers, form = oidc.refresh_request(
+                metadata,
+                client_id=self._auth.client_id,
+                client_secret=secret.reveal() if secret else None,
+                refresh_token=refresh_token,
+            )
+            answer = await self._exchange("POST", metadata.token_endpoint, headers, form)
+            return oidc.process_refresh_response(answer.status, answer.headers, answer.body)
+
+    async def readmit(self, refreshed: oidc.Refreshed, principal: Principal) -> None:
+        """Return if what the provider now says of the person is no reason to keep them out.
+
+        Raises:
+            LoginRefused: if `auth.allow` no longer lets them in, or they are somebody else by now.
+            IdentityProviderUnavailable: if it cannot be told.
+        """
+        if refreshed.id_token is None:  # Core 12.2: the answer "might not contain an id_token"
+            return
+        tokens = oidc.ProviderTokens(refreshed.id_token, refreshed.access_token)
+        with self._named():
+            metadata = await self._metadata.get()
+            try:
+                claims = await self._validate(refreshed.id_token, metadata, None)
+                claims = await self._complete(claims, tokens, metadata)
+            except LoginRefused as exc:  # a token that is not valid says nothing
+                raise IdentityProviderUnavailable(str(exc)) from exc
+            if missing := oidc.missing_claims(claims, self._auth.user_claim, self._auth.allow):
+                raise IdentityProviderUnavailable(f"its refreshed ID token lacks the claim '{missing[0]}'")
+            person = oidc.person_from_claims(claims, metadata.issuer, self._auth.user_claim, self._auth.allow)
+        if person.principal != principal:
+            raise LoginRefused(f"the claim '{self._auth.user_claim}' names another person than at the login")
+
+    async def _validate(self, id_token: str, metadata: oidc.ProviderMetadata, nonce: str | None) -> Mapping[str, Any]:
+        """The claims of an ID token that is valid now.
+
+        Raises:
+            LoginRefused: if it is not.
+        """
+        keys = await self._keys.get()
+        if not oidc.is_signed_by(id_token, keys):
+            keys = await self._keys.get_newer()  # the provider may have rotated; at most once in 30 s
+        client_id = self._auth.client_id
+        return oidc.validate_id_token(id_token, keys, metadata, client_id=client_id, nonce=nonce, now=self._clock())
 
     async def _complete(
         self, claims: Mapping[str, Any], tokens: oidc.ProviderTokens, metadata: oidc.ProviderMetadata

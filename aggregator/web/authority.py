@@ -12,9 +12,9 @@ from typing import Protocol
 from ..config.model import Config
 from ..protocol.oauth.clients import Clients
 from ..protocol.oauth.site import Site
-from ..protocol.principal import Person
+from ..protocol.principal import Login
 from ..protocol.sealing import KeyRing
-from ..store import Store
+from ..store import Grant, Store
 from .clients import ClientDocuments
 from .pages import Pages
 from .registration_limit import RegistrationLimit
@@ -32,12 +32,24 @@ class IdentityProvider(Protocol):
         """
         ...
 
-    async def finish(self, *, code: str, nonce: str, code_verifier: str, issuer: str | None) -> Person:
-        """The person who logged in; `issuer` is the answer's ``iss``.
+    async def finish(self, *, code: str, nonce: str, code_verifier: str, issuer: str | None) -> Login:
+        """Who logged in; `issuer` is the answer's ``iss``.
 
         Raises:
             LoginRefused: when the provider, or our rule of who may log in, says no.
             IdentityProviderUnavailable: when the provider cannot be asked.
+        """
+        ...
+
+
+class LoginChecking(Protocol):
+    """Asking the identity provider again about people whose clients refresh."""
+
+    async def may_go_on(self, grant: Grant) -> bool:
+        """False if the provider, or our rule of who may log in, has just ended the grant. Silence of theirs is True.
+
+        Raises:
+            StoreUnavailable: when it is not known whether to ask.
         """
         ...
 
@@ -51,6 +63,7 @@ class Authority:
     keys: KeyRing
     store: Store
     identity_provider: IdentityProvider
+    login_checks: LoginChecking
     revocations: Revocations
     clients: Clients
     client_documents: ClientDocuments

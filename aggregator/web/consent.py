@@ -65,6 +65,7 @@ async def answer_consent(authority: Authority, request: Request) -> Response:
     if decision == "allow":
         answer = await _allow(authority, question)
     else:
+        await authority.store.forget_login_token(question.id)
         answer = denied(question.asked, "access_denied", "The person declined.", authority.site)
     ended = ended_flow_cookie(authority.site, question.id)
     if parse_proven_redirect_uri(answer.redirect_uri).is_private_use:
@@ -101,6 +102,7 @@ async def _allow(authority: Authority, question: Question) -> Answer:
     )
     if not await authority.store.add_grant(grant):
         log.warning("%s was signed out everywhere after this login: no grant", grant.principal.key)
+        await authority.store.forget_login_token(grant.id)
         return denied(asked, "access_denied", "The person or client was signed out; log in again.", authority.site)
     log.info("%s allows client %s (%r): grant %s", grant.principal.key, grant.client, grant.client_name, grant.id)
     code = Code(

@@ -15,6 +15,7 @@ from ..protocol.oauth.authorization import denied
 from ..protocol.oauth.sealed import FLOW_LIFETIME, Flow, Question, open_flow, seal_question
 from ..protocol.oauth.words import display_name
 from ..protocol.principal import Person
+from ..upstream.login_checks import CHECK_INTERVAL
 from .answers import send_back_page, tell_client
 from .authority import Authority
 from .cookies import ended_flow_cookie, flow_cookie, flow_cookies
@@ -71,7 +72,7 @@ def _flow_of(authority: Authority, request: Request, state: str | None) -> Flow:
 
 async def _finish(authority: Authority, flow: Flow, request: Request, code: str, issuer: str | None) -> Response:
     try:
-        person = await authority.identity_provider.finish(
+        login = await authority.identity_provider.finish(
             code=code, nonce=flow.nonce, code_verifier=flow.verifier, issuer=issuer
         )
     except LoginRefused as exc:
@@ -97,7 +98,15 @@ async def _finish(authority: Authority, flow: Flow, request: Request, code: str,
             message=f"The identity provider {authority.config.auth.issuer} did not complete it. Wait half a minute, "
             "then connect again from your MCP client. If it happens again, the reason stands in this server's log.",
         )
-    return _ask(authority, flow, person)
+    if login.refresh_token is not None:
+        now = authority.clock()
+        await authority.store.keep_login_token(
+            flow.id,  # and of the grant, if one comes of it
+            login.refresh_token,
+            next_check_at=now + CHECK_INTERVAL,
+            kept_until=now + 2 * FLOW_LIFETIME,
+        )
+    return _ask(authority, flow, login.person)
 
 
 def _ask(authority: Authority, flow: Flow, person: Person) -> Response:

@@ -10,7 +10,7 @@ from ..config.model import Config
 from ..protocol.oauth.site import site_of
 from ..protocol.sealing import KeyRing
 from ..store import Store
-from .authority import Authority, IdentityProvider
+from .authority import Authority, IdentityProvider, LoginChecking
 from .authorization import authorize, send_back
 from .clients import ClientDocuments, clients_of
 from .consent import answer_consent, show_consent
@@ -29,6 +29,7 @@ def oauth_routes(
     keys: KeyRing,
     store: Store,
     identity_provider: IdentityProvider,
+    login_checks: LoginChecking,
     revocations: Revocations,
     pages: Pages,
     client_documents: ClientDocuments,
@@ -45,6 +46,7 @@ def oauth_routes(
         keys,
         store,
         identity_provider,
+        login_checks,
         revocations,
         clients_of(config, keys),
         client_documents,

@@ -108,6 +108,9 @@ async def _refresh(authority: Authority, asked: RefreshRequest, client: Client, 
     if login_ends_at <= now:
         await _end(authority, known, "the person's last login is older than auth.reloginAfter")
         raise bad_grant()
+    if not await authority.login_checks.may_go_on(known):
+        authority.revocations.add(known.id)
+        raise bad_grant()
     outcome = await authority.store.rotate(presented.grant_id, presented.generation, now=now)
     match outcome:
         case Rotated(grant):

@@ -10,7 +10,8 @@ import pytest
 
 from aggregator.config.model import Auth, Secret
 from aggregator.errors import IdentityProviderUnavailable, LoginRefused
-from aggregator.protocol.principal import Person, Principal
+from aggregator.protocol.oidc import Refreshed, Withdrawn
+from aggregator.protocol.principal import Login, Person, Principal
 from aggregator.upstream.identity_provider import IdentityProvider, open_identity_provider
 
 from ..parts.browser import walk_login
@@ -30,6 +31,10 @@ async def answer_of(provider: IdentityProvider, *, nonce: str, verifier: str, us
 
 
 async def log_in(provider: IdentityProvider, user: str = "alice") -> Person:
+    return (await whole_login(provider, user)).person
+
+
+async def whole_login(provider: IdentityProvider, user: str = "alice") -> Login:
     nonce, verifier = secrets.token_urlsafe(), secrets.token_urlsafe(48)
     code, issuer = await answer_of(provider, nonce=nonce, verifier=verifier, user=user)
     return await provider.finish(code=code, nonce=nonce, code_verifier=verifier, issuer=issuer)
@@ -80,3 +85,22 @@ async def test_algorithms_claims_and_issuers_as_providers_have_them() -> None:
         slash = replace(base, issuer=issuer + "/", client_id=BASIC)
         async with open_identity_provider(slash, REDIRECT_URI) as provider:
             assert (await log_in(provider)).principal == Principal(issuer, "alice")
+
+
+@pytest.mark.requirement("TK8")
+async def test_a_login_is_checked_again_with_the_providers_refresh_token_which_rotates() -> None:
+    async with open_oidc_provider(REDIRECT_URI, refresh_tokens=True) as issuer:
+        auth = Auth(
+            issuer, PUBLIC, scopes=("openid", "email", "offline_access"), allow={"email": ("alice@example.test",)}
+        )
+        async with open_identity_provider(auth, REDIRECT_URI) as provider:
+            login = await whole_login(provider)
+            alice, first = login.person.principal, login.refresh_token
+            assert first is not None
+            renewed = await provider.refresh(first, alice)
+            assert isinstance(renewed, Refreshed)
+            assert renewed.refresh_token not in (None, first)
+            await provider.readmit(renewed, alice)
+            # A second use of the first token makes this provider end the whole grant (OAuth 2.1 4.3.1).
+            assert isinstance(await provider.refresh(first, alice), Withdrawn)
+            assert isinstance(await provider.refresh(renewed.refresh_token or "", alice), Withdrawn)

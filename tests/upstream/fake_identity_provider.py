@@ -47,7 +47,10 @@ class FakeIdentityProvider(httpx2.AsyncBaseTransport):
         self.forms: list[dict[str, str]] = []
         self.cookies_seen: list[str] = []
         self._public = public
+        self.gives_unasked = False  # a refresh token although nobody asked for the scope
+        self.disabled: set[str] = set()  # people who have left
         self._codes: dict[str, dict[str, str]] = {}
+        self._refresh_tokens: dict[str, str] = {}  # the one that is good, and whose it is
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         await trio.lowlevel.checkpoint()
@@ -88,6 +91,8 @@ class FakeIdentityProvider(httpx2.AsyncBaseTransport):
         self.forms.append(form)
         if not self._authenticates(request, form):
             return self._json(401, {"error": "invalid_client"})
+        if form["grant_type"] == "refresh_token":
+            return self._refreshed(form["refresh_token"])
         flow = self._codes.pop(form["code"], None)
         digest = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).decode().rstrip("=")
         if flow is None or digest != flow["code_challenge"] or form["redirect_uri"] != flow["redirect_uri"]:
@@ -95,8 +100,27 @@ class FakeIdentityProvider(httpx2.AsyncBaseTransport):
         id_token = self.signer.id_token(
             **{"sub": flow["sub"], "nonce": flow["nonce"], "iss": self.metadata["issuer"], **self.claims}
         )
-        access_token = f"{ACCESS_TOKEN}.{flow['sub']}"
-        return self._json(200, {"id_token": id_token, "access_token": access_token, "token_type": self.token_type})
+        refresh_token = self._refresh_token_for(flow["sub"])
+        is_offline = self.gives_unasked or "offline_access" in flow["scope"].split()
+        offline = {"refresh_token": refresh_token} if is_offline else {}
+        return self._json(200, {"id_token": id_token, **self._access_token(flow["sub"]), **offline})
+
+    def _refreshed(self, refresh_token: str) -> httpx2.Response:
+        """Core 12, with rotation: a token is good once."""
+        subject = self._refresh_tokens.pop(refresh_token, None)
+        if subject is None or subject in self.disabled:
+            return self._json(400, {"error": "invalid_grant", "error_description": "Session not active"})
+        id_token = self.signer.id_token(**{"sub": subject, "iss": self.metadata["issuer"], **self.claims})
+        renewed = self._refresh_token_for(subject)
+        return self._json(200, {"id_token": id_token, **self._access_token(subject), "refresh_token": renewed})
+
+    def _refresh_token_for(self, subject: str) -> str:
+        token = f"refresh-{subject}-{len(self.forms)}"
+        self._refresh_tokens[token] = subject
+        return token
+
+    def _access_token(self, subject: str) -> dict[str, str]:
+        return {"access_token": f"{ACCESS_TOKEN}.{subject}", "token_type": self.token_type}
 
     def _userinfo(self, request: httpx2.Request) -> httpx2.Response:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

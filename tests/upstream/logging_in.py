@@ -9,7 +9,7 @@ from typing import Any
 from trio.testing import wait_all_tasks_blocked
 
 from aggregator.config.model import Auth, Secret
-from aggregator.protocol.principal import Person
+from aggregator.protocol.principal import Login, Person
 from aggregator.upstream.identity_provider import IdentityProvider, open_identity_provider
 
 from ..protocol.signing import CLIENT_ID, ISSUER
@@ -28,6 +28,10 @@ async def opened(fake: FakeIdentityProvider, auth: Auth = CONFIDENTIAL) -> Async
 
 
 async def log_in(provider: IdentityProvider, fake: FakeIdentityProvider, **changed: Any) -> Person:
+    return (await whole_login(provider, fake, **changed)).person
+
+
+async def whole_login(provider: IdentityProvider, fake: FakeIdentityProvider, **changed: Any) -> Login:
     url = await provider.authorization_url(state="s", nonce=NONCE, code_verifier=VERIFIER)
     arguments = {"code": fake.log_in(url), "nonce": NONCE, "code_verifier": VERIFIER, "issuer": ISSUER, **changed}
     return await provider.finish(**arguments)

@@ -21,10 +21,12 @@ from aggregator.protocol.learned_url import LearnedUrl
 from aggregator.protocol.oauth.client_document import process_client_document
 from aggregator.protocol.oauth.pkce import challenge_of
 from aggregator.protocol.oauth.registration import Client
-from aggregator.protocol.principal import Person, Principal
+from aggregator.protocol.oidc import Refreshed, Withdrawn
+from aggregator.protocol.principal import Login, Person, Principal
 from aggregator.protocol.sealing import KeyRing
-from aggregator.store import Store
+from aggregator.store import Grant, Store
 from aggregator.store.memory import MemoryStore
+from aggregator.web.authority import LoginChecking
 from aggregator.web.bearer import BearerAuthentication
 from aggregator.web.http import Request, Response, Route
 from aggregator.web.pages import Pages
@@ -64,7 +66,10 @@ class FakeProvider:
         self.refuses: str | None = None
         self.exchanges = 0
         self._logins: dict[str, tuple[str, str]] = {}
+        self.gives_refresh_tokens = False
+        self.disabled: set[str] = set()  # subjects of people who have left
         self._codes: dict[str, tuple[str, str, Person]] = {}
+        self._refresh_tokens: dict[str, Person] = {}
 
     async def authorization_url(self, *, state: str, nonce: str, code_verifier: str) -> str:
         await trio.lowlevel.checkpoint()
@@ -73,7 +78,7 @@ class FakeProvider:
         self._logins[state] = (nonce, challenge_of(code_verifier))
         return f"{self.url}/authorize?{urlencode({'state': state, 'nonce': nonce})}"
 
-    async def finish(self, *, code: str, nonce: str, code_verifier: str, issuer: str | None) -> Person:
+    async def finish(self, *, code: str, nonce: str, code_verifier: str, issuer: str | None) -> Login:
         await trio.lowlevel.checkpoint()
         self.exchanges += 1
         if self.down:
@@ -83,7 +88,27 @@ class FakeProvider:
         expected = self._codes.pop(code, None)
         if expected is None or expected[:2] != (nonce, challenge_of(code_verifier)):
             raise LoginRefused("the identity provider refuses the login: invalid_grant")
-        return expected[2]
+        return Login(expected[2], self._refresh_token_for(expected[2]) if self.gives_refresh_tokens else None)
+
+    async def refresh(self, refresh_token: str, principal: Principal) -> Refreshed | Withdrawn:
+        await trio.lowlevel.checkpoint()
+        self.exchanges += 1
+        if self.down:
+            raise IdentityProviderUnavailable("https://idp.example.com: connection refused")
+        person = self._refresh_tokens.pop(refresh_token, None)
+        if person is None or person.principal != principal or principal.subject in self.disabled:
+            return Withdrawn("Session not active")
+        return Refreshed(refresh_token=self._refresh_token_for(person))
+
+    async def readmit(self, refreshed: Refreshed, principal: Principal) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.refuses is not None:
+            raise LoginRefused(self.refuses)
+
+    def _refresh_token_for(self, person: Person) -> str:
+        token = secrets.token_urlsafe(8)
+        self._refresh_tokens[token] = person
+        return token
 
     def log_in(self, url: str, person: Person) -> str:
         """What the provider answers to a browser in which `person` logs in: the path of our callback."""
@@ -117,6 +142,14 @@ class FakeDocuments:
         return process_client_document(url, body, schemes=self._schemes)
 
 
+class NoChecks:
+    """As with a provider that gives no refresh tokens."""
+
+    async def may_go_on(self, grant: Grant) -> bool:
+        await trio.lowlevel.checkpoint()
+        return True
+
+
 class Flaky:
     """A store that can be away; everything else is the store it stands before."""
 
@@ -144,6 +177,7 @@ class Deployment:
         clock: Clock | None = None,
         provider: FakeProvider | None = None,
         keys: KeyRing | None = None,
+        login_checks: LoginChecking | None = None,
         **settings: Any,
     ) -> None:
         self.clock = clock or Clock()
@@ -162,6 +196,7 @@ class Deployment:
                 self.keys,
                 self.store,
                 self.provider,
+                login_checks or NoChecks(),
                 self.revocations,
                 self.pages,
                 self.documents,

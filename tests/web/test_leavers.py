@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from aggregator.config.model import Auth, Tokens
 from aggregator.errors import Refusal
+from aggregator.store.memory import MemoryStore
+from aggregator.upstream.login_checks import CHECK_INTERVAL, open_login_checks
 from aggregator.web.http import Response
 
-from .deployment import ANNA, BEN, PROVIDER, Browser, Deployment, location, query_of, read, text_of
+from .deployment import (
+    ANNA,
+    BEN,
+    PROVIDER,
+    Browser,
+    Clock,
+    Deployment,
+    FakeProvider,
+    hidden_fields,
+    location,
+    query_of,
+    read,
+    text_of,
+)
 
 DAY = 86400.0
 
@@ -155,3 +172,65 @@ async def test_signing_a_client_out_ends_its_questions_too_and_an_app_is_told_so
     await site.store.sign_out_client(grant.client, now=site.clock())
     answered = await browser.decide(page)
     assert "Access not allowed" in text_of(answered)
+
+
+@asynccontextmanager
+async def checked() -> AsyncIterator[Deployment]:
+    """A deployment whose identity provider gives refresh tokens."""
+    provider, clock = FakeProvider(), Clock()
+    provider.gives_refresh_tokens = True
+    store = MemoryStore(clock=clock)
+    async with open_login_checks(store, provider, clock=clock) as checks:
+        yield Deployment(store=store, clock=clock, provider=provider, login_checks=checks)
+
+
+@pytest.mark.requirement("TK8")
+async def test_the_next_refresh_of_somebody_who_was_disabled_ends_the_grant() -> None:
+    async with checked() as site:
+        client = await site.register()
+        tokens, of_ben = await site.tokens(client), await site.tokens(client, BEN)
+        site.clock.pass_by(CHECK_INTERVAL)
+        tokens = read(await site.refresh(client, tokens["refresh_token"]))
+        site.provider.disabled.add("anna")
+        site.clock.pass_by(CHECK_INTERVAL)
+        assert error(await site.refresh(client, tokens["refresh_token"])) == (400, "invalid_grant")
+        with pytest.raises(Refusal):
+            site.authenticate(tokens["access_token"])
+        assert await site.store.grants_of(ANNA.principal) == ()
+        assert (await site.refresh(client, of_ben["refresh_token"])).status == 200
+
+
+async def test_an_identity_provider_that_is_down_keeps_nobody_from_refreshing() -> None:
+    async with checked() as site:
+        client = await site.register()
+        tokens = await site.tokens(client)
+        site.provider.down = True
+        for _ in range(3):
+            site.clock.pass_by(CHECK_INTERVAL)
+            response = await site.refresh(client, tokens["refresh_token"])
+            assert response.status == 200
+            tokens = read(response)
+
+
+@pytest.mark.requirement("TK7")
+async def test_a_refresh_token_of_another_client_or_generation_asks_the_provider_nothing() -> None:
+    async with checked() as site:
+        client, stranger = await site.register(), await site.register()
+        tokens = await site.tokens(client)
+        site.clock.pass_by(CHECK_INTERVAL)
+        before = site.provider.exchanges
+        assert error(await site.refresh(stranger, tokens["refresh_token"])) == (400, "invalid_grant")
+        assert error(await site.refresh(client, tokens["access_token"])) == (400, "invalid_grant")
+        assert site.provider.exchanges == before
+
+
+@pytest.mark.parametrize("signed_out", [False, True])
+async def test_the_providers_token_of_a_login_that_becomes_no_grant_is_not_kept(signed_out: bool) -> None:
+    async with checked() as site:
+        client = await site.register()
+        browser = Browser(site)
+        page = await browser.to_consent(client)
+        if signed_out:
+            await site.store.sign_out_person(ANNA.principal, now=site.clock())
+        await browser.decide(page, "allow" if signed_out else "cancel")
+        assert not await site.store.forget_login_token(hidden_fields(page)["flow"])

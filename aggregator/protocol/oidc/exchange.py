@@ -30,6 +30,7 @@ class ProviderTokens:
 
     id_token: str = field(repr=False)
     access_token: str | None = field(default=None, repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
 
 
 def authorization_request(
@@ -86,13 +87,26 @@ def token_request(
     Raises:
         IdentityProviderUnavailable: if we hold a secret and the provider takes it in no way we know.
     """
-    headers = {"accept": "application/json"}
-    form = {
+    headers, form = client_authentication(metadata, client_id, client_secret)
+    form |= {
         "grant_type": "authorization_code",
         "code": code,
         "redirect_uri": redirect_uri,
         "code_verifier": code_verifier,
     }
+    return headers, form
+
+
+def client_authentication(
+    metadata: ProviderMetadata, client_id: str, client_secret: str | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Headers and form of any POST to the token endpoint, as far as they say who we are.
+
+    Raises:
+        IdentityProviderUnavailable: as `token_request`.
+    """
+    headers = {"accept": "application/json"}
+    form: dict[str, str] = {}
     if client_secret is None:
         form["client_id"] = client_id
     elif "client_secret_basic" in metadata.token_auth_methods:
@@ -112,7 +126,7 @@ def token_request(
 
 
 def process_token_response(status: int, headers: Mapping[str, str], body: bytes) -> ProviderTokens:
-    """The ID token of the token endpoint's answer, and what may ask the userinfo endpoint; the rest is dropped here.
+    """The ID token of the token endpoint's answer, and what may ask the provider for more, now or later.
 
     Header names are lower case.
 
@@ -128,7 +142,7 @@ def process_token_response(status: int, headers: Mapping[str, str], body: bytes)
     if status == 200:
         id_token = fields.get("id_token")
         if isinstance(id_token, str) and id_token:
-            return ProviderTokens(id_token, _bearer_token(fields))
+            return ProviderTokens(id_token, bearer_token(fields), refresh_token(fields))
         raise IdentityProviderUnavailable("its token endpoint sent no id_token; is our client allowed scope 'openid'?")
     error = fields.get("error")
     if not isinstance(error, str) or not _ERROR_CODE.fullmatch(error):
@@ -144,9 +158,16 @@ def process_token_response(status: int, headers: Mapping[str, str], body: bytes)
     raise IdentityProviderUnavailable(f"its token endpoint answered {status}: {detail}")
 
 
-def _bearer_token(fields: Mapping[str, Any]) -> str | None:
+def bearer_token(fields: Mapping[str, Any]) -> str | None:
+    """The access token of a token answer, if it is one that we can use."""
     # RFC 6749 7.1: "The client MUST NOT use an access token if it does not understand the token type"; the type's
     # value is case insensitive (5.1). The login itself needs no access token, so nothing is refused yet.
     token, kind = fields.get("access_token"), fields.get("token_type")
     usable = isinstance(token, str) and _BEARER.fullmatch(token) and isinstance(kind, str) and kind.lower() == "bearer"
     return token if usable else None
+
+
+def refresh_token(fields: Mapping[str, Any]) -> str | None:
+    """The refresh token of a token answer, if it has one."""
+    token = fields.get("refresh_token")
+    return token if isinstance(token, str) and _BEARER.fullmatch(token) else None

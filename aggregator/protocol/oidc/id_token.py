@@ -47,10 +47,12 @@ def validate_id_token(
     metadata: ProviderMetadata,
     *,
     client_id: str,
-    nonce: str,
+    nonce: str | None,
     now: float,
 ) -> Mapping[str, Any]:
     """The claims of an ID token that is valid for this login; unknown claims are kept.
+
+    `nonce` is None for a token that came by a refresh: Core 12.2, "it SHOULD NOT have a nonce Claim".
 
     Raises:
         LoginRefused: naming the first check that failed, and nothing of the token itself.
@@ -63,12 +65,15 @@ def validate_id_token(
         raise _refused("'iss' is not the identity provider's issuer")
     _check_audience(claims, client_id)  # 3, 4, 5
     _check_times(claims, now)  # 9, 10
-    claimed = claims.get("nonce")
-    if not isinstance(claimed, str) or not hmac.compare_digest(claimed.encode(), nonce.encode()):  # 11
+    if nonce is not None and not _is_text(claims.get("nonce"), nonce):  # 11
         raise _refused("'nonce' is not the one of this login")
     if not isinstance(claims.get("sub"), str) or not claims["sub"]:
         raise _refused("'sub' is missing")
     return claims
+
+
+def _is_text(claimed: Any, expected: str) -> bool:
+    return isinstance(claimed, str) and hmac.compare_digest(claimed.encode(), expected.encode())
 
 
 def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:

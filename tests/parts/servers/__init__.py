@@ -27,6 +27,7 @@ async def open_oidc_provider(
     lean_id_token: bool = False,
     post_only: bool = False,
     clients: Sequence[Mapping[str, Any]] = (),
+    refresh_tokens: bool = False,
 ) -> AsyncIterator[str]:
     """The certified npm ``oidc-provider``; yields its issuer URL.
 
@@ -34,7 +35,7 @@ async def open_oidc_provider(
     get ID tokens signed so; `clients` adds more, in the provider's own words. Users are any name with any password;
     alice (verified address, groups eng and admin) and bob (unverified, sales) have claims.
     `path` makes an issuer like Keycloak's; `lean_id_token` leaves claims of scopes to userinfo;
-    `post_only` offers no HTTP Basic in the metadata.
+    `post_only` offers no HTTP Basic in the metadata; `refresh_tokens` gives one with every login.
     """
     options = {
         "port": port,
@@ -44,6 +45,7 @@ async def open_oidc_provider(
         "postOnly": post_only,
         "secret": CLIENT_SECRET,
         "clients": list(clients),
+        "refreshTokens": refresh_tokens,
     }
     command = [str(node_path()), str(HERE / "op.mjs"), json.dumps(options)]
     async with open_process("oidc-provider", command) as process:

@@ -42,6 +42,7 @@ server.listen(options.port, '127.0.0.1', () => {
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'], groups: ['groups'] },
     conformIdTokenClaims: options.lean,
     cookies: { keys: ['only-for-tests'] },
+    ...(options.refreshTokens && { issueRefreshToken: async () => true }),
     ...(options.postOnly && { clientAuthMethods: ['client_secret_post', 'none'] }),
     features: { devInteractions: { enabled: true } },
     async findAccount(_, id) {
