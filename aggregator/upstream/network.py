@@ -114,8 +114,10 @@ def _reasons(exc: BaseException) -> Iterator[str]:
     if isinstance(exc, BaseExceptionGroup):
         for inner in exc.exceptions:
             yield from _reasons(inner)
-    elif (cause := exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)) is not None:
+    elif (cause := exc.__cause__) is not None:
         yield from _reasons(cause)
+    elif exc.args and isinstance(exc.args[0], BaseException):  # as httpcore2 wraps what it maps
+        yield from _reasons(exc.args[0])
     elif isinstance(exc, OSError) and exc.errno is not None:
         yield os.strerror(exc.errno) if exc.errno > 0 else str(exc.strerror)  # negative: name resolution
     else:

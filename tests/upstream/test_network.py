@@ -30,6 +30,7 @@ UNREACHABLE = OSError(101, "Network is unreachable")
         (ExceptionGroup("", [UNREACHABLE, REFUSED, REFUSED]), "Network is unreachable, Connection refused"),
         (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
         (caused(trio.BrokenResourceError("x"), ConnectionResetError(104, "reset")), "Connection reset by peer"),
+        (caused(ValueError("x"), httpcore2.ConnectError(REFUSED)), "Connection refused"),
         (trio.ClosedResourceError("this socket was already closed"), "this socket was already closed"),
         (trio.ClosedResourceError(), "ClosedResourceError"),
     ],
