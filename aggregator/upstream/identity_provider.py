@@ -28,6 +28,7 @@ from ..errors import IdentityProviderUnavailable, LoginRefused
 from ..protocol import oidc
 from ..protocol.principal import Login, Principal, principal_of
 from .kept_document import KeptDocument
+from .network import reason
 
 MAX_BODY = 256 * 1024  # bytes; the largest key sets of this world have 30
 DEADLINE = 10.0  # seconds for one exchange, from connecting to the last byte
@@ -286,7 +287,7 @@ class IdentityProvider:
         except trio.TooSlowError:
             raise IdentityProviderUnavailable(f"{url} did not answer within {DEADLINE:g} seconds") from None
         except _FAILURES as exc:
-            raise IdentityProviderUnavailable(f"{url} cannot be reached: {exc or type(exc).__name__}") from exc
+            raise IdentityProviderUnavailable(f"{url} cannot be reached: {reason(exc)}") from exc
 
 
 async def _read_body(response: httpx2.Response) -> bytes | None:
