@@ -22,6 +22,7 @@ from . import __version__
 from .config.model import Config
 from .deployment_keys import describe, make_key_ring, watch_secret_files
 from .errors import StoreUnavailable
+from .key_agreement import open_key_agreement
 from .protocol.jsonrpc import Json
 from .serving import listen, run_until_signalled, say, serve_application, url_of
 from .store import Store
@@ -105,6 +106,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         )
         login_checks = await stack.enter_async_context(open_login_checks(store, identity_provider, clock=clock))
         learned = await stack.enter_async_context(open_learned_http(context, allow_loopback=is_on_loopback(config)))
+        agreement = await stack.enter_async_context(open_key_agreement(store, keys, clock=clock))
         nursery = await stack.enter_async_context(trio.open_nursery())
         upstreams = [
             (
@@ -137,7 +139,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
                 oauth_routes(
                     config, keys, store, identity_provider, login_checks, revocations, pages, documents, clock=clock
                 ),
-                probe_routes(store, lambda: aggregator.draining),
+                probe_routes(store, lambda: aggregator.draining, lambda: agreement.is_broken),
                 pages,
             )
         )

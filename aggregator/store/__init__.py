@@ -16,6 +16,7 @@ from typing import Protocol
 
 from ..protocol.principal import Principal
 
+WORD_LASTS = 30.0  # seconds; processes leave it anew every 10
 REFRESH_GRACE = 30.0  # seconds; a lost answer may be asked for again (reference: Hydra 0-300, Dex's obsolete token)
 
 
@@ -226,6 +227,14 @@ class Store(Protocol):
 
     async def reencrypt(self, row: OldRow) -> bool:
         """Encrypt a row with the sealing key. False if it is gone or cannot be read; harmless at any time."""
+        ...
+
+    async def announce_key(self, *, now: float) -> bool:
+        """Leave word, for other processes, under which key this one seals.
+
+        False when the word that is there cannot be opened with the keys at hand and is younger than `WORD_LASTS`:
+        another process runs with another secret. Its word stays then.
+        """
         ...
 
     async def purge(self, *, now: float) -> int:

@@ -21,12 +21,13 @@ import trio
 from ..errors import StoreUnavailable, Unsealable
 from ..protocol.principal import Principal
 from ..protocol.sealing import KeyRing
-from . import Gone, Grant, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store, UpstreamToken
+from . import WORD_LASTS, Gone, Grant, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store, UpstreamToken
 from .columns import decrypt_login, decrypt_token, encrypt_login, encrypt_token
 from .file_system import FileSystem, file_system_of
 from .grants import KEPT_AFTER_THE_END, is_meant, redemption, rotation
 from .migrate import immediate, load_migrations, migrate
 from .rekey import find_old_rows, reencrypt_row
+from .sealing_word import read_word, write_word
 from .seed import import_seed, scrub
 from .sqlite_file import Kind, connect, identify, keep_private, prepare_path, sqlite_errors_of, use_write_ahead_log
 from .sqlite_grants import (
@@ -206,6 +207,16 @@ class SqliteStore:
 
     async def reencrypt(self, row: OldRow) -> bool:
         return await self._write(lambda db: reencrypt_row(db, self._keys, row))
+
+    async def announce_key(self, *, now: float) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            word = read_word(db, self._keys)
+            if word is not None and not word.is_readable and abs(now - word.at) < WORD_LASTS:
+                return False
+            write_word(db, self._keys, now)
+            return True
+
+        return await self._write(work)
 
     async def purge(self, *, now: float) -> int:
         kept_from = now - KEPT_AFTER_THE_END

@@ -15,8 +15,10 @@ CHECK_INTERVAL = 1.0  # seconds between looks at the store, however often the pr
 _NEVER_CACHED = ("cache-control", "no-store")
 
 
-def probe_routes(store: Store, is_draining: Callable[[], bool]) -> tuple[Route, ...]:
-    """Live means: the event loop turns. Ready means: not draining, and the store answers.
+def probe_routes(
+    store: Store, is_draining: Callable[[], bool], has_foreign_keys: Callable[[], bool]
+) -> tuple[Route, ...]:
+    """Live means: the event loop turns. Ready means: not draining, the store answers, and its processes share keys.
 
     The identity provider and the upstreams take no part: a pod without them still serves those who are logged in,
     and taking every pod out of service would help nobody.
@@ -31,6 +33,8 @@ def probe_routes(store: Store, is_draining: Callable[[], bool]) -> tuple[Route, 
         nonlocal checked_at, answer
         if is_draining():
             return _text(503, "draining")
+        if has_foreign_keys():
+            return _text(503, "another instance runs with another secret")
         if trio.current_time() >= checked_at + CHECK_INTERVAL:
             checked_at = trio.current_time()  # before the check: it writes, and anybody may ask
             try:

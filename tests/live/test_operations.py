@@ -68,6 +68,11 @@ class Site:
         self.config = path
         return path
 
+    async def readiness(self, url: str) -> tuple[int, str]:
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            answer = await http.get(f"{url}/readyz")
+            return answer.status_code, answer.text
+
     async def command(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         whole = [sys.executable, "-m", "aggregator", *arguments, "-c", str(self.config)]
         return await trio.run_process(whole, capture_stdout=True, capture_stderr=True, check=False)
@@ -159,3 +164,15 @@ async def test_secret_files_exchanged_under_two_servers_fail_nothing_until_a_key
         for server in servers:
             await wait_status(server, tokens[0], 401, settle)
             assert await status_at(server, tokens[-1]) == 200
+
+
+async def test_a_server_with_another_secret_is_not_ready_and_the_one_before_it_is(tmp_path: Path) -> None:
+    """F27: the roll-out stands still."""
+    site = Site(tmp_path)
+    async with AsyncExitStack() as stack:
+        right = await stack.enter_async_context(site.server())
+        site.secret_files = [tmp_path / "other-new", tmp_path / "other-old"]
+        site.put_secrets(new_secret())
+        wrong = await stack.enter_async_context(site.server())
+        assert await site.readiness(wrong) == (503, "another instance runs with another secret\n")
+        assert await site.readiness(right) == (200, "ready\n")

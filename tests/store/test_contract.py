@@ -406,6 +406,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "take_login_check": take,
     "renew_login_token": lambda store: store.renew_login_token(LoginToken("g1", "x", 0), "y"),
     "end_login": lambda store: store.end_login(LoginToken("g1", "x", 0), now=NOW),
+    "announce_key": lambda store: store.announce_key(now=NOW),
     "old_rows": lambda store: store.old_rows(),
     "reencrypt": lambda store: store.reencrypt(OldRow("upstream_tokens", (ADA.key, "gmail"), (), True)),
     "save_upstream_token": lambda store: store.save_upstream_token(token()),

@@ -28,7 +28,9 @@ class Probed:
         self.store = Checked()
         self.draining = False
         store: Any = self.store
-        self._routes = {route.path: route for route in probe_routes(store, lambda: self.draining)}
+        self.foreign_keys = False
+        routes = probe_routes(store, lambda: self.draining, lambda: self.foreign_keys)
+        self._routes = {route.path: route for route in routes}
 
     async def get(self, path: str) -> tuple[int, bytes]:
         response = await self._routes[path].methods["GET"](Request("GET", path, "", (), b"", "r"))
@@ -63,3 +65,12 @@ async def test_whoever_asks_often_does_not_make_the_store_work(autojump_clock: t
     await trio.sleep(CHECK_INTERVAL)
     await probed.get("/readyz")
     assert probed.store.checks == 2
+
+
+async def test_a_process_with_another_secret_than_its_neighbours_is_alive_and_not_ready() -> None:
+    probed = Probed()
+    probed.foreign_keys = True
+    assert await probed.get("/readyz") == (503, b"another instance runs with another secret\n")
+    assert await probed.get("/healthz") == (200, b"ok\n")
+    probed.foreign_keys = False
+    assert await probed.get("/readyz") == (200, b"ready\n")
