@@ -14,6 +14,7 @@ from tests.parts.processes import free_port
 from tests.parts.servers import open_older_python_server, open_ts_server
 
 from .asking import LEGACY, MODERN, Asking, open_asking, text_of
+from .deployment import open_deployment
 from .own_process import configuration, open_own_process
 
 pytestmark = pytest.mark.live
@@ -38,6 +39,21 @@ async def test_memory_and_descriptors_stay_where_they_were() -> None:
         await trio.sleep(0.5)
         assert descriptors(pid) <= before + 8
         assert len(os.listdir(f"/proc/{pid}/task")) <= threads + 1
+
+
+async def test_no_task_outlives_its_call() -> None:
+    async with AsyncExitStack() as stack:
+        upstreams = {
+            "modern": await stack.enter_async_context(open_ts_server("modern")),
+            "older": await stack.enter_async_context(open_older_python_server()),
+        }
+        deployment = await stack.enter_async_context(open_deployment(upstreams, issuer="http://127.0.0.1:9"))
+        await call_many(deployment.url, 40)
+        await trio.sleep(0.5)
+        before = trio.lowlevel.current_statistics().tasks_living
+        await call_many(deployment.url, 200)
+        await trio.sleep(0.5)
+        assert trio.lowlevel.current_statistics().tasks_living <= before
 
 
 async def call_many(issuer_url: str, count: int) -> None:
