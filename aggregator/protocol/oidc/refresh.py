@@ -1,6 +1,7 @@
 """Asking the provider again, with the refresh token of a login, whether the person may still come in (Core 12).
 
-One answer means no: the code ``invalid_grant``. Whatever else goes wrong is the provider's trouble, or ours with it, and says nothing of the person.
+One answer means no: the code ``invalid_grant``. Whatever else goes wrong is the
+provider's trouble, or ours with it, and says nothing of the person.
 This file knows nothing of signatures, nor of when to ask.
 """
 
