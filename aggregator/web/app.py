@@ -66,7 +66,7 @@ class Application:
                 "request %s: %s %s: the store is not available: %s", request_id, scope["method"], scope["path"], exc
             )
             await self._refuse(scope, begun, store_is_away(), request_id)
-        except Exception:  # the request boundary: one of the two places that catch everything
+        except Exception:  # the request boundary; tests/test_imports.py lists the few places that catch everything
             log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
             await self._refuse(scope, begun, unexpected(request_id), request_id)
 
