@@ -46,12 +46,27 @@ class UpstreamLost(AggregatorError):
 
 
 class UpstreamRefused(AggregatorError):
-    """An upstream answered, and its answer is no: an HTTP status of 400 or more."""
+    """An upstream answered, and its answer is no: an HTTP status of 300 or more.
 
-    def __init__(self, status: int, cause: str, *, retry_after: float | None = None) -> None:
+    `challenge` is its WWW-Authenticate as it came, empty if there was none.
+    """
+
+    def __init__(self, status: int, cause: str, *, retry_after: float | None = None, challenge: str = "") -> None:
         super().__init__(cause)
         self.status = status
         self.retry_after = retry_after
+        self.challenge = challenge
+
+
+class ConnectNeeded(AggregatorError):
+    """A person has to connect their own account at `upstream` before this can be done for them.
+
+    The text says why, in words for that person and their model; it holds no secret and no URL.
+    """
+
+    def __init__(self, upstream: str, reason: str) -> None:
+        super().__init__(reason)
+        self.upstream = upstream
 
 
 class IdentityProviderUnavailable(AggregatorError):

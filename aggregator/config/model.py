@@ -66,8 +66,30 @@ class ToolFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """How people's own accounts at an upstream are connected, where the upstream does not say so itself.
+
+    `callback_path` is absolute below the issuer URL's path; None is ``/upstream-auth/callback/<name>``.
+    Without `client_id` we register ourselves.
+    """
+
+    client_id: str | None = None
+    client_secret: Secret | None = None
+    scopes: tuple[str, ...] | None = None
+    authorization_server: str | None = None
+    authorization_params: Mapping[str, str] = field(default_factory=dict)
+    send_resource: bool = True
+    callback_path: str | None = None
+    allow_private_network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
-    """One MCP server behind us. `auth_type` is ``user`` (each person's own account) or ``none``."""
+    """One MCP server behind us.
+
+    `auth_type` is ``user`` (each person's own account, connected on first use), ``none``, ``bearer`` or ``header``;
+    what the latter two send stands in `headers`, with everything else that goes with every request.
+    """
 
     name: str
     url: str
@@ -76,7 +98,10 @@ class Upstream:
     description: str | None = None
     enabled: bool = True
     auth_type: str = "user"
+    headers: tuple[tuple[str, Secret], ...] = ()
+    account: Account = field(default_factory=Account)
     tools: ToolFilter = field(default_factory=ToolFilter)
+    instructions: bool = False
     discovery_timeout: float = 5.0
     tool_timeout: float = 60.0
 

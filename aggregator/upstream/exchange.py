@@ -90,14 +90,22 @@ class HttpExchange:
             chunks = response.aiter_stream()
             try:
                 _refuse_unasked(response)
-                fields = {key.lower().decode("latin-1"): value.decode("latin-1") for key, value in response.headers}
-                yield Answer(response.status, fields, chunks)
+                yield Answer(response.status, _fields(response.headers), chunks)
             finally:
                 await response.aclose()
                 await _unwind(chunks)
         except tuple(_LOST) as exc:
             words, executed = next(_LOST[kind] for kind in type(exc).__mro__ if kind in _LOST)
             raise UpstreamLost(f"{words} ({_detail(exc)})", executed=executed) from exc
+
+
+def _fields(raw: Headers) -> dict[str, str]:
+    """Headers by name; of several of one name the last counts, except challenges, which add up (RFC 9110 11.6.1)."""
+    fields: dict[str, str] = {}
+    for key, value in raw:
+        name, text = key.lower().decode("latin-1"), value.decode("latin-1")
+        fields[name] = f"{fields[name]}, {text}" if name == "www-authenticate" and name in fields else text
+    return fields
 
 
 async def _unwind(chunks: AsyncIterator[bytes]) -> None:
@@ -218,7 +226,10 @@ async def _refusal(answer: Answer, kind: str, id: str) -> Failure:
         raise UpstreamRefused(answer.status, f"HTTP {answer.status} {phrase}: it redirects; configure the final URL")
     retry = answer.headers.get("retry-after", "")
     raise UpstreamRefused(
-        answer.status, f"HTTP {answer.status} {phrase}", retry_after=float(retry) if _SECONDS.fullmatch(retry) else None
+        answer.status,
+        f"HTTP {answer.status} {phrase}",
+        retry_after=float(retry) if _SECONDS.fullmatch(retry) else None,
+        challenge=answer.headers.get("www-authenticate", ""),
     )
 
 

@@ -1,0 +1,104 @@
+"""What a request to an upstream carries to show on whose behalf it comes.
+
+Here is the contract, and the kinds that know no person: nothing at all, and what
+the operator configured. Each person's own accounts are `upstream/connections.py`'s
+affair. This file must not know HTTP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..config.model import Upstream
+from ..protocol.principal import Principal
+
+EVERYONE = ""  # the owner of what is the same for everyone
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One request's proof. `owner` names those whose answers come of it: sessions and listings of different owners are
+    never mixed. It is `EVERYONE`, or one connection of one person."""
+
+    owner: str = EVERYONE
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Credential of {self.owner or 'everyone'}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one person stands with one upstream, as far as is known without asking it.
+
+    `state` is ``shared`` (nothing of the person's is needed, or nothing is known to be), ``connected``,
+    ``needs_login`` or ``retrying`` (a refresh failed and is tried again at `next_try_at`).
+    """
+
+    owner: str = EVERYONE
+    state: str = "shared"
+    reason: str | None = None
+    next_try_at: float | None = None
+    account: str | None = None
+
+
+SHARED = Standing()
+
+
+class Credentials(Protocol):
+    """The credentials of one upstream."""
+
+    async def standing(self, principal: Principal) -> Standing:
+        """Raises:
+        StoreUnavailable: if it is not known now.
+        """
+        ...
+
+    async def current(self, principal: Principal | None) -> Credential:
+        """What a request of `principal` carries now; None asks for what is sent on nobody's behalf.
+
+        A token near its end is refreshed first, once for all who ask; the refresh goes on when this is cancelled.
+
+        Raises:
+            ConnectNeeded: if the person's connection has ended.
+            UpstreamLost: if a token has expired and cannot be refreshed now; nothing was sent to the upstream.
+            StoreUnavailable: if it is not known now.
+        """
+        ...
+
+    async def renewed(
+        self, principal: Principal | None, refused: Credential, status: int, challenge: str
+    ) -> Credential | None:
+        """After the upstream answered `refused` with 401 or 403: another credential, to send the request once more.
+
+        None if there is no other and no person can help.
+
+        Raises:
+            ConnectNeeded: if the person has to connect, or to allow more than before.
+            UpstreamLost, StoreUnavailable: as `current`.
+        """
+        ...
+
+
+class ConfiguredCredentials:
+    """What the operator configured for everyone, which may be nothing."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._credential = Credential(headers=configured_headers(upstream))
+
+    async def standing(self, principal: Principal) -> Standing:
+        return SHARED
+
+    async def current(self, principal: Principal | None) -> Credential:
+        return self._credential
+
+    async def renewed(
+        self, principal: Principal | None, refused: Credential, status: int, challenge: str
+    ) -> Credential | None:
+        return None
+
+
+def configured_headers(upstream: Upstream) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers that go with every request to this upstream, whoever asks."""
+    return tuple((name.lower().encode("ascii"), value.reveal().encode()) for name, value in upstream.headers)
