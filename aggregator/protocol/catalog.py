@@ -32,6 +32,9 @@ class Source:
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     listed: bool = True  # False: it has not answered yet, and `tools` is empty for that reason
+    prompts: tuple[Json, ...] = ()
+    resources: tuple[Json, ...] = ()
+    templates: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,10 @@ SHARED = Standing()
 class Credentials(Protocol):
     """The credentials of one upstream."""
 
+    def standing_at_hand(self, principal: Principal) -> Standing | None:
+        """As `standing`, without waiting: None if it has to be looked up. Asked for every request."""
+        ...
+
     async def standing(self, principal: Principal) -> Standing:
         """Raises:
         StoreUnavailable: if it is not known now.
@@ -86,6 +90,9 @@ class ConfiguredCredentials:
 
     def __init__(self, upstream: Upstream) -> None:
         self._credential = Credential(headers=configured_headers(upstream))
+
+    def standing_at_hand(self, principal: Principal) -> Standing | None:
+        return SHARED
 
     async def standing(self, principal: Principal) -> Standing:
         return SHARED
