@@ -53,6 +53,9 @@ class Purpose(StrEnum):
     REFRESH = "refresh"
     SESSION = "session"
     CURSOR = "cursor"
+    BROWSER = "browser"
+    SIGN_IN = "sign-in"
+    CONNECT = "connect"
 
 
 class KeyRing:

@@ -83,7 +83,7 @@ def seal_flow(keys: KeyRing, flow: Flow, *, now: float) -> str:
 
 def open_flow(keys: KeyRing, text: str, *, now: float) -> Flow:
     payload = keys.open(Purpose.FLOW, text, now=now)
-    return _made(lambda p: Flow(p["id"], Asked(**p["asked"]), p["nonce"], p["verifier"], p["iat"]), payload)
+    return made_of(lambda p: Flow(p["id"], Asked(**p["asked"]), p["nonce"], p["verifier"], p["iat"]), payload)
 
 
 def seal_question(keys: KeyRing, question: Question, *, now: float) -> str:
@@ -106,7 +106,7 @@ def open_question(keys: KeyRing, text: str, *, now: float) -> Question:
         person = Person(Principal(p["idp"], p["sub"]), p["label"])
         return Question(p["id"], Asked(**p["asked"]), person, p["csrf"], p["iat"])
 
-    return _made(made, payload)
+    return made_of(made, payload)
 
 
 def seal_answer(keys: KeyRing, answer: Answer, *, now: float) -> str:
@@ -116,7 +116,7 @@ def seal_answer(keys: KeyRing, answer: Answer, *, now: float) -> str:
 
 def open_answer(keys: KeyRing, text: str, *, now: float) -> Answer:
     payload = keys.open(Purpose.ANSWER, text, now=now)
-    return _made(lambda p: Answer(p["uri"], tuple((name, value) for name, value in p["parameters"])), payload)
+    return made_of(lambda p: Answer(p["uri"], tuple((name, value) for name, value in p["parameters"])), payload)
 
 
 def seal_code(keys: KeyRing, code: Code, *, now: float) -> str:
@@ -133,7 +133,7 @@ def seal_code(keys: KeyRing, code: Code, *, now: float) -> str:
 
 def open_code(keys: KeyRing, text: str, *, now: float) -> Code:
     payload = keys.open(Purpose.CODE, _without(CODE_PREFIX, text), now=now)
-    return _made(
+    return made_of(
         lambda p: Code(p["id"], p["grant"], p["client"], p["uri"], p["challenge"], p["aud"], p["exp"]), payload
     )
 
@@ -158,7 +158,7 @@ def open_access(keys: KeyRing, text: str, *, now: float) -> AccessToken:
         principal = Principal(p["idp"], p["sub"])
         return AccessToken(p["grant"], p["client"], principal, p["scope"], p["aud"], p["iss"], p["exp"])
 
-    return _made(made, payload)
+    return made_of(made, payload)
 
 
 def seal_refresh(keys: KeyRing, token: RefreshToken, *, now: float) -> str:
@@ -168,7 +168,7 @@ def seal_refresh(keys: KeyRing, token: RefreshToken, *, now: float) -> str:
 
 def open_refresh(keys: KeyRing, text: str, *, now: float) -> RefreshToken:
     payload = keys.open(Purpose.REFRESH, _without(REFRESH_PREFIX, text), now=now)
-    return _made(lambda p: RefreshToken(p["grant"], p["gen"], p["client"], p["aud"], p["exp"]), payload)
+    return made_of(lambda p: RefreshToken(p["grant"], p["gen"], p["client"], p["aud"], p["exp"]), payload)
 
 
 def _without(prefix: str, text: str) -> str:
@@ -177,7 +177,7 @@ def _without(prefix: str, text: str) -> str:
     return text.removeprefix(prefix)
 
 
-def _made(make: Callable[[dict[str, Any]], T], payload: dict[str, Any]) -> T:
+def made_of(make: Callable[[dict[str, Any]], T], payload: dict[str, Any]) -> T:
     """A payload that opened is ours; one of another version of this program may still lack a field."""
     try:
         return make(payload)
