@@ -6,7 +6,6 @@ a failure come from whoever saw it. It must not know tokens or the store.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,26 @@ from ..errors import Refusal
 from ..protocol.oauth.redirects import RedirectUri
 from ..protocol.oauth.registration import Source
 from ..protocol.oauth.site import Site, site_of
-from .http import Request, Response
+from .http import Response, Route
+from .static_files import StaticFile
 
 BEGIN_AGAIN = "Go back to your MCP client and connect again."
 
-_HERE = Path(__file__).parent
+# What the navigation leads to: paths below ours, and their words.
+PLACES = (("/", "Home"), ("/connections", "Connections"), ("/clients", "Clients"), ("/tools", "Tools"))
+
+_TEMPLATES = Path(__file__).parent / "templates"
 _FEATURES = ("camera", "display-capture", "geolocation", "microphone", "payment", "usb", "publickey-credentials-get")
 _TITLES = {
     400: "This request cannot be answered",
     403: "This sign-in cannot go on here",
+    404: "There is nothing here",
+    405: "This address is not for browsers",
+    408: "The request did not arrive in time",
+    413: "That is too much for this address",
+    421: "This server has another address",
     429: "Not available right now",
+    500: "Something went wrong here",
     503: "Not available right now",
 }
 _NEXT_STEPS = {
@@ -37,6 +46,8 @@ _NEXT_STEPS = {
         "Connect again in a minute. If that does not help, ask who runs this server: its log has the cause, under the "
         "reference below."
     ),
+    "not_found": "Check the address, or begin at the home page.",
+    "server_error": "Try again in a minute. If that does not help, tell who runs this server the reference below.",
     "temporarily_unavailable": "Wait a moment, then connect again.",
 }
 _GENERAL = (
@@ -49,16 +60,18 @@ _GENERAL = (
 )
 
 
-def page_headers(*, form_target: str | None = None) -> tuple[tuple[str, str], ...]:
+def page_headers(*, form_target: str | None = None, script: bool = False) -> tuple[tuple[str, str], ...]:
     """The headers of a page. `form_target` is the origin, beyond ours, that a form's answer may redirect to.
 
+    `script` lets our own script files run: only where nothing is asked that a click decides.
     A page that leads back to a client has no ``Cross-Origin-Opener-Policy``: web clients open it as a popup and wait
     for a message from their own callback page in it, which a severed opener could never send.
     """
     # Browsers check form-action against the redirect that answers the form, too (Chromium 156 blocks it silently).
     form_action = "'self'" if form_target is None else f"'self' {form_target}"
+    script_source = "'self'" if script else "'none'"
     policy = (
-        "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'none'; "
+        f"default-src 'none'; style-src 'self'; img-src 'self' data:; script-src {script_source}; "
         f"form-action {form_action}; base-uri 'none'; frame-ancestors 'none'"
     )
     opener = (("cross-origin-opener-policy", "same-origin"),) if form_target is None else ()
@@ -70,18 +83,27 @@ class Pages:
 
     def __init__(self, config: Config) -> None:
         self._site: Site = site_of(config.issuer_url)
-        self._style = (_HERE / "static" / "style.css").read_bytes()
-        digest = hashlib.sha256(self._style).hexdigest()[:16]
-        self.style_path = f"{self._site.path}/static/style.{digest}.css"
+        style, copy = StaticFile(self._site.path, "style.css"), StaticFile(self._site.path, "copy.js")
+        self.style_path = style.path
+        self.routes: tuple[Route, ...] = (style.route, copy.route)
         self._environment = Environment(
-            loader=FileSystemLoader(_HERE / "templates"),
+            loader=FileSystemLoader(_TEMPLATES),
             autoescape=True,
             undefined=StrictUndefined,
             auto_reload=False,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.globals = {"style": self.style_path, "path": self._site.path}
+        self._environment.globals = {
+            "style": style.path,
+            "copy_script": copy.path,
+            "path": self._site.path,
+            "server": self._site.origin.partition("://")[2],
+            "places": PLACES,
+            # What a page gives if it has one: the entry of `PLACES` that it is, and the browser session.
+            "place": None,
+            "viewer": None,
+        }
 
     def landing(self) -> Response:
         """The page at the root: what this is, and the URL to give to an MCP client."""
@@ -130,7 +152,6 @@ class Pages:
             client_host=client_host,
             redirect=redirect,
             account=account,
-            server=self._site.origin.partition("://")[2],
             flow=flow,
             csrf=csrf,
         )
@@ -149,15 +170,6 @@ class Pages:
             answer=answer,
             request_id=request_id,
         )
-
-    async def style(self, request: Request) -> Response:
-        """The style sheet. Its path holds its hash, so it never changes there."""
-        headers = (
-            ("content-type", "text/css; charset=utf-8"),
-            ("cache-control", "public, max-age=31536000, immutable"),
-            ("x-content-type-options", "nosniff"),
-        )
-        return Response(200, self._style, headers)
 
     def _page(self, template: str, status: int, headers: tuple[tuple[str, str], ...], **context: Any) -> Response:
         text = self._environment.get_template(template).render(context)

@@ -78,5 +78,5 @@ def oauth_routes(
         Route(site.path + "/callback", {"GET": partial(callback, authority)}, page=True),
         Route(site.path + "/consent", consent, page=True),
         Route(site.path + "/", {"GET": landing}, page=True),
-        Route(pages.style_path, {"GET": pages.style}),
+        *pages.routes,
     )
