@@ -12,16 +12,25 @@ from dataclasses import dataclass, field
 
 
 class Secret:
-    """A text that must not be printed. `file` is where it was read, for whoever looks whether it has changed."""
+    """A text that must not be printed.
 
-    __slots__ = ("_text", "file")
+    `file` is where it was read, for whoever looks whether it has changed; `prefix` is what stands before the file's
+    content in the text.
+    """
 
-    def __init__(self, text: str, *, file: str | None = None) -> None:
-        self._text = text
+    __slots__ = ("_text", "file", "prefix")
+
+    def __init__(self, text: str, *, file: str | None = None, prefix: str = "") -> None:
+        self._text = prefix + text
         self.file = file
+        self.prefix = prefix
 
     def reveal(self) -> str:
         return self._text
+
+    def after(self, prefix: str) -> Secret:
+        """The same with `prefix` before it."""
+        return Secret(self._text, file=self.file, prefix=prefix)
 
     def __repr__(self) -> str:
         return "Secret(***)"
@@ -141,7 +150,8 @@ class Config:
     file it is ``http://localhost:0`` (https with `tls`), and whoever binds the port puts the real
     one in. `storage` is ``memory`` or a path. `secret` seals; `other_secrets` only
     open what they sealed. `ca_file` holds authorities to trust, besides the
-    system's, at upstreams and the identity provider.
+    system's, at upstreams and the identity provider. `proxy` is ``http://[user:password@]host:port``, on the way
+    to them. `input_timeout` is how long a question to a person may wait.
     """
 
     auth: Auth
@@ -156,6 +166,7 @@ class Config:
     other_secrets: tuple[Secret, ...] = ()
     discovery_timeout: float = 5.0
     tool_timeout: float = 60.0
+    input_timeout: float = 600.0
     drain: float = 25.0
     tokens: Tokens = field(default_factory=Tokens)
     limits: Limits = field(default_factory=Limits)
@@ -163,3 +174,4 @@ class Config:
     client_schemes: tuple[str, ...] = ()
     tls: Tls | None = None
     ca_file: str | None = None
+    proxy: Secret | None = None
