@@ -13,7 +13,8 @@ MAX_CODE_LIFETIME = 600.0  # seconds; RFC 6749 4.1.2: "A maximum authorization c
 # RECOMMENDED."
 RESERVED = "gateway"  # `gateway__status` and its kind are ours
 NAME_PATTERN = "[A-Za-z0-9_.-]{1,32}"
-LATER_AUTH_TYPES = ("bearer", "header", "command", "oauth")
+AUTH_TYPES = ("user", "none", "bearer", "header")
+LATER_AUTH_TYPES = ("command", "oauth")
 
 _NAME = re.compile(NAME_PATTERN, re.ASCII)
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
@@ -58,13 +59,14 @@ def parse_pattern(value: Any) -> str:
 
 
 def parse_upstream_auth_type(value: Any) -> str:
-    if value in ("user", "none"):
+    if value in AUTH_TYPES:
         return str(value)
+    known = ", ".join(f"'{each}'" for each in AUTH_TYPES)
     if value in LATER_AUTH_TYPES:
-        raise NotYet(f"'{value}' is not available yet; use 'user' or 'none'")
+        raise NotYet(f"'{value}' is not available yet; use one of {known}")
     raise Wrong(
-        f"{show(value)} is not one of 'user', 'none'",
-        nearest(value, ("user", "none")) if value and isinstance(value, str) else None,
+        f"{show(value)} is not one of {known}",
+        nearest(value, AUTH_TYPES) if value and isinstance(value, str) else None,
     )
 
 

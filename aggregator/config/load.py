@@ -10,20 +10,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from ..errors import ConfigError, Problem
+from .build import config_of
 from .document import Document, Path, parse_document
 from .expand import expand_tree
 from .find import find_source
 from .mask import mask_document
-from .model import Auth, Config, KnownClient, Limits, Tls, Tokens, ToolFilter, Upstream
+from .model import Config
 from .rules import broken_rules, empty_values
-from .scalars import NotYet, Wrong, nearest, show
+from .scalars import Misplaced, NotYet, Wrong, nearest, show
 from .warn import warnings_for
-
-if TYPE_CHECKING:
-    from .vocabulary import ClientKeys, File, UpstreamKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +72,18 @@ def parse_config(text: str, *, source: str, environ: Mapping[str, str], cwd: Fil
         if any(path == other[: len(path)] for other in reported):
             continue  # one word per value: the first, which is the most basic; or the one about a part of it
         reported.add(path)
-        at_key = isinstance(wrong, _UnknownKey | NotYet)
-        problems.append(document.problem(path, str(wrong), at_key=at_key, suggestion=wrong.suggestion))
+        problems.append(document.problem(path, str(wrong), at_key=wrong.at_key, suggestion=wrong.suggestion))
     if problems or keys is None:
         in_order = sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0))
         raise ConfigError(source, tuple(in_order), text=masked)
-    config = _config(keys)
+    config = config_of(keys)
     return Loaded(config, source, tuple(warnings_for(config, document)), masked)
 
 
-class _UnknownKey(Wrong):
+_KEY = "[key]"  # pydantic's last step where the key of a mapping is wrong
+
+
+class _UnknownKey(Misplaced):
     pass
 
 
@@ -115,6 +115,8 @@ def _validate(model: Any, root: Any, cwd: FilePath) -> tuple[Any, list[tuple[Pat
 
 
 def _located(path: Path, wrong: Wrong) -> tuple[Path, Wrong]:
+    if path[-1:] == (_KEY,):
+        return path[:-1], Misplaced(str(wrong), wrong.suggestion)
     return (path if wrong.item is None else (*path, wrong.item)), wrong
 
 
@@ -166,56 +168,3 @@ def _keys_around(model: Any, path: Path) -> list[str]:
             annotation = next(info.annotation for info in model.model_fields.values() if info.alias == step)
             model = next(iter(get_args(annotation)), annotation)  # list[Keys] or Keys
     return [info.alias for info in model.model_fields.values()]
-
-
-def _config(keys: File) -> Config:
-    auth, tokens, limits = keys.auth, keys.tokens, keys.limits
-    return Config(
-        auth=Auth(
-            issuer=auth.issuer,
-            client_id=auth.client_id,
-            client_secret=auth.client_secret,
-            scopes=tuple(auth.scopes),
-            user_claim=auth.user_claim,
-            allow=auth.allow,
-            allow_http_issuer=auth.allow_http_issuer,
-            relogin_after=auth.relogin_after,
-        ),
-        upstreams=tuple(_upstream(upstream, keys) for upstream in keys.upstreams),
-        issuer_url=keys.issuer_url or f"{'https' if keys.tls else 'http'}://localhost:{keys.port}",
-        storage=keys.storage,
-        host=keys.host,
-        port=keys.port,
-        allowed_origins=tuple(keys.allowed_origins),
-        allowed_hosts=tuple(keys.allowed_hosts),
-        secret=keys.secret[0] if keys.secret else None,
-        other_secrets=tuple(keys.secret[1:]) if keys.secret else (),
-        discovery_timeout=keys.discovery_timeout,
-        tool_timeout=keys.tool_timeout,
-        drain=keys.drain,
-        tokens=Tokens(tokens.access, tokens.refresh, tokens.refresh_idle, tokens.code),
-        limits=Limits(limits.body, limits.name_length, limits.calls_per_person),
-        clients=tuple(_client(client) for client in keys.clients),
-        client_schemes=tuple(keys.client_schemes),
-        ca_file=keys.outbound.ca_file,
-        tls=Tls(keys.tls.cert_file, keys.tls.key_file) if keys.tls else None,
-    )
-
-
-def _client(keys: ClientKeys) -> KnownClient:
-    return KnownClient(keys.client_id, keys.name or keys.client_id, tuple(keys.redirect_uris), keys.client_secret)
-
-
-def _upstream(keys: UpstreamKeys, top: File) -> Upstream:
-    return Upstream(
-        name=keys.name,
-        url=keys.url,
-        prefix=keys.name if keys.prefix is None else keys.prefix,
-        display_name=keys.display_name,
-        description=keys.description,
-        enabled=keys.enabled,
-        auth_type=keys.auth.type,
-        tools=ToolFilter(tuple(keys.tools.include), tuple(keys.tools.exclude)),
-        discovery_timeout=top.discovery_timeout if keys.discovery_timeout is None else keys.discovery_timeout,
-        tool_timeout=top.tool_timeout if keys.tool_timeout is None else keys.tool_timeout,
-    )

@@ -2,31 +2,31 @@
 
 These rules look at the values as written, not at the validated model, so that
 they speak up beside any other problem; a value of the wrong kind is left to
-`vocabulary`, which refuses it. This file must not know about positions.
+`vocabulary`, which refuses it. Those of upstreams are in `upstream_rules`. This file must not know about positions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from .document import Path
-from .scalars import Wrong, parse_boolean
-from .urls import is_loopback, show_url
+from .scalars import Wrong, is_true
+from .upstream_rules import broken_upstream_rules
+from .urls import is_plain_http, show_url
 
 INSECURE_VARIABLE = "MCP_DANGEROUSLY_ALLOW_INSECURE_ISSUER_URL"
 
 
 def broken_rules(root: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[Path, Wrong]]:
     """Every rule that `root` breaks, with the path of the value to change."""
-    yield from _upstream_names(root.get("upstreams"))
+    yield from broken_upstream_rules(root)
     yield from _client_ids(root.get("clients"))
     auth = root.get("auth")
     if isinstance(auth, dict):
         yield from _login(auth)
     own = root.get("issuerUrl")
-    if _is_plain_http(own) and environ.get(INSECURE_VARIABLE) not in ("true", "1"):
+    if is_plain_http(own) and environ.get(INSECURE_VARIABLE) not in ("true", "1"):
         yield (
             ("issuerUrl",),
             Wrong(f"{show_url(own)} is not https; http is for localhost only ({INSECURE_VARIABLE}=true lifts this)"),
@@ -46,29 +46,6 @@ def empty_values(value: Any, path: Path = ()) -> Iterator[tuple[Path, Wrong]]:
                 yield from empty_values(item, (*path, index))
 
 
-def _upstream_names(upstreams: Any) -> Iterator[tuple[Path, Wrong]]:
-    if not isinstance(upstreams, list):
-        return
-    names: dict[str, int] = {}
-    prefixes: dict[str, int] = {}
-    for index, upstream in enumerate(upstreams):
-        if not isinstance(upstream, dict):
-            continue
-        name, prefix = upstream.get("name"), upstream.get("prefix", upstream.get("name"))
-        if isinstance(name, str):
-            if name in names:
-                yield ("upstreams", index, "name"), Wrong(f"'{name}' is the name of upstreams[{names[name]}] already")
-                prefix = upstream.get("prefix")  # one report is enough where the prefix is the name
-            names.setdefault(name, index)
-        if isinstance(prefix, str):
-            if prefix in prefixes:
-                key = "prefix" if "prefix" in upstream else "name"
-                other = f"the prefix of upstreams[{prefixes[prefix]}]"
-                told = f"'{prefix}' is {other} already" if prefix else f"'' is {other} already; one may have none"
-                yield ("upstreams", index, key), Wrong(told)
-            prefixes.setdefault(prefix, index)
-
-
 def _client_ids(clients: Any) -> Iterator[tuple[Path, Wrong]]:
     ids: dict[str, int] = {}
     for index, client in enumerate(clients if isinstance(clients, list) else ()):
@@ -79,28 +56,10 @@ def _client_ids(clients: Any) -> Iterator[tuple[Path, Wrong]]:
 
 def _login(auth: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
     issuer = auth.get("issuer")
-    if _is_plain_http(issuer) and not _is_true(auth.get("allowHttpIssuer")):
+    if is_plain_http(issuer) and not is_true(auth.get("allowHttpIssuer")):
         remedy = "use https, or set auth.allowHttpIssuer: true if the network between is yours"
         yield ("auth", "issuer"), Wrong(f"{show_url(issuer)} is not https, and not on this machine; {remedy}")
     scopes = auth.get("scopes")
     # OIDC Core 3.1.2.1: "If the openid scope value is not present, the behavior is entirely unspecified."
     if isinstance(scopes, list) and "openid" not in scopes:
         yield ("auth", "scopes"), Wrong("'openid' is missing; without it the provider sends no ID token")
-
-
-def _is_plain_http(value: Any) -> bool:
-    """Whether `value` is an http URL of another machine."""
-    if not isinstance(value, str):
-        return False
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return False
-    return parts.scheme == "http" and bool(parts.hostname) and not is_loopback(parts.hostname or "")
-
-
-def _is_true(value: Any) -> bool:
-    try:
-        return parse_boolean(value)
-    except Wrong:
-        return False

@@ -27,8 +27,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 class Wrong(ValueError):
     """A value that cannot be used: what it is, what was expected, and perhaps what was meant.
 
-    `item` is the number of the item that is meant, where the value is a list.
+    `item` is the number of the item that is meant, where the value is a list. With `at_key` the key is what is wrong.
     """
+
+    at_key = False
 
     def __init__(self, message: str, suggestion: str | None = None, *, item: int | None = None) -> None:
         super().__init__(message)
@@ -38,6 +40,14 @@ class Wrong(ValueError):
 
 class NotYet(Wrong):
     """A key or value of the vocabulary whose feature does not exist yet."""
+
+    at_key = True
+
+
+class Misplaced(Wrong):
+    """A key that has no business where it stands."""
+
+    at_key = True
 
 
 def show(value: Any, *, limit: int = 60) -> str:
@@ -91,6 +101,14 @@ def parse_boolean(value: Any) -> bool:
     meant = {"yes": "true", "on": "true", "no": "false", "off": "false", "true": "true", "false": "false"}
     suggestion = meant.get(value.strip().casefold()) if isinstance(value, str) else None
     raise Wrong(f"{show(value)} is neither true nor false{_filled(value)}", suggestion)
+
+
+def is_true(value: Any) -> bool:
+    """Whether `value` would be parsed as true; what is no boolean is not."""
+    try:
+        return parse_boolean(value)
+    except Wrong:
+        return False
 
 
 def parse_duration(value: Any) -> float:

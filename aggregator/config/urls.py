@@ -1,14 +1,17 @@
-"""The URLs, origins and hosts of the file. Pure; raises `Wrong`; resolves and contacts nothing."""
+"""The URLs, origins and hosts of the file. Raises `Wrong`; resolves and contacts nothing."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from .expand import Expanded
+from .model import Secret
 from .scalars import Wrong, parse_text, show
+from .secrets import read_secret
 
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\\]")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?", re.ASCII)
@@ -78,6 +81,25 @@ def parse_own_url(value: Any) -> str:
     return f"{parts.scheme}://{_authority(parts)}{path}"
 
 
+def read_proxy(value: Any, cwd: Path) -> Secret:
+    """``http://[user:password@]host:port``, or a file that holds it. Secret, for the password; no message quotes it."""
+    secret = read_secret(value, cwd)
+    text = secret.reveal()
+    parts = _split(text)
+    expected = "write it as 'http://proxy.example.com:3128', with 'user:password@' before the host if it asks for them"
+    if parts is None or _SPACE.search(text) or not is_host(parts.hostname or ""):
+        raise Wrong(f"is not the URL of a proxy; {expected}")
+    if parts.scheme != "http":
+        raise Wrong(f"is not an http URL, the only kind of proxy there is; {expected}")
+    if not parts.port:
+        raise Wrong(f"names no port; {expected}")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise Wrong(f"has a path, query or fragment, which a proxy has not; {expected}")
+    if parts.username == "" or ("@" in parts.netloc and parts.password is None):
+        raise Wrong(f"has only half of user and password; {expected}")
+    return secret
+
+
 def parse_origin(value: Any) -> str:
     """A web origin (RFC 6454 6.1) as browsers send it: scheme, host and a port that is not the default one."""
     text = parse_text(value)
@@ -126,6 +148,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_plain_http(value: Any) -> bool:
+    """Whether `value` is an http URL of another machine."""
+    parts = _split(value) if isinstance(value, str) else None
+    return (
+        parts is not None and parts.scheme == "http" and bool(parts.hostname) and not is_loopback(parts.hostname or "")
+    )
 
 
 def is_host(host: str) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aggregator.config import load_config
 from aggregator.config.mask import SHOWN
-from aggregator.config.model import Auth, Config, KnownClient, Limits, Secret, Tokens, ToolFilter, Upstream
+from aggregator.config.model import Account, Auth, Config, KnownClient, Limits, Secret, Tokens, ToolFilter, Upstream
 from aggregator.errors import ConfigError
 
 from .loading import EXAMPLES, KEY, load, minimal, problems_of, with_auth, with_top, with_upstream
@@ -70,10 +70,23 @@ upstreams:
     enabled: false
     prefix: ""
     auth: {type: none}
+    headers: {X-Team: a, X-Key: "${KEY}"}
+    instructions: true
     tools: {include: ["a*"], exclude: ["*b"]}
     discoveryTimeout: 1
     toolTimeout: 1500
-  - {name: wiki, url: "https://wiki.example.com/mcp"}
+  - name: wiki
+    url: https://wiki.example.com/mcp
+    clientId: "1.2"
+    clientSecret: c
+    scopes: [a, b]
+    authorizationServer: http://as.internal/x
+    authorizationParams: {access_type: offline}
+    sendResource: false
+    callbackPath: /upstream-auth/callback
+    allowPrivateNetwork: true
+  - {name: search, url: "https://s.example.com/mcp", auth: {type: bearer, token: t0ken}, headers: {X-Team: b}}
+  - {name: maps, url: "https://m.example.com/mcp", auth: {type: header, header: X-Api-Key, value: k}}
 storage: ./here.sqlite
 host: 127.0.0.1
 port: 0
@@ -87,10 +100,12 @@ clients:
 clientSchemes: [cursor, com.example.app]
 discoveryTimeout: 2000
 toolTimeout: 30000
+inputTimeout: 90s
+outbound: {proxy: "http://us:pw@proxy.example.com:3128"}
 drain: 3s
 limits: {body: 64KiB, nameLength: 128, callsPerPerson: 3}
 """
-    assert load(text).config == Config(
+    assert load(text, {"KEY": "v"}).config == Config(
         auth=Auth(
             issuer="http://idp.internal:8080/realm",
             client_id="us",
@@ -109,12 +124,48 @@ limits: {body: 64KiB, nameLength: 128, callsPerPerson: 3}
                 description="The team's mail",
                 enabled=False,
                 auth_type="none",
+                headers=(("X-Team", Secret("a")), ("X-Key", Secret("v"))),
+                instructions=True,
                 tools=ToolFilter(("a*",), ("*b",)),
                 discovery_timeout=0.001,
                 tool_timeout=1.5,
             ),
             # An upstream that sets no timeout has those of the top.
-            Upstream("wiki", "https://wiki.example.com/mcp", prefix="wiki", discovery_timeout=2.0, tool_timeout=30.0),
+            Upstream(
+                name="wiki",
+                url="https://wiki.example.com/mcp",
+                prefix="wiki",
+                account=Account(
+                    client_id="1.2",
+                    client_secret=Secret("c"),
+                    scopes=("a", "b"),
+                    authorization_server="http://as.internal/x",
+                    authorization_params={"access_type": "offline"},
+                    send_resource=False,
+                    callback_path="/upstream-auth/callback",
+                    allow_private_network=True,
+                ),
+                discovery_timeout=2.0,
+                tool_timeout=30.0,
+            ),
+            Upstream(
+                name="search",
+                url="https://s.example.com/mcp",
+                prefix="search",
+                auth_type="bearer",
+                headers=(("X-Team", Secret("b")), ("Authorization", Secret("Bearer t0ken"))),
+                discovery_timeout=2.0,
+                tool_timeout=30.0,
+            ),
+            Upstream(
+                name="maps",
+                url="https://m.example.com/mcp",
+                prefix="maps",
+                auth_type="header",
+                headers=(("X-Api-Key", Secret("k")),),
+                discovery_timeout=2.0,
+                tool_timeout=30.0,
+            ),
         ),
         issuer_url="https://mcp.example.com/tools",
         storage="./here.sqlite",
@@ -125,6 +176,8 @@ limits: {body: 64KiB, nameLength: 128, callsPerPerson: 3}
         secret=Secret("correct horse battery staple"),
         discovery_timeout=2.0,
         tool_timeout=30.0,
+        input_timeout=90.0,
+        proxy=Secret("http://us:pw@proxy.example.com:3128"),
         drain=3.0,
         tokens=Tokens(300.0, 90 * 86400.0, 36 * 3600.0, 0.5),
         limits=Limits(64 * 1024, 128, 3),
@@ -190,26 +243,12 @@ NOT_YET: list[tuple[str, str]] = [
     (with_upstream(command=["npx"]), "upstreams[0].command"),
     (with_upstream(env={"A": "b"}), "upstreams[0].env"),
     (with_upstream(cwd="/"), "upstreams[0].cwd"),
-    (with_upstream(headers={"X-Team": "a"}), "upstreams[0].headers"),
-    (with_upstream(clientId="x"), "upstreams[0].clientId"),
-    (with_upstream(clientSecret="x"), "upstreams[0].clientSecret"),
-    (with_upstream(scopes=["a"]), "upstreams[0].scopes"),
-    (with_upstream(authorizationServer="https://as.example.com"), "upstreams[0].authorizationServer"),
-    (with_upstream(authorizationParams={"access_type": "offline"}), "upstreams[0].authorizationParams"),
-    (with_upstream(sendResource=False), "upstreams[0].sendResource"),
-    (with_upstream(callbackPath="/upstream-auth/callback"), "upstreams[0].callbackPath"),
-    (with_upstream(allowPrivateNetwork=True), "upstreams[0].allowPrivateNetwork"),
-    (with_upstream(instructions=True), "upstreams[0].instructions"),
-    (with_upstream(auth={"type": "bearer", "token": "x"}), "upstreams[0].auth.type"),
-    (with_upstream(auth={"type": "header"}), "upstreams[0].auth.type"),
     (with_upstream(auth={"type": "command"}), "upstreams[0].auth.type"),
     (with_upstream(auth={"type": "oauth"}), "upstreams[0].auth.type"),
     (with_top(storage="postgresql://u:p4ssw0rd@db/x"), "storage"),
     (with_top(storage="postgres://db/x"), "storage"),
     (with_top(socket="/run/x.sock"), "socket"),
-    (with_top(inputTimeout="10m"), "inputTimeout"),
     (with_top(listen={"token": "x"}), "listen"),
-    (with_top(outbound={"proxy": "http://p"}), "outbound.proxy"),
     ('{"backends": {}}', "backends"),
 ]
 
@@ -232,7 +271,7 @@ def test_a_command_instead_of_a_url_is_one_problem() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        with_upstream(instructions=False, sendResource=True, allowPrivateNetwork=False, headers={}, env={}, scopes=[]),
+        with_upstream(env={}),
         with_top(clients=[], outbound={}),
     ],
 )

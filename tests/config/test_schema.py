@@ -67,7 +67,7 @@ def test_the_documentation_names_no_key_that_does_not_exist() -> None:
 
 
 def test_the_documentations_example_loads(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "configuration.md").read_text(), re.DOTALL)
+    block, _ = re.findall(r"```yaml\n(.*?)```", (DOCS / "configuration.md").read_text(), re.DOTALL)
     (tmp_path / "key").write_text(KEY)
     text = block.replace("/run/secrets/aggregator", str(tmp_path / "key"))
     loaded = load(text, {"OIDC_CLIENT_SECRET": "x"})
@@ -85,7 +85,10 @@ def test_editors_accept_the_examples(path: Path) -> None:
     "text",
     [
         with_top(port="${PORT}", drain="${DRAIN}", issuerUrl="${URL}", secret={"file": "/x"}),
-        with_upstream(enabled="${ON}", prefix="", instructions=False, tools={"include": []}),
+        with_upstream(enabled="${ON}", prefix="", instructions="${ON}", tools={"include": []}),
+        with_upstream(headers={"X-Key": {"file": "/x"}, "X-Team": "${TEAM}"}, scopes=[], callbackPath="${PATH}"),
+        with_upstream(auth={"type": "bearer", "token": {"file": "/x"}}),
+        with_top(outbound={"proxy": {"file": "/x"}}, inputTimeout="${WAIT:-10m}"),
         with_auth(allow={"hd": "x", "groups": ["a"]}, clientSecret="${X}"),
     ],
 )

@@ -1,0 +1,117 @@
+"""Every key of an upstream: its kind, default and one line about it.
+
+What concerns several of them at once is in `upstream_rules`.
+
+No ``from __future__ import annotations`` here: pydantic would evaluate each annotation again, at every start.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from .fields import (
+    AuthorizationParameter,
+    BearerToken,
+    Boolean,
+    CallbackPath,
+    HeaderName,
+    HeaderValue,
+    Issuer,
+    Keys,
+    Milliseconds,
+    Name,
+    Pattern,
+    Prefix,
+    Scope,
+    SecretText,
+    Text,
+    UpstreamAuthType,
+    UpstreamUrl,
+    absent,
+    default,
+    later,
+    optional,
+)
+
+
+class UpstreamAuthKeys(Keys):
+    """How an upstream is paid its due."""
+
+    type: UpstreamAuthType = default(
+        "user",
+        "`user`: each person's own account, authorised on first use. `none`: the upstream asks for nothing. "
+        "`bearer`, `header`: one account for everybody who may log in.",
+    )
+    token: BearerToken | None = optional(
+        "With `bearer`: the token, sent as `Authorization: Bearer <token>`.", {"file": "/run/secrets/wiki"}
+    )
+    header: HeaderName | None = optional("With `header`: the name of the header.", "X-Api-Key")
+    value: HeaderValue | None = optional("With `header`: what the header says.", "${WIKI_KEY}")
+
+
+class ToolKeys(Keys):
+    """Which tools of an upstream are shown. Patterns on the upstream's own names: `*` any text, `?` any character."""
+
+    include: list[Pattern] = default(["*"], "Tools to show.", ["read_*", "search"])
+    exclude: list[Pattern] = default([], "Tools to hide; wins over `include`.", ["delete_*"])
+
+
+class UpstreamKeys(Keys):
+    """One MCP server behind the aggregator."""
+
+    name: Name = Field(description="Unique name; namespace of its tools (`gmail__send_email`).", examples=["gmail"])
+    url: UpstreamUrl = Field(
+        description="Streamable HTTP endpoint of the MCP server.", examples=["https://gmail-mcp.example.com/mcp"]
+    )
+    display_name: Text | None = optional("Name for people. Absent: the title that the server gives itself.", "Gmail")
+    description: Text | None = optional("What it is for, for people and models.", "The team's mail")
+    enabled: Boolean = default(True, "`false` leaves it out without forgetting its settings.")
+    prefix: Prefix | None = optional(
+        'What stands before `__` in its tools\' names. Absent: the name. `""` for one upstream: no prefix at all.',
+        "mail",
+    )
+    auth: UpstreamAuthKeys = Field(default_factory=UpstreamAuthKeys, description="How calls to it are authorised.")
+    headers: dict[HeaderName, HeaderValue] = default({}, "Headers sent with every request.", {"X-Team": "a"})
+    client_id: Text | None = optional(
+        "Client ID registered at the upstream's authorization server. Absent: we register ourselves.", "1234.5678"
+    )
+    client_secret: SecretText | None = optional(
+        "Client secret for `clientId`. Omit it for a public client.", "${SLACK_CLIENT_SECRET}"
+    )
+    scopes: list[Scope] | None = optional(
+        "Scopes to ask for. Absent: those that the upstream says it needs. `[]`: none.", ["mail.read"]
+    )
+    authorization_server: Issuer | None = optional(
+        "The issuer URL of the upstream's authorization server, where the upstream does not say so itself.",
+        "https://login.example.com",
+    )
+    authorization_params: dict[AuthorizationParameter, Text] = default(
+        {},
+        "Further parameters of the authorization request. They stand in the browser's address bar.",
+        {"access_type": "offline", "prompt": "consent"},
+    )
+    send_resource: Boolean = default(
+        True, "`false` leaves out the `resource` parameter, for authorization servers that refuse it."
+    )
+    callback_path: CallbackPath | None = optional(
+        "Path of the redirect URI, below that of `issuerUrl`, for a client registered beforehand. "
+        "Absent: `/upstream-auth/callback/<name>`.",
+        "/upstream-auth/callback",
+    )
+    allow_private_network: Boolean = default(
+        False, "`true` lets the addresses that the upstream names for logging in be private ones."
+    )
+    instructions: Boolean = default(False, "`true` passes on the server's instructions to models.")
+    tools: ToolKeys = Field(default_factory=ToolKeys, description="Which of its tools are shown.")
+    discovery_timeout: Milliseconds | None = optional("As the top-level key, for this upstream.", 5000)
+    tool_timeout: Milliseconds | None = optional("As the top-level key, for this upstream.", 60000)
+
+    command: Annotated[Any, later("starting commands is not available yet; give 'url'")] = absent(
+        "Program and arguments that are the server, instead of `url`."
+    )
+    env: Annotated[Any, later("starting commands is not available yet; remove it", {})] = absent(
+        "Environment of `command`."
+    )
+    cwd: Annotated[Any, later("starting commands is not available yet; remove it")] = absent(
+        "Working directory of `command`."
+    )
