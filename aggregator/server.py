@@ -24,22 +24,27 @@ from .deployment_keys import describe, make_key_ring, watch_secret_files
 from .errors import StoreUnavailable
 from .key_agreement import open_key_agreement
 from .protocol.jsonrpc import Json
+from .protocol.oauth.site import site_of
+from .protocol.principal import Principal
 from .serving import listen, run_until_signalled, say, serve_application, url_of
 from .store import Store
 from .store.open import open_store
 from .tls import make_server_context, watch_certificate
+from .upstream.authorized import AuthorizedUpstream
 from .upstream.client_documents import ClientDocuments
+from .upstream.credentials import ConfiguredCredentials
 from .upstream.http import open_upstream
 from .upstream.identity_provider import open_identity_provider
 from .upstream.learned_http import open_learned_http
 from .upstream.listings import Listings
 from .upstream.login_checks import open_login_checks
 from .web.app import Application
+from .web.asking import Asking
 from .web.bearer import BearerAuthentication
 from .web.client_sessions import ClientSessions
 from .web.clients import is_on_loopback
 from .web.gate import Gate
-from .web.gateway_tools import TOOLS, GatewayTools
+from .web.gateway_tools import GatewayTools, gateway_tools
 from .web.hypercorn_guard import guarded
 from .web.mcp_endpoint import McpEndpoint
 from .web.mcp_methods import McpMethods
@@ -108,26 +113,36 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         learned = await stack.enter_async_context(open_learned_http(context, allow_loopback=is_on_loopback(config)))
         agreement = await stack.enter_async_context(open_key_agreement(store, keys, clock=clock))
         nursery = await stack.enter_async_context(trio.open_nursery())
+        connections = NoConnections()
         upstreams = [
-            (
+            AuthorizedUpstream(
                 upstream,
                 await stack.enter_async_context(open_upstream(upstream.name, upstream.url, IDENTITY, trust, nursery)),
+                ConfiguredCredentials(upstream),
             )
             for upstream in config.upstreams
             if upstream.enabled
         ]
-        listings = Listings(upstreams, nursery, name_length=config.limits.name_length, ours=TOOLS)
+        listings = Listings(upstreams, nursery, name_length=config.limits.name_length, ours=gateway_tools)
         nursery.start_soon(revocations.watch, store)
         nursery.start_soon(keep_purged, store, clock)
         nursery.start_soon(watch_secret_files, config, keys)
         aggregator = Aggregator(config, listings)
         pages = Pages(config)
+        site = site_of(config.issuer_url)
         documents = ClientDocuments(learned, config.client_schemes)
         sessions = ClientSessions(keys)
         endpoint = McpEndpoint(
             BearerAuthentication(config, keys, revocations, clock=clock),
             sessions,
-            McpMethods(config, listings, GatewayTools(listings, store), sessions, IDENTITY),
+            McpMethods(
+                config,
+                listings,
+                GatewayTools(site, listings, connections),
+                Asking(site, keys, connections, clock),
+                sessions,
+                IDENTITY,
+            ),
             body_limit=config.limits.body,
             clock=clock,
         )
@@ -209,6 +224,16 @@ def with_bound_port(config: Config, port: int) -> Config:
     if config.port != 0:
         return config
     return replace(config, port=port, issuer_url=config.issuer_url.replace("://localhost:0", f"://localhost:{port}"))
+
+
+class NoConnections:
+    """Stands where people's own accounts will."""
+
+    async def disconnect(self, principal: Principal, upstream: str) -> bool:
+        return False
+
+    async def wait_connected(self, principal: Principal, upstream: str) -> None:
+        await trio.sleep_forever()
 
 
 async def keep_purged(store: Store, clock: Callable[[], float]) -> None:

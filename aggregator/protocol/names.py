@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 SEPARATOR = "__"
 GATEWAY = "gateway"  # `gateway__*` is ours
 STATUS_TOOL = "gateway__status"
+AUTH_TOOL = "gateway__auth"
 UNAUTH_TOOL = "gateway__unauth"
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_.-]")  # MCP, tools: names SHOULD hold these characters only
@@ -32,6 +33,11 @@ def published_name(prefix: str, tool: str, limit: int) -> str:
 def may_publish(prefix: str, name: str) -> bool:
     """Whether an upstream with this prefix could have published `name`: a reason to list it, never to route to it."""
     return not prefix or name.startswith(_FOREIGN.sub("_", prefix) + SEPARATOR)
+
+
+def auth_tool(upstream: str) -> str:
+    """The tool that stands for an upstream whose own tools wait for a person's login."""
+    return f"{GATEWAY}{SEPARATOR}{upstream}{SEPARATOR}auth"
 
 
 def is_gateway_name(name: str) -> bool:

@@ -53,6 +53,7 @@ class Purpose(StrEnum):
     REFRESH = "refresh"
     SESSION = "session"
     CURSOR = "cursor"
+    REQUEST_STATE = "request-state"
     BROWSER = "browser"
     SIGN_IN = "sign-in"
     CONNECT = "connect"

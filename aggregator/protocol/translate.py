@@ -37,11 +37,13 @@ class Envelope:
     log_level: str | None = None
 
 
-def read_envelope(params: Json, revision: str, *, log_level: str | None = None) -> Envelope:
-    """The envelope of a request; for a handshake client the log level is its session's, given as `log_level`."""
+def read_envelope(
+    params: Json, revision: str, *, log_level: str | None = None, capabilities: Json | None = None
+) -> Envelope:
+    """The envelope of a request; a handshake client's `log_level` and `capabilities` are its session's."""
     meta = params.get("_meta")
     if not isinstance(meta, dict):
-        return Envelope(revision, {}, None, log_level)
+        return Envelope(revision, capabilities or {}, None, log_level)
     token = meta.get("progressToken")
     if isinstance(token, bool) or not isinstance(token, str | int):
         token = None
@@ -50,7 +52,7 @@ def read_envelope(params: Json, revision: str, *, log_level: str | None = None) 
         return Envelope(
             revision, meta.get(CLIENT_CAPABILITIES_KEY, {}), token, level if isinstance(level, str) else None
         )
-    return Envelope(revision, {}, token, log_level)
+    return Envelope(revision, capabilities or {}, token, log_level)
 
 
 def params_for_upstream(

@@ -28,6 +28,9 @@ class Credential:
         return f"<Credential of {self.owner or 'everyone'}>"
 
 
+NOTHING = Credential()
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How one person stands with one upstream, as far as is known without asking it.

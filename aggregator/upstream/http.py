@@ -39,8 +39,9 @@ from ..protocol.jsonrpc import (
 )
 from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
 from ..protocol.translate import Envelope, params_for_upstream
+from .credentials import EVERYONE, NOTHING, Credential
 from .exchange import Exchange, Headers, converse, open_exchange, read_outcome
-from .sessions import JSON_AND_EVENTS, Ticket, Tickets
+from .sessions import JSON_AND_EVENTS, SessionKey, Ticket, Tickets
 
 MAX_PAGES = 100  # of one listing; far beyond any real server, short of an endless one
 MAX_ITEMS = 10_000  # of one listing; the same
@@ -82,13 +83,21 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One request on somebody's behalf, in the words of the client's revision but with the upstream's own names."""
+    """One request on somebody's behalf, in the words of the client's revision but with the upstream's own names.
+
+    `owner` is the person's key, or `NOBODY`; a session belongs to one owner and one credential's.
+    """
 
     method: str
     params: Json
     envelope: Envelope
     owner: str
     extra_headers: tuple[tuple[str, str], ...] = ()
+    credential: Credential = NOTHING
+
+    @property
+    def session(self) -> SessionKey:
+        return self.owner, self.credential.owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,9 @@ class HttpUpstream:
             UpstreamLost, UpstreamRefused: see `converse`.
         """
         for last in (False, True):
-            peer = await self.meet() if self.peer is None or self._in_doubt else self.peer
+            peer = self.peer
+            if peer is None or self._in_doubt:
+                peer = await self.meet(outgoing.session, outgoing.credential)
             if is_stateless(peer.revision):
                 refused: UpstreamRefused | None = None
                 try:
@@ -135,12 +146,12 @@ class HttpUpstream:
                 except UpstreamRefused as exc:
                     refused, suspect = exc, exc.status in _OLDER
                 # Whoever is older now ran nothing. Whoever is not meant what it said, and is not asked again.
-                if last or not suspect or await self._is_stateless_still():
+                if last or not suspect or await self._is_stateless_still(outgoing):
                     if refused is not None:
                         raise refused
                     return Answered(outcome, STATELESS)
                 continue
-            ticket = await self._tickets.ticket(outgoing.owner)
+            ticket = await self._tickets.ticket(outgoing.session, outgoing.credential)
             try:
                 outcome = await self._ask_in_session(ticket, outgoing, on_notice)
                 # Codes that 2026-07-28 brought: the server was upgraded, and it ran nothing.
@@ -150,15 +161,19 @@ class HttpUpstream:
                 # 2025-11-25, session management 4: 404 means the session is over; the client starts a new one.
                 if last or exc.status != 404 or ticket.session_id is None:
                     raise
-            self._tickets.drop(outgoing.owner, ticket)
+            self._tickets.drop(outgoing.session, ticket)
             self.doubt()  # a server that forgot its sessions may have been upgraded, too
         raise AssertionError("the second round returns or raises")
+
+    @property
+    def is_in_doubt(self) -> bool:
+        return self._in_doubt
 
     def doubt(self) -> None:
         """What is known of the upstream may be out of date: the next request asks it anew."""
         self._in_doubt = True
 
-    async def meet(self) -> Peer:
+    async def meet(self, session: SessionKey = (NOBODY, EVERYONE), credential: Credential = NOTHING) -> Peer:
         """Find out what the upstream speaks, one caller at a time.
 
         Raises:
@@ -166,11 +181,13 @@ class HttpUpstream:
         """
         async with self._probing:
             if self.peer is None or self._in_doubt:
-                self.peer = await self._discover() or await self._initialize()
+                self.peer = await self._discover(credential) or await self._initialize(session, credential)
                 self._in_doubt = False
             return self.peer
 
-    async def list_all(self, method: str, key: str) -> tuple[list[Json], float | None]:
+    async def list_all(
+        self, method: str, key: str, *, owner: str = NOBODY, credential: Credential = NOTHING
+    ) -> tuple[list[Json], float | None]:
         """Every page of a listing, and the shortest time to live (seconds) that the upstream names, if any.
 
         Raises:
@@ -182,7 +199,7 @@ class HttpUpstream:
         params: Json = {}
         size = 0
         for _ in range(MAX_PAGES):
-            outgoing = Outgoing(method, params, Envelope(STATELESS, {}), NOBODY)
+            outgoing = Outgoing(method, params, Envelope(STATELESS, {}), owner, credential=credential)
             match (await self.request(outgoing, _drop)).outcome:
                 case Failure(_, _) as refused:
                     if refused.code == METHOD_NOT_FOUND:
@@ -216,9 +233,9 @@ class HttpUpstream:
     async def close(self) -> None:
         await self._tickets.close()
 
-    async def _is_stateless_still(self) -> bool:
+    async def _is_stateless_still(self, outgoing: Outgoing) -> bool:
         self.doubt()
-        return is_stateless((await self.meet()).revision)
+        return is_stateless((await self.meet(outgoing.session, outgoing.credential)).revision)
 
     async def _ask_stateless(self, outgoing: Outgoing, on_notice: OnNotice) -> tuple[Success | Failure, int]:
         id = secrets.token_hex(12)
@@ -226,6 +243,7 @@ class HttpUpstream:
         token = id if envelope.progress_token is not None else None
         params = params_for_upstream(outgoing.params, STATELESS, envelope, token=token, client=self._client)
         headers = _stateless_headers(outgoing.method, outgoing.params, outgoing.extra_headers)
+        headers.extend(outgoing.credential.headers)
 
         async def hear(message: Message) -> None:
             if isinstance(message, Notice) and (shown := _for_client(message, envelope, id)) is not None:
@@ -287,13 +305,14 @@ class HttpUpstream:
             await converse(self._exchange, ticket.headers(), body, id, _drop)
             ticket.log_level = wanted
 
-    async def _discover(self) -> Peer | None:
+    async def _discover(self, credential: Credential) -> Peer | None:
         """2026-07-28, `server/discover`; None if the upstream is older."""
         id = secrets.token_hex(12)
         params = params_for_upstream({}, STATELESS, Envelope(STATELESS, {}), token=None, client=self._client)
         body = render(Call(id, "server/discover", params))
+        headers = [*_stateless_headers("server/discover", {}, ()), *credential.headers]
         try:
-            async with self._exchange.send("POST", _stateless_headers("server/discover", {}, ()), body) as answer:
+            async with self._exchange.send("POST", headers, body) as answer:
                 outcome = await read_outcome(answer, id, _drop)
         except UpstreamRefused as exc:
             if exc.status in _OLDER:
@@ -309,8 +328,8 @@ class HttpUpstream:
             return None
         return Peer(STATELESS, _object(result.get("capabilities")), _server_info(result))
 
-    async def _initialize(self) -> Peer:
-        ticket = await self._tickets.ticket(NOBODY)
+    async def _initialize(self, session: SessionKey, credential: Credential) -> Peer:
+        ticket = await self._tickets.ticket(session, credential)
         return Peer(ticket.revision, ticket.capabilities, ticket.server)
 
 

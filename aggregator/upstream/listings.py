@@ -1,276 +1,310 @@
-"""What each upstream offers: fetched once for everybody who asks, refreshed behind their backs, kept when it is lost.
+"""What all upstreams offer to one person, as one catalog.
 
-Nobody waits twice for an upstream that does not answer: whoever asks first, or
-first after a listing has aged, waits at most its `discoveryTimeout`; from then on
-a list answers at once with the last good listing, or without the upstream, while
-a task of the app's nursery tries again until it succeeds. All upstreams here are
-the same for everyone (no credentials are sent), so one listing serves all; it
-carries no person's data.
+There is one `Listing` per upstream and owner of a credential: most are everyone's,
+made without anybody's account; a person who connected an account has their own.
+A `View` says whose listings a person sees. Nobody waits twice for an upstream
+that does not answer: whoever asks first, or first after a listing has aged, waits
+at most its `discoveryTimeout`; from then on a catalog is there at once, with the
+last good listing or without the upstream, while a task tries again.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import random
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import trio
 
 from ..config.model import Upstream
-from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.catalog import Catalog, Source, build_catalog
 from ..protocol.jsonrpc import Json
 from ..protocol.names import may_publish
-from .http import HttpUpstream
+from ..protocol.principal import Principal
+from .authorized import AuthorizedUpstream
+from .credentials import EVERYONE, SHARED, Standing
+from .listing import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, LONGEST_TTL, SHORTEST_TTL, Listing, why_refused
 
-DEFAULT_TTL = 60.0  # seconds, where the upstream names none
-SHORTEST_TTL = 5.0  # seconds; `ttlMs: 0` must not make every list a fetch
-LONGEST_TTL = 3600.0
-FIRST_RETRY, LAST_RETRY = 2.0, 120.0  # seconds between attempts at an upstream that fails
+KEPT_OWN = 2000  # listings of single people kept in memory; the longest unused goes first
+KEPT_TOOLS = 100_000  # of all merged catalogs together; the same
+OWN_IDLE = 1800.0  # seconds after which a person's own listing is dropped
+
+__all__ = [
+    "DEFAULT_TTL",
+    "FIRST_RETRY",
+    "LAST_RETRY",
+    "LONGEST_TTL",
+    "SHORTEST_TTL",
+    "Listings",
+    "UpstreamStatus",
+    "View",
+    "why_refused",
+]
+
+NOBODY = Principal("", "")
+_CatalogKey = tuple[Any, ...]  # who waits for a login, then number and version of each listing
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamStatus:
-    """One row of `gateway__status`."""
+    """One row of `gateway__status` and of the connections page."""
 
     name: str
-    state: str  # "connected", "unreachable", "needs_login", "connecting"
+    state: str  # "connected", "unreachable", "needs_login", "retrying", "connecting"
     tools: int
     revision: str | None
     latency: float | None
     error: str | None
     stale: bool
     left_out: tuple[str, ...]
+    standing: Standing
 
 
-@dataclass(slots=True)
-class _Entry:
-    config: Upstream
-    upstream: HttpUpstream
-    source: Source | None = None
-    fresh_until: float = -1.0
-    asked_at: float = -math.inf
-    failures: int = 0
-    retry_at: float = -1.0
-    error: str | None = None
-    needs_login: bool = False
-    latency: float | None = None
-    tended: bool = False  # a task tries to list it, or waits to try again
-    running: trio.Event | None = field(default=None, repr=False)  # an attempt is under way; set at its end
+@dataclass(frozen=True, slots=True)
+class View:
+    """Whose listings one person sees: one standing per upstream, in the order of configuration."""
+
+    principal: Principal
+    standings: tuple[Standing, ...]
 
 
 class Listings:
-    """The listings of all enabled upstreams. Its tasks run in `nursery`; nothing starts before the first question."""
+    """The listings of all enabled upstreams. Their tasks run in `nursery`; nothing starts before the first question.
+
+    `ours` makes our own tools, from the names of the upstreams that wait for the person's login.
+    """
 
     def __init__(
         self,
-        upstreams: Iterable[tuple[Upstream, HttpUpstream]],
+        upstreams: Iterable[AuthorizedUpstream],
         nursery: trio.Nursery,
         *,
         name_length: int,
-        ours: tuple[Json, ...],
+        ours: Callable[[tuple[str, ...]], tuple[Json, ...]],
     ) -> None:
-        self._entries = {config.name: _Entry(config, upstream) for config, upstream in upstreams}
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        self._personal = any(upstream.config.auth_type == "user" for upstream in self._upstreams.values())
         self._nursery = nursery
         self._name_length = name_length
         self._ours = ours
-        self._catalog: Catalog | None = None
+        self._shared = {
+            name: Listing(upstream, EVERYONE, None, nursery, self._changed)
+            for name, upstream in self._upstreams.items()
+        }
+        self._own: OrderedDict[tuple[str, str], Listing] = OrderedDict()  # by upstream and owner
+        self._catalogs: OrderedDict[_CatalogKey, Catalog] = OrderedDict()
+        self._kept_tools = 0
+        self._nobody = tuple(SHARED for _ in self._upstreams)
 
     def __repr__(self) -> str:
-        listed = sum(entry.source is not None for entry in self._entries.values())
-        return f"<Listings {listed} of {len(self._entries)} upstreams>"
+        listed = sum(listing.source is not None for listing in self._shared.values())
+        return f"<Listings {listed} of {len(self._shared)} upstreams, {len(self._own)} of single people>"
 
     def warm(self) -> None:
-        """Begin to list everything, so that the first asker finds it done."""
-        for entry in self._entries.values():
-            self._refresh_if_due(entry)
+        """Begin to list everything that is everyone's, so that the first asker finds it done."""
+        for listing in self._shared.values():
+            listing.refresh_if_due()
 
-    def catalog_at_hand(self) -> Catalog | None:
+    def upstreams(self) -> Mapping[str, AuthorizedUpstream]:
+        return self._upstreams
+
+    def view_at_hand(self, principal: Principal) -> View | None:
+        """Whose listings `principal` sees; None if that has to be looked up."""
+        if not self._personal:
+            return View(principal, self._nobody)
+        standings = []
+        for upstream in self._upstreams.values():
+            standing = upstream.credentials.standing_at_hand(principal)
+            if standing is None:
+                return None
+            standings.append(standing)
+        return View(principal, tuple(standings))
+
+    async def view(self, principal: Principal) -> View:
+        """As `view_at_hand`, looked up where needed.
+
+        Raises:
+            StoreUnavailable: if the person's connections are not known now.
+        """
+        if (view := self.view_at_hand(principal)) is not None:
+            return view
+        return View(
+            principal, tuple([await upstream.credentials.standing(principal) for upstream in self._upstreams.values()])
+        )
+
+    def catalog_at_hand(self, view: View) -> Catalog | None:
         """Everything that is known now; None while there is something to wait for. Begins what is due."""
-        for entry in self._entries.values():
-            self._refresh_if_due(entry)
-        return None if any(_is_awaited(entry) for entry in self._entries.values()) else self._merged()
+        listings = self._listings(view)
+        for listing in listings:
+            listing.refresh_if_due()
+        return None if any(listing.is_awaited for listing in listings) else self._merged(view, listings)
 
-    async def catalog(self) -> Catalog:
-        """Everything that can be known now; waits for upstreams whose listing is missing or old, see `_is_awaited`."""
-        while (catalog := self.catalog_at_hand()) is None:
-            for entry in self._entries.values():
-                if _is_awaited(entry) and entry.running is not None:
-                    await entry.running.wait()
+    async def catalog(self, view: View) -> Catalog:
+        """Everything that can be known now; waits for upstreams whose listing is missing or old, unless they failed."""
+        while (catalog := self.catalog_at_hand(view)) is None:
+            for listing in self._listings(view):
+                if listing.is_awaited and listing.running is not None:
+                    await listing.running.wait()
         return catalog
 
-    async def catalog_for(self, name: str) -> Catalog:
-        """A catalog good enough to locate the published `name`.
+    def known_catalog(self, view: View) -> Catalog:
+        """What is known now, whatever is under way. Begins what is due."""
+        listings = self._listings(view)
+        for listing in listings:
+            listing.refresh_if_due()
+        return self._merged(view, listings)
+
+    async def catalog_for(self, view: View, name: str) -> Catalog:
+        """A catalog good enough to locate the published tool `name`.
 
         Waits for upstreams that could have published it and were never listed, in the order of configuration: a
         name's first owner keeps it. An unknown name has them listed anew, at most every `SHORTEST_TTL` seconds,
         since a tool may have come since.
         """
-        if name in (catalog := self._merged()).routes:
-            for entry in self._entries.values():
-                self._refresh_if_due(entry)
+        return await self._catalog_where(
+            view, lambda catalog: name in catalog.routes, lambda upstream: may_publish(upstream.prefix, name)
+        )
+
+    async def catalog_where(self, view: View, found: Callable[[Catalog], bool]) -> Catalog:
+        """As `catalog_for`, for what may belong to any upstream: the first catalog in which it is `found`, or the last
+        that can be had."""
+        return await self._catalog_where(view, found, lambda upstream: True)
+
+    async def _catalog_where(
+        self, view: View, found: Callable[[Catalog], bool], may_have: Callable[[Upstream], bool]
+    ) -> Catalog:
+        listings = self._listings(view)
+        if found(catalog := self._merged(view, listings)):
+            for listing in listings:
+                listing.refresh_if_due()
             return catalog
-        candidates = [entry for entry in self._entries.values() if may_publish(entry.config.prefix, name)]
-        for entry in candidates:
-            if not entry.tended and entry.asked_at + SHORTEST_TTL <= trio.current_time():
-                self._refresh(entry)
-        for entry in candidates:
-            if entry.running is not None and entry.failures == 0:
-                await entry.running.wait()
-            if name in (catalog := self._merged()).routes:
+        candidates = [listing for listing in listings if may_have(listing.config)]
+        for listing in candidates:
+            listing.refresh_soon()
+        for listing in candidates:
+            if listing.may_come and listing.running is not None:
+                await listing.running.wait()
+            if found(catalog := self._merged(view, listings)):
                 break
         return catalog
 
-    def absent(self, name: str) -> tuple[Upstream, str] | None:
-        """The upstream that probably publishes `name` but could never be listed, and the reason; None if there is none.
+    def absent(self, view: View, name: str) -> Listing | None:
+        """The listing that probably has the published tool `name` but could not be had; None if there is none.
 
-        One without a prefix could publish anything, so it comes last.
+        It failed, or it waits for a login. One without a prefix could publish anything, so it comes last.
         """
         candidates = [
-            (entry.config, entry.error)
-            for entry in self._entries.values()
-            if entry.source is None and entry.error is not None and may_publish(entry.config.prefix, name)
+            listing
+            for listing in self._listings(view)
+            if listing.source is None and listing.error is not None and may_publish(listing.config.prefix, name)
         ]
-        return min(candidates, key=lambda candidate: not candidate[0].prefix, default=None)
+        return min(candidates, key=lambda listing: not listing.config.prefix, default=None)
 
-    def doubt(self, name: str) -> None:
+    def doubt(self, view: View, name: str) -> None:
         """What is known of this upstream's tools is out of date: list them anew, behind everybody's back."""
-        entry = self._entries[name]
-        if not entry.tended and entry.asked_at + SHORTEST_TTL <= trio.current_time():
-            self._refresh(entry)
+        for upstream, listing in zip(self._upstreams, self._listings(view), strict=True):
+            if upstream == name:
+                listing.refresh_soon()
 
-    def time_to_live(self) -> float:
+    def time_to_live(self, view: View) -> float:
         """Seconds for which a list made now will do."""
-        now = trio.current_time()
-        lives = [
-            max(SHORTEST_TTL, entry.fresh_until - now) if entry.source is not None else SHORTEST_TTL
-            for entry in self._entries.values()
-        ]
-        return min(lives, default=DEFAULT_TTL)
+        return min((listing.life for listing in self._listings(view)), default=DEFAULT_TTL)
 
-    def status(self) -> tuple[UpstreamStatus, ...]:
-        catalog = self._merged()
-        return tuple(self._status(entry, catalog) for entry in self._entries.values())
-
-    def upstreams(self) -> Mapping[str, tuple[Upstream, HttpUpstream]]:
-        return {name: (entry.config, entry.upstream) for name, entry in self._entries.items()}
-
-    def _status(self, entry: _Entry, catalog: Catalog) -> UpstreamStatus:
-        if entry.needs_login:
-            state = "needs_login"
-        elif entry.error is not None:
-            state = "unreachable"
-        else:
-            state = "connected" if entry.source is not None else "connecting"
-        peer = entry.upstream.peer
-        return UpstreamStatus(
-            entry.config.name,
-            state,
-            catalog.counts.get(entry.config.name, 0),
-            peer.revision if peer else None,
-            entry.latency,
-            entry.error,
-            entry.source is not None and entry.error is not None,
-            catalog.left_out.get(entry.config.name, ()),
+    def status(self, view: View) -> tuple[UpstreamStatus, ...]:
+        listings = self._listings(view)
+        catalog = self._merged(view, listings)
+        return tuple(
+            _status(listing, standing, catalog) for listing, standing in zip(listings, view.standings, strict=True)
         )
 
-    def _merged(self) -> Catalog:
-        if self._catalog is None:
-            sources = [
-                entry.source or Source(name, entry.config.prefix, name, (), listed=False)
-                for name, entry in self._entries.items()
-            ]
-            self._catalog = build_catalog(sources, name_length=self._name_length, ours=self._ours)
-        return self._catalog
+    def _listings(self, view: View) -> list[Listing]:
+        """One per upstream, in the order of configuration."""
+        if view.standings is self._nobody:
+            return list(self._shared.values())
+        return [
+            self._shared[name] if standing.owner == EVERYONE else self._own_listing(name, standing.owner, view)
+            for name, standing in zip(self._upstreams, view.standings, strict=True)
+        ]
 
-    def _refresh_if_due(self, entry: _Entry) -> None:
-        if not entry.tended and entry.fresh_until <= trio.current_time():
-            self._refresh(entry)
+    def _own_listing(self, name: str, owner: str, view: View) -> Listing:
+        key = (name, owner)
+        if (listing := self._own.get(key)) is None:
+            listing = Listing(self._upstreams[name], owner, view.principal, self._nursery, self._changed)
+            self._own[key] = listing
+            while len(self._own) > KEPT_OWN or self._oldest_is_idle():
+                self._own.popitem(last=False)
+        self._own.move_to_end(key)
+        return listing
 
-    def _refresh(self, entry: _Entry) -> None:
-        entry.tended = True
-        entry.running = trio.Event()  # at once, so that whoever began it can wait for it
-        self._nursery.start_soon(self._tend, entry)
+    def _oldest_is_idle(self) -> bool:
+        oldest = next(iter(self._own.values()))
+        return oldest.used_at + OWN_IDLE < trio.current_time()
 
-    async def _tend(self, entry: _Entry) -> None:
-        """List the upstream, again and again until it answers; alone in changing `entry`, and between awaits."""
-        try:
-            while True:
-                done = entry.running = entry.running if entry.running is not None else trio.Event()
-                entry.asked_at = trio.current_time()
-                try:
-                    await self._attempt(entry)
-                finally:
-                    entry.running = None
-                    done.set()
-                if not entry.failures:
-                    return
-                await trio.sleep_until(entry.retry_at)
-        finally:
-            entry.tended = False
+    def _merged(self, view: View, listings: list[Listing]) -> Catalog:
+        needing = tuple(
+            listing.upstream.name
+            for listing, standing in zip(listings, view.standings, strict=True)
+            if needs_login(listing, standing)
+        )
+        key = (needing, *((listing.number, listing.version) for listing in listings))
+        if (catalog := self._catalogs.get(key)) is not None:
+            self._catalogs.move_to_end(key)
+            return catalog
+        sources = [
+            listing.source or Source(listing.upstream.name, listing.config.prefix, "", (), listed=False)
+            for listing in listings
+        ]
+        catalog = build_catalog(sources, name_length=self._name_length, ours=self._ours(needing))
+        self._catalogs[key] = catalog
+        self._kept_tools += len(catalog.tools)
+        while self._kept_tools > KEPT_TOOLS and len(self._catalogs) > 1:
+            self._drop(next(iter(self._catalogs)))
+        return catalog
 
-    async def _attempt(self, entry: _Entry) -> None:
-        timeout = entry.config.discovery_timeout
-        try:
-            with trio.fail_after(timeout):
-                tools, ttl = await entry.upstream.list_all("tools/list", "tools")
-            entry.latency = trio.current_time() - entry.asked_at
-            self._listed(entry, tuple(tools), ttl)
-        except trio.TooSlowError:
-            self._failed(entry, f"no list within {timeout:g} s")
-        except UpstreamRefused as exc:
-            self._failed(
-                entry, why_refused(exc), needs_login=exc.status in (401, 403), retry_after=exc.retry_after or 0.0
-            )
-        except UpstreamLost as exc:
-            self._failed(entry, str(exc))
-        except Exception as exc:  # the supervisor of one upstream: no answer of its may end the process
-            log.exception("upstream %s: listing failed unexpectedly", entry.config.name)
-            self._failed(entry, f"unexpected {type(exc).__name__}")
+    def _changed(self, listing: Listing) -> None:
+        for key in [key for key in self._catalogs if any(number == listing.number for number, _ in key[1:])]:
+            self._drop(key)
+        for reason in self._left_out_of(listing):
+            log.warning("upstream %s: left out %s", listing.upstream.name, reason)
 
-    def _listed(self, entry: _Entry, tools: tuple[Json, ...], ttl: float | None) -> None:
-        config = entry.config
-        peer = entry.upstream.peer
-        title = peer.server.get("title") if peer is not None else None
-        display = config.display_name or (title if isinstance(title, str) and title else config.name)
-        source = Source(config.name, config.prefix, display, tools, config.tools.include, config.tools.exclude)
-        if entry.failures:
-            log.info("upstream %s answers again, after %d failures", config.name, entry.failures)
-        if source != entry.source:
-            entry.source = source
-            self._catalog = None
-            self._report(config.name)
-        life = DEFAULT_TTL if ttl is None else min(max(ttl, SHORTEST_TTL), LONGEST_TTL)
-        entry.fresh_until = trio.current_time() + life
-        entry.failures, entry.retry_at, entry.error, entry.needs_login = 0, -1.0, None, False
+    def _left_out_of(self, listing: Listing) -> tuple[str, ...]:
+        """What everyone's listing loses when it is merged; a person's own is in their `gateway__status`."""
+        if listing.owner != EVERYONE:
+            return ()
+        catalog = self._merged(View(NOBODY, self._nobody), list(self._shared.values()))
+        return catalog.left_out.get(listing.upstream.name, ())
 
-    def _failed(self, entry: _Entry, error: str, *, needs_login: bool = False, retry_after: float = 0.0) -> None:
-        if error != entry.error:  # once, not at every attempt
-            log.warning("upstream %s: %s", entry.config.name, error)
-        entry.failures += 1
-        entry.upstream.doubt()  # it may have been replaced by another version of itself
-        delay = max(min(FIRST_RETRY * 2 ** min(entry.failures - 1, 16), LAST_RETRY), min(retry_after, LONGEST_TTL))
-        entry.retry_at = trio.current_time() + delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
-        entry.error, entry.needs_login = error, needs_login
-
-    def _report(self, name: str) -> None:
-        for reason in self._merged().left_out.get(name, ()):
-            log.warning("upstream %s: left out %s", name, reason)
+    def _drop(self, key: _CatalogKey) -> None:
+        self._kept_tools -= len(self._catalogs.pop(key).tools)
 
 
-def why_refused(exc: UpstreamRefused) -> str:
-    """What an upstream's HTTP status means for whoever asked it."""
-    if exc.status in (401, 403):
-        return f"{exc}: it wants credentials, and connecting personal accounts is not available yet"
-    if exc.retry_after is not None:
-        return f"{exc}; it asks to wait {exc.retry_after:g} s"
-    return str(exc)
+def needs_login(listing: Listing, standing: Standing) -> bool:
+    """Whether the person of this `standing` has to connect their account before they see more than this."""
+    return standing.state == "needs_login" or (standing.owner == EVERYONE and listing.needs_login)
 
 
-def _is_awaited(entry: _Entry) -> bool:
-    """An attempt is under way for want of a listing that is fresh, and the one before it did not fail."""
-    return entry.running is not None and entry.failures == 0 and entry.fresh_until <= trio.current_time()
+def _status(listing: Listing, standing: Standing, catalog: Catalog) -> UpstreamStatus:
+    if needs_login(listing, standing):
+        state = "needs_login"
+    elif listing.error is not None:
+        state = "unreachable"
+    elif standing.state == "retrying":
+        state = "retrying"
+    else:
+        state = "connected" if listing.source is not None else "connecting"
+    name, peer = listing.upstream.name, listing.upstream.peer
+    return UpstreamStatus(
+        name,
+        state,
+        catalog.counts.get(name, 0),
+        peer.revision if peer else None,
+        listing.latency,
+        standing.reason or listing.error,
+        listing.is_stale,
+        catalog.left_out.get(name, ()),
+        standing,
+    )

@@ -19,6 +19,7 @@ from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.headers import VERSION_HEADER
 from ..protocol.jsonrpc import Call, Failure, Json, Message, Notice, render
 from ..protocol.revisions import HANDSHAKE, WITH_HANDSHAKE
+from .credentials import NOTHING, Credential
 from .exchange import Exchange, Headers, read_outcome
 
 IDLE = 600.0  # seconds; a session costs its server memory, and a new one costs two round trips
@@ -28,6 +29,8 @@ JSON_AND_EVENTS: Headers = [
     (b"content-type", b"application/json"),
     (b"accept", b"application/json, text/event-stream"),
 ]
+
+SessionKey = tuple[str, str]  # a person's key, or nobody's; and the owner of the credential
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +46,14 @@ class Ticket:
     used_at: float = 0.0
     calls: int = 0  # running on it now; a session in use is not idle, however long a call takes
     log_level: str | None = None
+    credential: Credential = NOTHING  # the last that was good for it: a token is refreshed while its session lives on
     lost: bool = field(default=False)
 
     def headers(self) -> Headers:
         made = [*JSON_AND_EVENTS, (VERSION_HEADER.encode(), self.revision.encode())]
         if self.session_id is not None:
             made.append((b"mcp-session-id", self.session_id.encode("latin-1")))
+        made.extend(self.credential.headers)
         return made
 
     def __repr__(self) -> str:
@@ -56,18 +61,18 @@ class Ticket:
 
 
 class Tickets:
-    """The tickets of one upstream, by person."""
+    """The tickets of one upstream, by person and by the account that the person uses there."""
 
     def __init__(self, exchange: Exchange, client: Json) -> None:
         self._exchange = exchange
         self._client = client
-        self._held: dict[str, Ticket] = {}
-        self._opening: dict[str, trio.Event] = {}
+        self._held: dict[SessionKey, Ticket] = {}
+        self._opening: dict[SessionKey, trio.Event] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
-    async def ticket(self, owner: str) -> Ticket:
+    async def ticket(self, owner: SessionKey, credential: Credential = NOTHING) -> Ticket:
         """The owner's ticket, opened on first use; one `initialize` at a time for one owner.
 
         Raises:
@@ -79,14 +84,15 @@ class Tickets:
                 continue
             done = self._opening[owner] = trio.Event()
             try:
-                self._held[owner] = await self._open()
+                self._held[owner] = await self._open(credential)
             finally:
                 del self._opening[owner]
                 done.set()
         held.used_at = trio.current_time()
+        held.credential = credential
         return held
 
-    def drop(self, owner: str, ticket: Ticket) -> None:
+    def drop(self, owner: SessionKey, ticket: Ticket) -> None:
         """The upstream no longer knows this session."""
         ticket.lost = True
         if self._held.get(owner) is ticket:
@@ -111,15 +117,17 @@ class Tickets:
                 for ticket in held:
                     nursery.start_soon(self._farewell, ticket)
 
-    async def _open(self) -> Ticket:
+    async def _open(self, credential: Credential) -> Ticket:
         id = secrets.token_hex(12)
         call = Call(id, "initialize", {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": self._client})
-        async with self._exchange.send("POST", JSON_AND_EVENTS, render(call)) as answer:
+        headers = [*JSON_AND_EVENTS, *credential.headers]
+        async with self._exchange.send("POST", headers, render(call)) as answer:
             outcome = await read_outcome(answer, id, _ignore)
             session = answer.headers.get("mcp-session-id")
         if isinstance(outcome, Failure):
             raise UpstreamLost(f"refused the handshake: {outcome.message[:200]} ({outcome.code})", executed=False)
         ticket = _read_handshake(outcome.result, session)
+        ticket.credential = credential
         try:
             await self._notify(ticket, Notice("notifications/initialized", {}))
         except BaseException:

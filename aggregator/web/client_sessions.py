@@ -46,7 +46,7 @@ class ClientSessions:
             "id": secrets.token_urlsafe(12),
             "who": [principal.issuer, principal.subject],
             "rev": revision,
-            "caps": sorted(key for key in capabilities if len(key) <= 32)[:16],
+            "caps": _paths(capabilities),
         }
         return self._keys.seal(Purpose.SESSION, payload, now=now, lifetime=LIFETIME)
 
@@ -85,13 +85,32 @@ class ClientSessions:
             return ClientSession(
                 payload["id"],
                 payload["rev"],
-                {key: {} for key in payload["caps"]},
+                _capabilities(payload["caps"]),
                 Principal(issuer, subject).key,
                 payload["exp"],
             )
         # The latter three: sealed by another version of this program.
         except (Unsealable, KeyError, TypeError, ValueError):
             raise _not_found() from None
+
+
+def _paths(capabilities: Json) -> list[str]:
+    """The names of capabilities and of what they consist of (``elicitation``, ``elicitation.url``), as many as fit."""
+    paths = []
+    for name, value in sorted(capabilities.items()):
+        parts = sorted(value) if isinstance(value, dict) else []
+        paths += [name, *(f"{name}.{part}" for part in parts if "." not in part)]
+    return [path for path in paths if len(path) <= 48 and path.count(".") <= 1][:24]
+
+
+def _capabilities(paths: list[str]) -> Json:
+    capabilities: Json = {}
+    for path in paths:
+        name, _, part = path.partition(".")
+        held = capabilities.setdefault(name, {})
+        if part:
+            held[part] = {}
+    return capabilities
 
 
 def _not_found() -> Refusal:

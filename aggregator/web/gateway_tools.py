@@ -1,94 +1,158 @@
-"""The aggregator's own tools: what is behind the endpoint and how it is doing.
+"""The aggregator's own tools: what is behind the endpoint, how it is doing, and which logins are missing.
 
 Their names begin with `gateway__`. They show a person only what concerns them,
-and never a token (rule 1).
+and never a token: the URLs they name hold an upstream's name and nothing else
+(rule 1). This file must not know how an account is connected.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any, Protocol
 
 from ..config.model import Upstream
 from ..protocol.jsonrpc import Json
-from ..protocol.names import STATUS_TOOL, UNAUTH_TOOL
+from ..protocol.names import AUTH_TOOL, STATUS_TOOL, UNAUTH_TOOL, auth_tool, is_gateway_name
+from ..protocol.oauth.site import Site
 from ..protocol.principal import Principal
 from ..protocol.translate import text_result, tool_error
-from ..store import Store
-from ..upstream.listings import Listings, UpstreamStatus
+from ..upstream.listings import Listings, UpstreamStatus, View
 
-TOOLS: tuple[Json, ...] = (
-    {
-        "name": STATUS_TOOL,
-        "title": "Gateway Status",
-        "description": "Show every upstream MCP server behind this gateway: whether it answers, how many tools it "
-        "offers, which protocol revision it speaks, its latency and its last error.",
-        "inputSchema": {
-            "type": "object",
-            "properties": {
-                "server": {"type": "string", "description": "Optional: name of a specific upstream server to check"}
-            },
+_SERVER = {"type": "string", "description": "Optional: name of a specific upstream server to check or authenticate"}
+_STATUS: Json = {
+    "name": STATUS_TOOL,
+    "title": "Gateway Status",
+    "description": "Show every upstream MCP server behind this gateway: whether it answers, how many tools it "
+    "offers, which protocol revision it speaks, its latency and its last error.",
+    "inputSchema": {
+        "type": "object",
+        "properties": {
+            "server": {"type": "string", "description": "Optional: name of a specific upstream server to check"}
         },
-        "annotations": {"title": "Gateway Status", "readOnlyHint": True, "openWorldHint": True},
     },
-    {
-        "name": UNAUTH_TOOL,
+    "annotations": {"title": "Gateway Status", "readOnlyHint": True, "openWorldHint": True},
+}
+_UNAUTH: Json = {
+    "name": UNAUTH_TOOL,
+    "title": "Disconnect Server",
+    "description": "Remove stored authentication for an upstream MCP server, so you can re-authenticate or "
+    "disconnect it.",
+    "inputSchema": {
+        "type": "object",
+        "properties": {
+            "server": {"type": "string", "description": "The name of the upstream server to deauthenticate"}
+        },
+        "required": ["server"],
+    },
+    "annotations": {
         "title": "Disconnect Server",
-        "description": "Remove stored authentication for an upstream MCP server, so you can re-authenticate or "
-        "disconnect it.",
-        "inputSchema": {
-            "type": "object",
-            "properties": {
-                "server": {"type": "string", "description": "The name of the upstream server to deauthenticate"}
-            },
-            "required": ["server"],
-        },
-        "annotations": {
-            "title": "Disconnect Server",
-            "readOnlyHint": False,
-            "destructiveHint": True,
-            "idempotentHint": True,
-            "openWorldHint": False,
-        },
+        "readOnlyHint": False,
+        "destructiveHint": True,
+        "idempotentHint": True,
+        "openWorldHint": False,
     },
+}
+_ALL_CONNECTED = (
+    "Show authentication status for upstream MCP servers. "
+    'Pass the "server" argument to check a single server. All servers are currently connected.'
 )
 
 
+def gateway_tools(needing: tuple[str, ...]) -> tuple[Json, ...]:
+    """Our tools for a person whose login is missing at the upstreams `needing`, in the order of the list."""
+    return (_auth(needing), *(_auth_of(name) for name in needing), _STATUS, _UNAUTH)
+
+
+class Disconnecting(Protocol):
+    """Forgetting a person's account at an upstream."""
+
+    async def disconnect(self, principal: Principal, upstream: str) -> bool:
+        """Revoke what the upstream's authorization server lets us revoke, and delete. False if nothing was stored.
+
+        Raises:
+            StoreUnavailable: if it cannot be deleted now.
+        """
+        ...
+
+
 class GatewayTools:
-    """Runs the tools of `TOOLS`."""
+    """Runs the tools of `gateway_tools`."""
 
-    def __init__(self, listings: Listings, store: Store) -> None:
+    def __init__(self, site: Site, listings: Listings, connections: Disconnecting) -> None:
+        self._site = site
         self._listings = listings
-        self._store = store
+        self._connections = connections
 
-    async def call(self, name: str, arguments: Json, principal: Principal, revision: str) -> Json:
-        """The result of one of our tools; a bad argument is a tool error that names the right ones."""
+    def runs(self, name: str) -> bool:
+        """Whether `name` is one of ours, shown to this person or not: an account may have been connected since."""
+        return is_gateway_name(name) and (
+            name in (STATUS_TOOL, UNAUTH_TOOL, AUTH_TOOL) or self._upstream_of(name) is not None
+        )
+
+    async def call(self, name: str, arguments: Json, view: View, revision: str) -> Json:
+        """The result of one of our tools; a bad argument is a tool error that names the right ones.
+
+        Raises:
+            StoreUnavailable: if the store is not there.
+        """
         server = arguments.get("server")
         if server is not None and not isinstance(server, str):
             return tool_error("The argument 'server' must be a string.", revision)
-        if name == STATUS_TOOL:
-            return await self._status(server, revision)
-        return await self._unauth(server, principal, revision)
+        if name == UNAUTH_TOOL:
+            return await self._unauth(server, view, revision)
+        return await self._status(self._upstream_of(name) or server, view, revision)
 
-    async def _status(self, server: str | None, revision: str) -> Json:
-        await self._listings.catalog()
-        rows = [row for row in self._listings.status() if server in (None, row.name)]
+    def _upstream_of(self, name: str) -> str | None:
+        return next((upstream for upstream in self._listings.upstreams() if auth_tool(upstream) == name), None)
+
+    async def _status(self, server: str | None, view: View, revision: str) -> Json:
+        await self._listings.catalog(view)
+        rows = [row for row in self._listings.status(view) if server in (None, row.name)]
         if server is not None and not rows:
             return self._unknown(server, revision)
-        return text_result(json.dumps({"servers": [_row(row) for row in rows]}, indent=2, ensure_ascii=False), revision)
+        status = {"dashboardUrl": self._site.url("/connections"), "servers": [self._row(row) for row in rows]}
+        return text_result(json.dumps(status, indent=2, ensure_ascii=False), revision)
 
-    async def _unauth(self, server: str | None, principal: Principal, revision: str) -> Json:
+    async def _unauth(self, server: str | None, view: View, revision: str) -> Json:
         if server is None:
             return tool_error("Missing required argument: server", revision)
         if server not in self._listings.upstreams():
             return self._unknown(server, revision)
-        if await self._store.forget_upstream_token(principal, server):
+        if await self._connections.disconnect(view.principal, server):
             return text_result(f"Successfully removed authentication for {server}", revision)
         return text_result(f"No authentication is stored for {server}; there was nothing to remove.", revision)
 
     def _unknown(self, server: str, revision: str) -> Json:
         known = ", ".join(self._listings.upstreams())
         return tool_error(f"Unknown upstream: {server}. Configured: {known}", revision)
+
+    def _row(self, status: UpstreamStatus) -> Json:
+        row: dict[str, Any] = {
+            "name": status.name,
+            "authenticated": status.state in ("connected", "connecting", "retrying"),
+            "state": status.state,
+            "tools": status.tools,
+            "revision": status.revision,
+            "latencyMs": None if status.latency is None else round(status.latency * 1000, 1),
+            "lastError": status.error,
+        }
+        if status.state == "needs_login":
+            row["authUrl"] = connect_url(self._site, status.name)
+        if status.standing.account:
+            row["account"] = status.standing.account
+        if status.standing.next_try_at is not None:
+            row["nextTryAt"] = status.standing.next_try_at
+        if status.stale:
+            row["stale"] = True
+        if status.left_out:
+            row["leftOut"] = list(status.left_out)
+        return row
+
+
+def connect_url(site: Site, upstream: str) -> str:
+    """Where a person connects their account. It names nobody and opens nothing by itself (UP10)."""
+    return site.url(f"/connect/{upstream}")
 
 
 def instructions(upstreams: Iterable[Upstream]) -> str | None:
@@ -103,18 +167,29 @@ def instructions(upstreams: Iterable[Upstream]) -> str | None:
     return "\n".join(["Tools are namespaced as <upstream>__<tool>, aggregated from these servers:", *described])
 
 
-def _row(status: UpstreamStatus) -> Json:
-    row: Json = {
-        "name": status.name,
-        "authenticated": status.state in ("connected", "connecting"),
-        "state": status.state,
-        "tools": status.tools,
-        "revision": status.revision,
-        "latencyMs": None if status.latency is None else round(status.latency * 1000, 1),
-        "lastError": status.error,
+def _auth(needing: tuple[str, ...]) -> Json:
+    described = _ALL_CONNECTED
+    if needing:
+        described = (
+            "Show authentication status and authenticate upstream MCP servers. "
+            'Pass the "server" argument to check a single server (equivalent to calling gateway__{server}__auth). '
+            f"Servers requiring authentication: {', '.join(needing)}"
+        )
+    return {
+        "name": AUTH_TOOL,
+        "title": "Gateway Authentication",
+        "description": described,
+        "inputSchema": {"type": "object", "properties": {"server": _SERVER}},
+        "annotations": {"title": "Gateway Authentication", "readOnlyHint": True, "openWorldHint": True},
     }
-    if status.stale:
-        row["stale"] = True
-    if status.left_out:
-        row["leftOut"] = list(status.left_out)
-    return row
+
+
+def _auth_of(upstream: str) -> Json:
+    return {
+        "name": auth_tool(upstream),
+        "title": f"Authenticate {upstream}",
+        "description": f"[{upstream}] Authenticate with {upstream}. This server requires authentication before its "
+        f'tools become available. Equivalent to calling gateway__auth with server="{upstream}".',
+        "inputSchema": {"type": "object", "properties": {}},
+        "annotations": {"title": f"Authenticate {upstream}", "readOnlyHint": True, "openWorldHint": True},
+    }

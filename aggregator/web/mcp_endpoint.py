@@ -30,11 +30,12 @@ from ..protocol.revisions import (
     is_stateless,
 )
 from ..protocol.translate import read_envelope
+from .asked import Asked, Rendered
 from .bearer import Authenticated, BearerAuthentication
 from .body import read_body
 from .client_sessions import ClientSession, ClientSessions
 from .http import Response
-from .mcp_methods import Asked, McpMethods, Rendered
+from .mcp_methods import McpMethods
 from .reply import RawHeaders, Receive, Reply, Send, send_whole
 
 SESSION_HEADER = "mcp-session-id"
@@ -182,7 +183,12 @@ class McpEndpoint:
             revision = agreed_revision(call.params.get("protocolVersion"))
         else:
             session = self._find_session(who, headers)
-        envelope = read_envelope(call.params, revision, log_level=self._sessions.level(session))
+        envelope = read_envelope(
+            call.params,
+            revision,
+            log_level=self._sessions.level(session),
+            capabilities=session.capabilities if session is not None else None,
+        )
         return Asked(call, revision, who.principal, envelope, headers, session)
 
     async def _do(self, asked: Asked, reply: Reply) -> Success | Failure | Rendered:

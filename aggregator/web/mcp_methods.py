@@ -8,25 +8,23 @@ why, after how long. This file knows no HTTP.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import trio
 
 from ..config.model import Config, Upstream
-from ..errors import StoreUnavailable, UpstreamLost, UpstreamRefused
+from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
 from ..protocol import jsonrpc
 from ..protocol.catalog import Catalog, Route
 from ..protocol.headers import check_parameters, parameter_headers
-from ..protocol.jsonrpc import Call, Failure, Json, Success, dump, failure
-from ..protocol.names import is_gateway_name
-from ..protocol.principal import Principal
+from ..protocol.jsonrpc import Failure, Json, Success, dump, failure
 from ..protocol.revisions import FOR_CLIENTS, LOG_LEVELS, is_stateless
-from ..protocol.translate import Envelope, result_for_client, signed, tool_error
-from ..upstream.http import HttpUpstream, OnNotice, Outgoing
-from ..upstream.listings import Listings, why_refused
-from .client_sessions import ClientSession, ClientSessions
-from .gateway_tools import TOOLS, GatewayTools, instructions
+from ..protocol.translate import result_for_client, signed, tool_error
+from ..upstream.http import Answered, OnNotice
+from ..upstream.listings import Listings, View, why_refused
+from .asked import Asked, Rendered
+from .asking import Asking, Declined
+from .client_sessions import ClientSessions
+from .gateway_tools import GatewayTools, instructions
 
 DISCOVER_TTL = 3600_000  # milliseconds; what we say about ourselves changes with a restart only
 
@@ -45,34 +43,22 @@ _ABOUT_US = frozenset(
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request of one person, its envelope read."""
-
-    call: Call
-    revision: str
-    principal: Principal
-    envelope: Envelope
-    headers: Mapping[str, str]
-    session: ClientSession | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A whole JSON-RPC answer, JSON already."""
-
-    body: bytes
-
-
 class McpMethods:
     """Dispatch by method, the same for every revision that has it."""
 
     def __init__(
-        self, config: Config, listings: Listings, gateway: GatewayTools, sessions: ClientSessions, server: Json
+        self,
+        config: Config,
+        listings: Listings,
+        gateway: GatewayTools,
+        asking: Asking,
+        sessions: ClientSessions,
+        server: Json,
     ) -> None:
         self._listings = listings
         self._upstreams = listings.upstreams()
         self._gateway = gateway
+        self._asking = asking
         self._sessions = sessions
         self._server = server
         self._instructions = instructions(config.upstreams)
@@ -89,8 +75,9 @@ class McpMethods:
             case "tools/call":
                 return None
             case "tools/list":
-                catalog = self._listings.catalog_at_hand()
-                return None if catalog is None else self._list_tools(asked, catalog)
+                view = self._listings.view_at_hand(asked.principal)
+                catalog = None if view is None else self._listings.catalog_at_hand(view)
+                return None if view is None or catalog is None else self._list_tools(asked, view, catalog)
             case "server/discover" if stateless:
                 return Success(call.id, signed(self._discovered(), self._server))
             case "initialize" if not stateless:
@@ -107,9 +94,11 @@ class McpMethods:
 
         Raises:
             Mismatch: if `Mcp-Param-*` headers contradict the arguments.
+            StoreUnavailable: if it is not known which accounts the person has connected.
         """
         if asked.call.method == "tools/list":
-            return self._list_tools(asked, await self._listings.catalog())
+            view = await self._listings.view(asked.principal)
+            return self._list_tools(asked, view, await self._listings.catalog(view))
         outcome = await self._call_tool(asked, on_notice)
         if isinstance(outcome, Success) and is_stateless(asked.revision):
             return Success(outcome.id, signed(outcome.result, self._server))
@@ -142,11 +131,11 @@ class McpMethods:
             self._sessions.set_level(asked.session, level)
         return Success(asked.call.id, {})
 
-    def _list_tools(self, asked: Asked, catalog: Catalog) -> Rendered | Failure:
+    def _list_tools(self, asked: Asked, view: View, catalog: Catalog) -> Rendered | Failure:
         cursor = asked.call.params.get("cursor")
         if not isinstance(cursor, str | None):
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, "'cursor' must be a string")
-        ttl = int(self._listings.time_to_live() * 1000)
+        ttl = int(self._listings.time_to_live(view) * 1000)
         try:
             page = catalog.page(asked.revision, cursor, ttl=ttl, server=self._server)
         except ValueError as exc:
@@ -159,50 +148,67 @@ class McpMethods:
         if not isinstance(name, str) or not isinstance(arguments, dict | None):
             return failure(id, jsonrpc.INVALID_PARAMS, "'name' must be a string and 'arguments' an object")
         arguments = arguments or {}
-        if is_gateway_name(name) and any(tool["name"] == name for tool in TOOLS):
+        if self._gateway.runs(name):
             return Success(id, await self._call_gateway(name, arguments, asked))
         key = asked.principal.key
         if self._calls.get(key, 0) >= self._calls_per_person:
             text = f"You have {self._calls_per_person} calls running already; wait for one of them to end."
             return Success(id, tool_error(text, asked.revision))
         self._calls[key] = self._calls.get(key, 0) + 1
-        started = trio.current_time()
         try:
-            route = (await self._listings.catalog_for(name)).locate(name)
-            if route is None and (absent := self._listings.absent(name)) is not None:
-                config, error = absent
-                cause = f"{error}; its tools are not known yet, so nothing was run"
-                elapsed = trio.current_time() - started
-                return Success(id, tool_error(_error_text(name, config, cause, elapsed), asked.revision))
-            if route is None:
-                return failure(id, jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:128]}")
-            if is_stateless(asked.revision):
-                check_parameters(route.annotated, arguments, asked.headers)
-            return await self._relay(asked, name, route, arguments, on_notice)
+            resumed = await self._asking.resume(asked)
+            if isinstance(resumed, Declined):
+                text = f"The person did not want to connect {resumed.upstream}, so nothing was run."
+                return Success(id, tool_error(text, asked.revision))
+            return await self._locate_and_relay(resumed, name, arguments, on_notice)
         finally:
             self._calls[key] -= 1
             if not self._calls[key]:
                 del self._calls[key]
 
+    async def _locate_and_relay(
+        self, asked: Asked, name: str, arguments: Json, on_notice: OnNotice
+    ) -> Success | Failure:
+        started = trio.current_time()
+        view = self._listings.view_at_hand(asked.principal) or await self._listings.view(asked.principal)
+        route = (await self._listings.catalog_for(view, name)).locate(name)
+        if route is None and (absent := self._listings.absent(view, name)) is not None:
+            if absent.needs_login:
+                return self._asking.ask(asked, absent.config, absent.error or "it asks for a login")
+            cause = f"{absent.error}; its tools are not known yet, so nothing was run"
+            elapsed = trio.current_time() - started
+            return Success(asked.call.id, tool_error(_error_text(name, absent.config, cause, elapsed), asked.revision))
+        if route is None:
+            return failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:128]}")
+        if is_stateless(asked.revision):
+            check_parameters(route.annotated, arguments, asked.headers)
+        return await self._relay(asked, view, name, route, arguments, on_notice)
+
     async def _call_gateway(self, name: str, arguments: Json, asked: Asked) -> Json:
         try:
-            return await self._gateway.call(name, arguments, asked.principal, asked.revision)
+            view = await self._listings.view(asked.principal)
+            return await self._gateway.call(name, arguments, view, asked.revision)
         except StoreUnavailable as exc:
             log.warning("%s: %s", name, exc)
             return tool_error(f"{name}: the aggregator's store is not available now; try again later.", asked.revision)
 
     async def _relay(
-        self, asked: Asked, name: str, route: Route, arguments: Json, on_notice: OnNotice
+        self, asked: Asked, view: View, name: str, route: Route, arguments: Json, on_notice: OnNotice
     ) -> Success | Failure:
-        config, upstream = self._upstreams[route.upstream]
+        upstream = self._upstreams[route.upstream]
+        config = upstream.config
         headers = tuple(parameter_headers(route.annotated, arguments)) if route.annotated else ()
         params = {**asked.call.params, "name": route.tool}
-        outgoing = Outgoing("tools/call", params, asked.envelope, asked.principal.key, headers)
         started = trio.current_time()
         cause: str
         with trio.move_on_after(config.tool_timeout):
             try:
-                return await self._ask(asked, upstream, outgoing, on_notice)
+                answered = await upstream.request(
+                    asked.principal, "tools/call", params, asked.envelope, on_notice, headers
+                )
+                return self._answer_of(asked, view, upstream.name, answered)
+            except ConnectNeeded as exc:
+                return self._asking.ask(asked, config, str(exc))
             except UpstreamRefused as exc:
                 cause = why_refused(exc)
             except UpstreamLost as exc:
@@ -215,14 +221,14 @@ class McpMethods:
         elapsed = trio.current_time() - started
         return Success(asked.call.id, tool_error(_error_text(name, config, cause, elapsed), asked.revision))
 
-    async def _ask(
-        self, asked: Asked, upstream: HttpUpstream, outgoing: Outgoing, on_notice: OnNotice
-    ) -> Success | Failure:
-        answered = await upstream.request(outgoing, on_notice)
+    def _answer_of(self, asked: Asked, view: View, upstream: str, answered: Answered) -> Success | Failure:
+        """Raises:
+        UpstreamLost: for an answer that the client cannot be given.
+        """
         match answered.outcome:
             case Failure(_, error) as refused:
                 if refused.code == jsonrpc.HEADER_MISMATCH:
-                    self._listings.doubt(upstream.name)  # its schema has changed, and with it the headers to send
+                    self._listings.doubt(view, upstream)  # its schema has changed, and with it the headers to send
                 if refused.code in _ABOUT_US:
                     raise UpstreamLost(f"refused our request: {refused.message[:200]} ({refused.code})")
                 return Failure(asked.call.id, error)

@@ -12,16 +12,27 @@ import pytest
 import trio
 
 from aggregator.config.model import Auth, Config, Upstream
-from aggregator.errors import Refusal
+from aggregator.errors import ConnectNeeded, Refusal
+from aggregator.protocol.oauth.site import site_of
 from aggregator.protocol.principal import Principal
 from aggregator.protocol.sealing import KeyRing
+from aggregator.upstream.authorized import AuthorizedUpstream
+from aggregator.upstream.credentials import (
+    SHARED,
+    ConfiguredCredentials,
+    Credential,
+    Credentials,
+    Standing,
+    configured_headers,
+)
 from aggregator.upstream.http import HttpUpstream
 from aggregator.upstream.listings import Listings
 from aggregator.web.app import Application
+from aggregator.web.asking import Asking
 from aggregator.web.bearer import Authenticated
 from aggregator.web.client_sessions import ClientSessions
 from aggregator.web.gate import Gate
-from aggregator.web.gateway_tools import TOOLS, GatewayTools
+from aggregator.web.gateway_tools import GatewayTools, gateway_tools
 from aggregator.web.http import Response, Route
 from aggregator.web.mcp_endpoint import McpEndpoint
 from aggregator.web.mcp_methods import McpMethods
@@ -47,20 +58,63 @@ class FakeBearer:
         return Authenticated(Principal("https://idp.example.com", text[7:]), "grant", "client", "mcp", NOW + 900)
 
 
-class FakeStore:
-    """The one thing that the relay asks a store for."""
+class FakeConnections:
+    """Which person has which token at which upstream; the contract of people's own accounts, without OAuth."""
 
     def __init__(self) -> None:
-        self.tokens: set[tuple[str, str]] = set()
+        self.tokens: dict[tuple[str, str], str] = {}
         self.fault: Exception | None = None
+        self._changed = trio.Event()
 
-    async def forget_upstream_token(self, principal: Principal, upstream: str) -> bool:
+    def connect(self, person: str, upstream: str, token: str) -> None:
+        self.tokens[person, upstream] = token
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def credentials(self, upstream: Upstream) -> Credentials:
+        return FakeCredentials(self, upstream) if upstream.auth_type == "user" else ConfiguredCredentials(upstream)
+
+    async def disconnect(self, principal: Principal, upstream: str) -> bool:
         await trio.lowlevel.checkpoint()
         if self.fault is not None:
             raise self.fault
-        held = (principal.subject, upstream) in self.tokens
-        self.tokens.discard((principal.subject, upstream))
-        return held
+        return self.tokens.pop((principal.subject, upstream), None) is not None
+
+    async def wait_connected(self, principal: Principal, upstream: str) -> None:
+        while (principal.subject, upstream) not in self.tokens:
+            await self._changed.wait()
+
+
+class FakeCredentials:
+    """One upstream's part of `FakeConnections`. A refused token is gone."""
+
+    def __init__(self, connections: FakeConnections, upstream: Upstream) -> None:
+        self._connections = connections
+        self._upstream = upstream
+
+    def standing_at_hand(self, principal: Principal) -> Standing | None:
+        token = self._connections.tokens.get((principal.subject, self._upstream.name))
+        return SHARED if token is None else Standing(f"{principal.subject}/{token}", "connected")
+
+    async def standing(self, principal: Principal) -> Standing:
+        return self.standing_at_hand(principal) or SHARED
+
+    async def current(self, principal: Principal | None) -> Credential:
+        configured = configured_headers(self._upstream)
+        standing = SHARED if principal is None else await self.standing(principal)
+        if principal is None or standing is SHARED:
+            return Credential(headers=configured)
+        token = self._connections.tokens[principal.subject, self._upstream.name]
+        return Credential(standing.owner, (*configured, (b"authorization", f"Bearer {token}".encode())))
+
+    async def renewed(
+        self, principal: Principal | None, refused: Credential, status: int, challenge: str
+    ) -> Credential | None:
+        if status != 401:
+            return None
+        if principal is not None:
+            self._connections.tokens.pop((principal.subject, self._upstream.name), None)
+        raise ConnectNeeded(self._upstream.name, "it asks for a login")
 
 
 class PlainPages:
@@ -75,7 +129,7 @@ class Relay:
     methods: McpMethods
     listings: Listings
     upstreams: dict[str, HttpUpstream]
-    store: FakeStore
+    connections: FakeConnections
     sessions: ClientSessions
     nursery: trio.Nursery
 
@@ -111,18 +165,23 @@ async def open_relay(
     settings = Config(Auth("https://idp.example.com"), configured, ISSUER, **config)
     async with trio.open_nursery() as nursery:
         connected = {name: HttpUpstream(name, server, IDENTITY, nursery) for name, server in servers.items()}
+        connections, sessions, site = FakeConnections(), ClientSessions(KEYS), site_of(ISSUER)
         listings = Listings(
-            [(upstream, connected[upstream.name]) for upstream in configured],
+            [
+                AuthorizedUpstream(upstream, connected[upstream.name], connections.credentials(upstream))
+                for upstream in configured
+            ],
             nursery,
             name_length=settings.limits.name_length,
-            ours=TOOLS,
+            ours=gateway_tools,
         )
-        store, sessions = FakeStore(), ClientSessions(KEYS)
-        methods = McpMethods(settings, listings, GatewayTools(listings, store), sessions, IDENTITY)  # type: ignore[arg-type]
+        asking = Asking(site, KEYS, connections, lambda: NOW)
+        gateway = GatewayTools(site, listings, connections)
+        methods = McpMethods(settings, listings, gateway, asking, sessions, IDENTITY)
         bearer: Any = FakeBearer()
         endpoint = McpEndpoint(bearer, sessions, methods, body_limit=settings.limits.body, clock=lambda: NOW)
         app = Application(Gate(settings), "/mcp", endpoint, routes, probes, PlainPages())
-        yield Relay(app, endpoint, methods, listings, connected, store, sessions, nursery)
+        yield Relay(app, endpoint, methods, listings, connected, connections, sessions, nursery)
         nursery.cancel_scope.cancel()
 
 

@@ -126,7 +126,7 @@ async def test_many_who_ask_at_once_meet_the_upstream_once() -> None:
             nursery.start_soon(call, upstream, f"p{i % 4}")
         await trio.testing.wait_all_tasks_blocked()
         assert len(server.calls("server/discover")) == 1
-        assert len(server.calls("initialize")) == 5, "one for each person, and one for nobody"
+        assert len(server.calls("initialize")) == 4, "one for each person"
         assert len(server.calls()) == 20
 
 

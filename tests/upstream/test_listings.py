@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from aggregator.protocol.principal import Principal
 from aggregator.upstream.listings import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, SHORTEST_TTL
 
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Incoming, Raw
@@ -165,7 +166,7 @@ async def test_the_last_good_list_outlives_its_upstream_and_is_marked_stale(
         await trio.sleep(1000)
         assert sum("no list within" in record.message for record in caplog.records) == 1, "said once, not at each try"
         servers["a"].hung = False
-        with caplog.at_level(logging.INFO, "aggregator.upstream.listings"):
+        with caplog.at_level(logging.INFO, "aggregator.upstream.listing"):
             await trio.sleep(LAST_RETRY * 1.2 + 1)
         assert "stale" not in (await states(relay))["a"]
         assert any("answers again" in record.message for record in caplog.records)
@@ -374,7 +375,7 @@ async def test_an_asker_who_gives_up_leaves_the_list_usable(autojump_clock: trio
                     scope.cancel()
 
                 relay.nursery.start_soon(cancel)
-                await relay.listings.catalog()
+                await relay.listings.catalog(await relay.listings.view(Principal("https://idp.example.com", "alice")))
             assert await names(relay) == ["a__t", "b__t"]
             assert relay.is_idle()
 

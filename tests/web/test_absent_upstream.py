@@ -24,7 +24,7 @@ async def test_a_call_to_an_upstream_that_never_answered_says_why_its_tools_are_
             for name, words in {
                 "dead": "cannot connect",
                 "hung": "no list within 5 s",
-                "closed": "HTTP 401 Unauthorized: it wants credentials, and connecting personal accounts is not",
+                "closed": "HTTP 401 Unauthorized: it wants credentials that are not configured for it",
                 "busy": "HTTP 503 Service Unavailable; it asks to wait 30 s",
             }.items():
                 text = text_of(await client.call(f"{name}__echo"))

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from aggregator.config.model import Upstream
-from aggregator.web.gateway_tools import TOOLS, instructions
+from aggregator.web.gateway_tools import gateway_tools, instructions
 
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Raw
 from ..fakes.relay import Client, open_relay, text_of
@@ -44,7 +44,7 @@ async def test_status_says_of_every_upstream_how_it_is(autojump_clock: trio.test
                 assert (old["state"], old["tools"], old["revision"]) == ("connected", 1, LEGACY)
                 assert (dead["state"], dead["tools"], dead["authenticated"]) == ("unreachable", 0, False)
                 assert dead["lastError"] == "cannot connect (refused)"
-                assert (shut["state"], shut["authenticated"]) == ("needs_login", False)
+                assert (shut["state"], shut["authenticated"]) == ("unreachable", False)
                 assert "secret" not in json.dumps(shut)
                 assert await status(client, server="old") == [old]
                 text = text_of(await client.call("gateway__status", {"server": "none"}))
@@ -55,13 +55,13 @@ async def test_status_says_of_every_upstream_how_it_is(autojump_clock: trio.test
 async def test_unauth_forgets_this_persons_token_and_says_whether_there_was_one() -> None:
     async with trio.open_nursery() as nursery:
         async with open_relay({"up": FakeServer(nursery)}) as relay:
-            relay.store.tokens = {("alice", "up"), ("bob", "up")}
+            relay.connections.tokens = {("alice", "up"): "a", ("bob", "up"): "b"}
             client = relay.modern("alice")
             for words in ("Successfully removed authentication for up", "No authentication is stored for up"):
                 answer = await client.call("gateway__unauth", {"server": "up"})
                 assert answer["result"]["isError"] is False
                 assert answer["result"]["content"][0]["text"].startswith(words)
-            assert relay.store.tokens == {("bob", "up")}
+            assert relay.connections.tokens == {("bob", "up"): "b"}
             assert text_of(await client.call("gateway__unauth")) == "Missing required argument: server"
             assert text_of(await client.call("gateway__unauth", {"server": "x"})).startswith("Unknown upstream: x")
             kinds: list[Any] = [7, ["up"], {}, True]
@@ -70,7 +70,7 @@ async def test_unauth_forgets_this_persons_token_and_says_whether_there_was_one(
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("name", ["gateway__x", "gateway__", "Gateway__status", "gateway__up__auth"])
+@pytest.mark.parametrize("name", ["gateway__x", "gateway__", "Gateway__status", "gateway__down__auth"])
 async def test_other_names_of_ours_lead_nowhere(name: str) -> None:
     async with trio.open_nursery() as nursery:
         server = FakeServer(nursery)
@@ -82,7 +82,7 @@ async def test_other_names_of_ours_lead_nowhere(name: str) -> None:
 
 
 def test_our_tools_keep_the_words_of_the_predecessor() -> None:
-    unauth = next(tool for tool in TOOLS if tool["name"] == "gateway__unauth")
+    unauth = next(tool for tool in gateway_tools(()) if tool["name"] == "gateway__unauth")
     assert unauth["description"] == (
         "Remove stored authentication for an upstream MCP server, so you can re-authenticate or disconnect it."
     )

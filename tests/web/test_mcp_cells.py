@@ -33,8 +33,8 @@ async def test_every_page_of_an_upstream_is_listed_with_all_that_its_tools_say(
         server.tool("odd", inputSchema=INVENTED, icons=[{"src": "x"}], invented={"a": [None]}, _meta={"x/y": 1})
         client = await client_of(relay, client_revision)
         tools = await client.tools()
-        assert [tool["name"] for tool in tools[:-2]] == [*(f"up__t{i}" for i in range(10)), "up__odd"]
-        assert [tool["name"] for tool in tools[-2:]] == ["gateway__status", "gateway__unauth"]
+        assert [tool["name"] for tool in tools[:-3]] == [*(f"up__t{i}" for i in range(10)), "up__odd"]
+        assert [tool["name"] for tool in tools[-3:]] == ["gateway__auth", "gateway__status", "gateway__unauth"]
         odd = tools[10]
         assert odd["inputSchema"] == INVENTED
         assert (odd["icons"], odd["invented"], odd["_meta"]) == ([{"src": "x"}], {"a": [None]}, {"x/y": 1})

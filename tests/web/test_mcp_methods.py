@@ -119,7 +119,7 @@ async def test_a_tool_with_an_annotation_that_no_header_can_carry_is_left_out_an
         ):
             server.tool(f"bad{i}", inputSchema={"type": "object", "properties": {"p": node}})
         client = relay.modern()
-        assert (await client.names())[:-2] == ["up__good"]
+        assert (await client.names())[:-3] == ["up__good"]
         status = json.loads((await client.call("gateway__status"))["result"]["content"][0]["text"])
         assert len(status["servers"][0]["leftOut"]) == 6
 
@@ -172,7 +172,7 @@ async def test_a_long_list_comes_in_pages_and_always_in_the_same_order(revision:
         first = (await client.request("tools/list")).json()["result"]
         assert len(first["tools"]) == 1000
         names = await client.names()
-        assert names == [*(f"up__t{i}" for i in range(2500)), "gateway__status", "gateway__unauth"]
+        assert names == [*(f"up__t{i}" for i in range(2500)), "gateway__auth", "gateway__status", "gateway__unauth"]
         assert await client.names() == names
 
 
@@ -200,7 +200,7 @@ async def test_one_person_cannot_hold_all_calls(autojump_clock: trio.testing.Moc
 
 async def test_a_lost_store_is_a_tool_error_of_our_own_tool() -> None:
     async with one(MODERN) as (_, relay):
-        relay.store.fault = StoreUnavailable("disk gone")
+        relay.connections.fault = StoreUnavailable("disk gone")
         text = text_of(await relay.modern().call("gateway__unauth", {"server": "up"}))
         assert "the aggregator's store is not available" in text
         assert "disk gone" not in text

@@ -1,0 +1,122 @@
+"""An upstream together with the credentials that requests to it carry.
+
+This is what listings and methods speak to. A request that the upstream refuses
+with 401 or 403 was not executed; where another credential can be had, it is sent
+once more. This file knows neither OAuth nor what a request means.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from ..config.model import Upstream
+from ..errors import ConnectNeeded, UpstreamLost, UpstreamRefused
+from ..protocol.jsonrpc import Json
+from ..protocol.principal import Principal
+from ..protocol.translate import Envelope
+from .credentials import Credential, Credentials
+from .http import NOBODY, Answered, HttpUpstream, OnNotice, Outgoing, Peer
+
+_CREDENTIALS = frozenset({401, 403})
+
+
+class AuthorizedUpstream:
+    """One upstream, asked on behalf of people."""
+
+    def __init__(self, config: Upstream, upstream: HttpUpstream, credentials: Credentials) -> None:
+        self.config = config
+        self.credentials = credentials
+        self._upstream = upstream
+
+    def __repr__(self) -> str:
+        return f"<AuthorizedUpstream {self._upstream!r}>"
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def peer(self) -> Peer | None:
+        """What the upstream said about itself; None as long as nobody met it."""
+        return self._upstream.peer
+
+    async def request(
+        self,
+        principal: Principal,
+        method: str,
+        params: Json,
+        envelope: Envelope,
+        on_notice: OnNotice,
+        extra_headers: tuple[tuple[str, str], ...] = (),
+    ) -> Answered:
+        """Have the upstream answer one request of `principal`; see `HttpUpstream.request`.
+
+        Raises:
+            ConnectNeeded: if the person has to connect their account first; nothing was executed.
+            UpstreamLost, UpstreamRefused: see `HttpUpstream.request`.
+            StoreUnavailable: if the person's credential is not known now.
+        """
+        outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, await self._current(principal))
+        try:
+            return await self._upstream.request(outgoing, on_notice)
+        except UpstreamRefused as exc:
+            credential = await self._renewed(principal, outgoing.credential, exc)
+        outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential)
+        try:
+            return await self._upstream.request(outgoing, on_notice)
+        except UpstreamRefused as exc:
+            await self._renewed(principal, credential, exc)  # so that the person is asked, where that helps
+            raise
+
+    async def list_all(self, principal: Principal | None, method: str, key: str) -> tuple[list[Json], float | None]:
+        """Every page of a listing as `principal` sees it, or as everyone does; see `HttpUpstream.list_all`.
+
+        Raises: as `request`.
+        """
+        owner = NOBODY if principal is None else principal.key
+        credential = await self._current(principal)
+        try:
+            return await self._upstream.list_all(method, key, owner=owner, credential=credential)
+        except UpstreamRefused as exc:
+            renewed = await self._renewed(principal, credential, exc)
+        return await self._upstream.list_all(method, key, owner=owner, credential=renewed)
+
+    async def meet(self, principal: Principal | None) -> Peer:
+        """What the upstream says about itself. Raises: as `request`."""
+        if self._upstream.peer is not None and not self._upstream.is_in_doubt:
+            return self._upstream.peer
+        session = NOBODY if principal is None else principal.key
+        credential = await self._current(principal)
+        try:
+            return await self._upstream.meet((session, credential.owner), credential)
+        except UpstreamRefused as exc:
+            renewed = await self._renewed(principal, credential, exc)
+        return await self._upstream.meet((session, renewed.owner), renewed)
+
+    async def ask_challenge(self) -> str:
+        """What the upstream says in WWW-Authenticate to somebody without credentials; empty if it says nothing.
+
+        Bounded by the upstream's `discoveryTimeout`; nothing is executed.
+        """
+        with trio.move_on_after(self.config.discovery_timeout):
+            try:
+                await self._upstream.list_all("tools/list", "tools", credential=await self._current(None))
+            except UpstreamRefused as exc:
+                return exc.challenge
+            except (UpstreamLost, ConnectNeeded):
+                pass
+        return ""
+
+    def doubt(self) -> None:
+        self._upstream.doubt()
+
+    async def _current(self, principal: Principal | None) -> Credential:
+        return await self.credentials.current(principal)
+
+    async def _renewed(self, principal: Principal | None, refused: Credential, exc: UpstreamRefused) -> Credential:
+        """Another credential, or `exc`."""
+        if exc.status in _CREDENTIALS:
+            renewed = await self.credentials.renewed(principal, refused, exc.status, exc.challenge)
+            if renewed is not None and renewed != refused:
+                return renewed
+        raise exc

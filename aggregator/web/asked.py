@@ -1,0 +1,36 @@
+"""One MCP request as everybody behind the endpoint sees it. This file must not know what is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..protocol.jsonrpc import Call
+from ..protocol.principal import Principal
+from ..protocol.translate import Envelope
+from .client_sessions import ClientSession
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request of one person, its envelope read. `envelope.capabilities` are the client's, in every revision."""
+
+    call: Call
+    revision: str
+    principal: Principal
+    envelope: Envelope
+    headers: Mapping[str, str]
+    session: ClientSession | None
+
+    @property
+    def can_show_urls(self) -> bool:
+        """Whether the client can ask its person to open a URL (elicitation, mode ``url``)."""
+        elicitation = self.envelope.capabilities.get("elicitation")
+        return isinstance(elicitation, dict) and isinstance(elicitation.get("url"), dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A whole JSON-RPC answer, JSON already."""
+
+    body: bytes
