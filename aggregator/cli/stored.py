@@ -198,10 +198,10 @@ def _run(work: Callable[..., Coroutine[None, None, int]], config: Config, *argum
 
 def _described(row: OldRow) -> str:
     match row.table, row.key:
-        case "upstream_tokens", (person, upstream):
+        case "connections", (person, upstream):
             return f"token of {person.partition('|')[2]} at {upstream}"
-        case "upstream_clients", (upstream,):
-            return f"our registration at {upstream}"
+        case "registrations", (upstream, issuer):
+            return f"our registration for {upstream} at {issuer}"
         case _:
             return f"{row.table} {' '.join(row.key)}"
 

@@ -1,4 +1,4 @@
-"""What is remembered: the four small things that cannot be stateless, and upstream tokens.
+"""What is remembered: the four small things that cannot be stateless, and people's accounts at upstreams.
 
 `Store` is the contract; `memory` and `sqlite` keep it, and one suite
 (`tests/store/test_contract.py`) shows that both do. A store does not know what
@@ -11,12 +11,13 @@ now. A write that has begun is finished even when the caller is cancelled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..protocol.principal import Principal
 
 WORD_LASTS = 30.0  # seconds; processes leave it anew every 10
+UNREADABLE = "What is stored of this connection cannot be read any more."
 REFRESH_GRACE = 30.0  # seconds; a lost answer may be asked for again (reference: Hydra 0-300, Dex's obsolete token)
 
 
@@ -77,19 +78,61 @@ class Rotated:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamToken:
-    """One person's token at one upstream. The two texts are secrets; they are encrypted at rest."""
+class Connection:
+    """One person's account at one upstream. The two tokens are secrets; they are encrypted at rest.
+
+    `id` is random and new with each connecting: what others keep of a connection (sessions, listings), they keep under
+    it. `generation` counts refreshes from 0. The refresh token belongs to `client_id` at `issuer` and goes nowhere
+    else; both are empty where they were never recorded. `resource` is RFC 8707's, None where none is sent. `account`
+    is a label for pages and never an identity.
+
+    `state` is ``connected`` or ``needs_login``; the latter has no tokens, and a `reason` for the person. A connected
+    one with a `next_try_at` could not be refreshed `failures` times for `reason`. `wanted_scope` is what the next
+    connecting has to ask for. Until `lease_until`, `lease_owner` refreshes.
+    """
 
     principal: Principal
     upstream: str
-    access_token: str
-    refresh_token: str | None
-    token_type: str
-    scope: str | None
-    expires_at: float | None
+    id: str
+    access_token: str | None = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    token_type: str = "Bearer"  # noqa: S105  a kind, no secret
+    scope: str | None = None
+    expires_at: float | None = None
+    issuer: str = ""
+    client_id: str = ""
+    resource: str | None = None
+    account: str | None = None
+    connected_at: float = 0.0
+    generation: int = 0
+    state: str = "connected"
+    reason: str | None = None
+    wanted_scope: str | None = None
+    failures: int = 0
+    next_try_at: float | None = None
+    lease_owner: str | None = None
+    lease_until: float | None = None
 
     def __repr__(self) -> str:
-        return f"<UpstreamToken {self.upstream} of {self.principal.key}>"
+        return f"<Connection of {self.principal.key} at {self.upstream}, {self.state}, generation {self.generation}>"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRegistration:
+    """What we are called at one authorization server that one upstream named. The secret is encrypted at rest.
+
+    `auth_method` is the token endpoint's, as in RFC 7591; `scope` is what we registered for. `expires_at` is when the
+    secret ends, None for never.
+    """
+
+    upstream: str
+    issuer: str
+    client_id: str
+    client_secret: str | None = field(repr=False)
+    auth_method: str = "none"
+    redirect_uri: str = ""
+    scope: str | None = None
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +226,10 @@ class Store(Protocol):
         """As `sign_out_person`, for every grant of the client with this id."""
         ...
 
+    async def signed_out_at(self, principal: Principal) -> float | None:
+        """When the person was last signed out everywhere, for those who hold a sign-in from before; kept for a day."""
+        ...
+
     async def revoked_since(self, since: float) -> frozenset[str]:
         """Ids of the grants revoked at or after `since`: what each process polls to refuse their access tokens."""
         ...
@@ -213,13 +260,73 @@ class Store(Protocol):
         """End the grant of `token`, if the token is still the one that is kept: the provider refused it."""
         ...
 
-    async def save_upstream_token(self, token: UpstreamToken) -> None: ...
-
-    async def find_upstream_token(self, principal: Principal, upstream: str) -> UpstreamToken | None:
-        """The stored token; None also when the row cannot be decrypted (another key, or a row moved by hand)."""
+    async def save_connection(self, connection: Connection) -> None:
+        """Put this in the place of whatever the person had at the upstream."""
         ...
 
-    async def forget_upstream_token(self, principal: Principal, upstream: str) -> bool: ...
+    async def find_connection(self, principal: Principal, upstream: str) -> Connection | None:
+        """What the person has at the upstream.
+
+        Tokens that cannot be decrypted (another key, or a row moved by hand) are left out, and it says ``needs_login``.
+        """
+        ...
+
+    async def connections_of(self, principal: Principal) -> tuple[Connection, ...]:
+        """Everything the person has, by name of upstream, as `find_connection`."""
+        ...
+
+    async def take_refresh(self, connection: Connection, *, owner: str, now: float, until: float) -> Connection | None:
+        """The right to refresh `connection`, for `owner` alone until `until`; what is stored is returned.
+
+        None if it is not the stored one by id and generation, if it needs a login or cannot be decrypted, if its next
+        try is later than `now`, or if somebody else has the right.
+        """
+        ...
+
+    async def renew_connection(
+        self,
+        connection: Connection,
+        *,
+        access_token: str,
+        refresh_token: str | None,
+        token_type: str,
+        scope: str | None,
+        expires_at: float | None,
+    ) -> bool:
+        """Put what a refresh gave in the place of what `connection` has, as its next generation, ending the lease.
+
+        By compare-and-swap of id and generation: False if it is not there any more. A refresh token or scope of None
+        leaves the one at hand.
+        """
+        ...
+
+    async def postpone_refresh(self, connection: Connection, *, reason: str, next_try_at: float) -> bool:
+        """Note one more refresh that decided nothing, ending the lease. Compares as `renew_connection`."""
+        ...
+
+    async def want_scope(self, connection: Connection, scope: str) -> bool:
+        """Note what the next connecting has to ask for; the tokens stay good. Compares by id."""
+        ...
+
+    async def end_connection(self, connection: Connection, *, reason: str) -> bool:
+        """Drop the tokens: it needs a login from now on. Compares as `renew_connection`."""
+        ...
+
+    async def forget_connection(self, principal: Principal, upstream: str) -> Connection | None:
+        """Drop all of it; what was there is returned, for its tokens to be revoked where they came from."""
+        ...
+
+    async def save_registration(self, registration: UpstreamRegistration) -> None:
+        """Put this in the place of the registration for the same upstream and issuer."""
+        ...
+
+    async def find_registration(self, upstream: str, issuer: str) -> UpstreamRegistration | None:
+        """None also when its secret cannot be decrypted."""
+        ...
+
+    async def forget_registration(self, upstream: str, issuer: str, client_id: str) -> bool:
+        """Drop the registration, if it still is the one with this `client_id`."""
+        ...
 
     async def old_rows(self) -> tuple[OldRow, ...]:
         """Every row that keeps the ring's older keys needed."""

@@ -8,41 +8,50 @@ from dataclasses import dataclass
 from ..protocol.sealing import KeyRing
 
 # In the place of the person: a person's key always has a "|", so they cannot meet.
-CLIENTS = "upstream_clients"
+CLIENTS = "registrations"
 LOGINS = "login_tokens"
 
 
-def encrypt_token(
-    keys: KeyRing, user_key: str, upstream: str, access_token: str, refresh_token: str | None
-) -> tuple[bytes, bytes | None]:
+def encrypt_tokens(
+    keys: KeyRing, where: Sequence[str], access_token: str | None, refresh_token: str | None
+) -> tuple[bytes | None, bytes | None]:
+    """The two columns of a connection; `where` is `connection_row`."""
     return (
-        keys.encrypt_column(access_token, row=(user_key, upstream, "access_token")),
-        _optional(keys, refresh_token, (user_key, upstream, "refresh_token")),
+        _optional(keys, access_token, (*where, "access_token")),
+        _optional(keys, refresh_token, (*where, "refresh_token")),
     )
 
 
-def decrypt_token(
-    keys: KeyRing, user_key: str, upstream: str, access_token: bytes, refresh_token: bytes | None
-) -> tuple[str, str | None]:
+def decrypt_tokens(
+    keys: KeyRing, where: Sequence[str], access_token: bytes | None, refresh_token: bytes | None
+) -> tuple[str | None, str | None]:
     """Access and refresh token.
 
     Raises:
         Unsealable: if either belongs elsewhere, was altered, or its key is gone.
     """
-    access = keys.decrypt_column(access_token, row=(user_key, upstream, "access_token"))
-    if refresh_token is None:
-        return access, None
-    return access, keys.decrypt_column(refresh_token, row=(user_key, upstream, "refresh_token"))
-
-
-def encrypt_client(
-    keys: KeyRing, upstream: str, client_id: str, client_secret: str | None, registration: str
-) -> tuple[bytes, bytes | None, bytes]:
     return (
-        keys.encrypt_column(client_id, row=(CLIENTS, upstream, "client_id")),
-        _optional(keys, client_secret, (CLIENTS, upstream, "client_secret")),
-        keys.encrypt_column(registration, row=(CLIENTS, upstream, "registration")),
+        _opened(keys, access_token, (*where, "access_token")),
+        _opened(keys, refresh_token, (*where, "refresh_token")),
     )
+
+
+def connection_row(user_key: str, upstream: str, issuer: str) -> tuple[str, ...]:
+    """What the columns of a connection are bound to. One from before issuers were recorded is bound to none."""
+    return (user_key, upstream, issuer) if issuer else (user_key, upstream)
+
+
+def encrypt_secret(keys: KeyRing, upstream: str, issuer: str, client_secret: str | None) -> bytes | None:
+    return _optional(keys, client_secret, (CLIENTS, upstream, issuer, "client_secret"))
+
+
+def decrypt_secret(keys: KeyRing, upstream: str, issuer: str, client_secret: bytes | None) -> str | None:
+    """The secret of a registration of ours.
+
+    Raises:
+        Unsealable: as `decrypt_tokens`.
+    """
+    return _opened(keys, client_secret, (CLIENTS, upstream, issuer, "client_secret"))
 
 
 def encrypt_login(keys: KeyRing, login_id: str, refresh_token: str) -> bytes:
@@ -53,30 +62,38 @@ def decrypt_login(keys: KeyRing, login_id: str, refresh_token: bytes) -> str:
     """The identity provider's refresh token of a login.
 
     Raises:
-        Unsealable: as `decrypt_token`.
+        Unsealable: as `decrypt_tokens`.
     """
     return keys.decrypt_column(refresh_token, row=(LOGINS, login_id, "refresh_token"))
 
 
 @dataclass(frozen=True, slots=True)
 class EncryptedTable:
-    """A table with encrypted columns. `owner` stands before the primary key in what a column is bound to."""
+    """A table with encrypted columns.
+
+    They are bound to `owner`, the primary key, and the columns `bound`, of which an empty one is left out.
+    """
 
     name: str
     key: tuple[str, ...]
     columns: tuple[str, ...]
     owner: tuple[str, ...] = ()
+    bound: tuple[str, ...] = ()
 
-    def row(self, key: Sequence[str], column: str) -> tuple[str, ...]:
-        return (*self.owner, *key, column)
+    def row(self, key: Sequence[str], bound: Sequence[str], column: str) -> tuple[str, ...]:
+        return (*self.owner, *key, *filter(None, bound), column)
 
 
 ENCRYPTED = (
-    EncryptedTable("upstream_tokens", ("user_key", "upstream"), ("access_token", "refresh_token")),
-    EncryptedTable("upstream_clients", ("upstream",), ("client_id", "client_secret", "registration"), (CLIENTS,)),
+    EncryptedTable("connections", ("user_key", "upstream"), ("access_token", "refresh_token"), bound=("issuer",)),
+    EncryptedTable("registrations", ("upstream", "issuer"), ("client_secret",), (CLIENTS,)),
     EncryptedTable("login_tokens", ("id",), ("refresh_token",), (LOGINS,)),
 )
 
 
-def _optional(keys: KeyRing, text: str | None, row: tuple[str, str, str]) -> bytes | None:
+def _optional(keys: KeyRing, text: str | None, row: Sequence[str]) -> bytes | None:
     return None if text is None else keys.encrypt_column(text, row=row)
+
+
+def _opened(keys: KeyRing, blob: bytes | None, row: Sequence[str]) -> str | None:
+    return None if blob is None else keys.decrypt_column(blob, row=row)

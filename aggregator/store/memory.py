@@ -16,7 +16,7 @@ import trio
 
 from ..errors import StoreUnavailable
 from ..protocol.principal import Principal
-from . import Gone, Grant, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store, UpstreamToken
+from . import Connection, Gone, Grant, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store, UpstreamRegistration
 from .grants import KEPT_AFTER_THE_END, is_live, is_meant, is_past_keeping, redemption, rotation
 
 
@@ -32,12 +32,13 @@ class MemoryStore:
         self._clock = clock
         self._spent: dict[str, float] = {}
         self._grants: dict[str, Grant] = {}
-        self._tokens: dict[tuple[str, str], UpstreamToken] = {}
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._registrations: dict[tuple[str, str], UpstreamRegistration] = {}
         self._logins: dict[str, _Login] = {}
         self._sign_outs: dict[tuple[str, str], float] = {}
 
     def __repr__(self) -> str:
-        return f"<MemoryStore {len(self._grants)} grants, {len(self._tokens)} upstream tokens>"
+        return f"<MemoryStore {len(self._grants)} grants, {len(self._connections)} connections>"
 
     async def consume(self, ticket: str, *, expires_at: float) -> bool:
         await trio.lowlevel.checkpoint()
@@ -105,6 +106,10 @@ class MemoryStore:
         self._sign_outs["client", client] = now
         return self._end_all(now, lambda grant: grant.client == client)
 
+    async def signed_out_at(self, principal: Principal) -> float | None:
+        await trio.lowlevel.checkpoint()
+        return self._sign_outs.get(("person", principal.key))
+
     async def revoked_since(self, since: float) -> frozenset[str]:
         await trio.lowlevel.checkpoint()
         return frozenset(
@@ -143,17 +148,102 @@ class MemoryStore:
         login = self._logins.get(token.id)
         return login is not None and login.token.generation == token.generation and self._revoke(token.id, now)
 
-    async def save_upstream_token(self, token: UpstreamToken) -> None:
+    async def save_connection(self, connection: Connection) -> None:
         await trio.lowlevel.checkpoint()
-        self._tokens[token.principal.key, token.upstream] = token
+        self._put(connection)
 
-    async def find_upstream_token(self, principal: Principal, upstream: str) -> UpstreamToken | None:
+    async def find_connection(self, principal: Principal, upstream: str) -> Connection | None:
         await trio.lowlevel.checkpoint()
-        return self._tokens.get((principal.key, upstream))
+        return self._connections.get((principal.key, upstream))
 
-    async def forget_upstream_token(self, principal: Principal, upstream: str) -> bool:
+    async def connections_of(self, principal: Principal) -> tuple[Connection, ...]:
         await trio.lowlevel.checkpoint()
-        return self._tokens.pop((principal.key, upstream), None) is not None
+        found = [connection for connection in self._connections.values() if connection.principal == principal]
+        return tuple(sorted(found, key=lambda connection: connection.upstream))
+
+    async def take_refresh(self, connection: Connection, *, owner: str, now: float, until: float) -> Connection | None:
+        await trio.lowlevel.checkpoint()
+        current = self._current(connection)
+        if current is None or (current.next_try_at is not None and current.next_try_at > now):
+            return None
+        if current.lease_until is not None and current.lease_until > now and current.lease_owner != owner:
+            return None
+        return self._put(replace(current, lease_owner=owner, lease_until=until))
+
+    async def renew_connection(
+        self,
+        connection: Connection,
+        *,
+        access_token: str,
+        refresh_token: str | None,
+        token_type: str,
+        scope: str | None,
+        expires_at: float | None,
+    ) -> bool:
+        await trio.lowlevel.checkpoint()
+        current = self._current(connection)
+        if current is None:
+            return False
+        renewed = replace(
+            current,
+            access_token=access_token,
+            refresh_token=current.refresh_token if refresh_token is None else refresh_token,
+            token_type=token_type,
+            scope=current.scope if scope is None else scope,
+            expires_at=expires_at,
+            generation=current.generation + 1,
+            reason=None,
+            failures=0,
+            next_try_at=None,
+        )
+        self._put(_unleased(renewed))
+        return True
+
+    async def postpone_refresh(self, connection: Connection, *, reason: str, next_try_at: float) -> bool:
+        await trio.lowlevel.checkpoint()
+        current = self._current(connection)
+        if current is None:
+            return False
+        failures = current.failures + 1
+        self._put(_unleased(replace(current, reason=reason, failures=failures, next_try_at=next_try_at)))
+        return True
+
+    async def want_scope(self, connection: Connection, scope: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        current = self._connections.get((connection.principal.key, connection.upstream))
+        if current is None or current.id != connection.id:
+            return False
+        self._put(replace(current, wanted_scope=scope))
+        return True
+
+    async def end_connection(self, connection: Connection, *, reason: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        current = self._current(connection)
+        if current is None:
+            return False
+        ended = replace(current, state="needs_login", access_token=None, refresh_token=None, reason=reason)
+        self._put(_unleased(replace(ended, failures=0, next_try_at=None)))
+        return True
+
+    async def forget_connection(self, principal: Principal, upstream: str) -> Connection | None:
+        await trio.lowlevel.checkpoint()
+        return self._connections.pop((principal.key, upstream), None)
+
+    async def save_registration(self, registration: UpstreamRegistration) -> None:
+        await trio.lowlevel.checkpoint()
+        self._registrations[registration.upstream, registration.issuer] = registration
+
+    async def find_registration(self, upstream: str, issuer: str) -> UpstreamRegistration | None:
+        await trio.lowlevel.checkpoint()
+        return self._registrations.get((upstream, issuer))
+
+    async def forget_registration(self, upstream: str, issuer: str, client_id: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        found = self._registrations.get((upstream, issuer))
+        if found is None or found.client_id != client_id:
+            return False
+        del self._registrations[upstream, issuer]
+        return True
 
     async def old_rows(self) -> tuple[OldRow, ...]:
         await trio.lowlevel.checkpoint()
@@ -191,6 +281,17 @@ class MemoryStore:
     async def check(self) -> None:
         await trio.lowlevel.checkpoint()
 
+    def _put(self, connection: Connection) -> Connection:
+        self._connections[connection.principal.key, connection.upstream] = connection
+        return connection
+
+    def _current(self, held: Connection) -> Connection | None:
+        """What is stored, if it is `held` and connected."""
+        found = self._connections.get((held.principal.key, held.upstream))
+        if found is None or (found.id, found.generation, found.state) != (held.id, held.generation, "connected"):
+            return None
+        return found
+
     def _spend(self, ticket: str, expires_at: float) -> bool:
         if ticket in self._spent:
             return False
@@ -225,6 +326,10 @@ class MemoryStore:
                 pass
             case _:
                 assert_never(outcome)
+
+
+def _unleased(connection: Connection) -> Connection:
+    return replace(connection, lease_owner=None, lease_until=None)
 
 
 @asynccontextmanager

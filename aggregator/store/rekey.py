@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 from ..errors import Unsealable
 from ..protocol.sealing import KeyRing, column_key_id
@@ -28,11 +29,12 @@ def reencrypt_row(db: sqlite3.Connection, keys: KeyRing, row: OldRow) -> bool:
     found = db.execute(f"{_select(table)} WHERE {_is_key(table)}", row.key).fetchone()
     if found is None:
         return False
-    texts = _open(table, keys, row.key, found[len(table.key) :])
+    bound, blobs = _parted(table, found)
+    texts = _open(table, keys, row.key, bound, blobs)
     if texts is None:
         return False
     changed = [
-        None if text is None else keys.encrypt_column(text, row=table.row(row.key, column))
+        None if text is None else keys.encrypt_column(text, row=table.row(row.key, bound, column))
         for column, text in zip(table.columns, texts, strict=True)
     ]
     setting = ", ".join(f"{column} = ?" for column in table.columns)
@@ -43,19 +45,20 @@ def reencrypt_row(db: sqlite3.Connection, keys: KeyRing, row: OldRow) -> bool:
 def _old_rows_of(db: sqlite3.Connection, table: EncryptedTable, keys: KeyRing) -> Iterator[OldRow]:
     current = keys.key_ids[0]
     for found in db.execute(f"{_select(table)} ORDER BY {', '.join(table.key)}"):
-        key, blobs = found[: len(table.key)], found[len(table.key) :]
+        key = found[: len(table.key)]
+        bound, blobs = _parted(table, found)
         needed = {column_key_id(blob) for blob in blobs if blob is not None}
-        if needed != {current}:
-            yield OldRow(table.name, key, tuple(sorted(needed)), _open(table, keys, key, blobs) is not None)
+        if not needed <= {current}:  # a row may hold nothing encrypted
+            yield OldRow(table.name, key, tuple(sorted(needed)), _open(table, keys, key, bound, blobs) is not None)
 
 
 def _open(
-    table: EncryptedTable, keys: KeyRing, key: tuple[str, ...], blobs: tuple[bytes | None, ...]
+    table: EncryptedTable, keys: KeyRing, key: tuple[str, ...], bound: tuple[str, ...], blobs: tuple[bytes | None, ...]
 ) -> list[str | None] | None:
     """The texts of the row's columns; None if one does not open."""
     try:
         return [
-            None if blob is None else keys.decrypt_column(blob, row=table.row(key, column))
+            None if blob is None else keys.decrypt_column(blob, row=table.row(key, bound, column))
             for column, blob in zip(table.columns, blobs, strict=True)
         ]
     except Unsealable:
@@ -63,7 +66,15 @@ def _open(
 
 
 def _select(table: EncryptedTable) -> str:
-    return f"SELECT {', '.join((*table.key, *table.columns))} FROM {table.name}"  # noqa: S608  constants of ours
+    columns = ", ".join((*table.key, *table.bound, *table.columns))
+    return f"SELECT {columns} FROM {table.name}"  # noqa: S608  constants of ours
+
+
+def _parted(table: EncryptedTable, found: tuple[Any, ...]) -> tuple[tuple[str, ...], tuple[bytes | None, ...]]:
+    """What a selected row is bound to besides its key, and its encrypted columns."""
+    begin = len(table.key)
+    end = begin + len(table.bound)
+    return found[begin:end], found[end:]
 
 
 def _is_key(table: EncryptedTable) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -17,8 +18,9 @@ from contextlib import ExitStack, closing
 from ..errors import StoreUnavailable
 from ..protocol.principal import principal_of
 from ..protocol.sealing import KeyRing
-from .columns import encrypt_client, encrypt_token
+from . import Connection
 from .migrate import immediate, take_step
+from .sqlite_connections import insert_connection
 from .sqlite_file import Kind, connect, identify
 
 log = logging.getLogger(__name__)
@@ -51,15 +53,15 @@ def import_seed(
             _create_backup(path, backup)
             undo.callback(os.unlink, backup)  # until the commit the file itself is still the predecessor's
             _write_backup(path, backup)
-            tokens, clients = _move_rows(connection, keys, issuer, migrations)
+            tokens = _move_rows(connection, keys, issuer, migrations)
         undo.pop_all()
     log.warning(
-        "storage: imported %s of the TypeScript mcp-aggregator: %d tokens, of people of %s, and %d client registrations"
-        " are encrypted now. The file as it was is %s, IN PLAIN TEXT: delete it as soon as the logins work",
+        "storage: imported %s of the TypeScript mcp-aggregator: %d tokens, of people of %s, are encrypted now. It did"
+        " not note who issued them, so they are not refreshed: each account is connected again when its token ends."
+        " The file as it was is %s, IN PLAIN TEXT: delete it as soon as the logins work",
         path,
         tokens,
         issuer,
-        clients,
         backup,
     )
 
@@ -96,40 +98,30 @@ def _write_backup(path: str, backup: str) -> None:
     _sync_directory(os.path.dirname(backup))
 
 
-def _move_rows(
-    connection: sqlite3.Connection, keys: KeyRing, issuer: str, migrations: Sequence[str]
-) -> tuple[int, int]:
+def _move_rows(connection: sqlite3.Connection, keys: KeyRing, issuer: str, migrations: Sequence[str]) -> int:
     old = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     connection.execute("ALTER TABLE upstream_tokens RENAME TO seed_tokens")  # ours has the same name
     for number, sql in enumerate(migrations, start=1):
         take_step(connection, number, sql)
     rows = connection.execute(
-        "SELECT user_id, upstream_name, access_token, refresh_token, token_type, scope, expires_at FROM seed_tokens"
+        "SELECT user_id, upstream_name, access_token, token_type, scope, expires_at FROM seed_tokens"
     ).fetchall()
-    for user, upstream, access, refresh, kind, scope, expires_at in rows:
-        key = principal_of(issuer, str(user)).key
-        sealed = encrypt_token(keys, key, upstream, access, refresh)
-        connection.execute(
-            "INSERT INTO upstream_tokens VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (key, upstream, *sealed, kind, scope, expires_at if isinstance(expires_at, (int, float)) else None),
+    for user, upstream, access_token, token_type, scope, expires_at in rows:
+        moved = Connection(
+            principal_of(issuer, str(user)),
+            upstream,
+            secrets.token_hex(16),
+            access_token,
+            None,  # the predecessor did not note who issued it, and a refresh token is shown to its issuer alone
+            token_type=token_type,
+            scope=scope,
+            expires_at=float(expires_at) if isinstance(expires_at, (int, float)) else None,
         )
+        insert_connection(connection, keys, moved)
     connection.execute("DROP TABLE seed_tokens")
-    registrations = 0
-    if "upstream_registrations" in old:
-        registrations = _move_registrations(connection, keys)
+    if "upstream_registrations" in old:  # nor at which authorization server it registered
+        connection.execute("DROP TABLE upstream_registrations")
     connection.execute("INSERT INTO meta VALUES (?, 'owed')", (SCRUB_OWED,))
-    return len(rows), registrations
-
-
-def _move_registrations(connection: sqlite3.Connection, keys: KeyRing) -> int:
-    """Kept, because a refresh token is of use only to the client it was issued to (RFC 6749 6)."""
-    rows = connection.execute(
-        "SELECT upstream_name, client_id, client_secret, registration_json FROM upstream_registrations"
-    ).fetchall()
-    for upstream, client_id, client_secret, registration in rows:
-        sealed = encrypt_client(keys, upstream, client_id, client_secret, registration)
-        connection.execute("INSERT INTO upstream_clients VALUES (?, ?, ?, ?)", (upstream, *sealed))
-    connection.execute("DROP TABLE upstream_registrations")
     return len(rows)
 
 

@@ -21,8 +21,21 @@ import trio
 from ..errors import StoreUnavailable, Unsealable
 from ..protocol.principal import Principal
 from ..protocol.sealing import KeyRing
-from . import WORD_LASTS, Gone, Grant, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store, UpstreamToken
-from .columns import decrypt_login, decrypt_token, encrypt_login, encrypt_token
+from . import (
+    WORD_LASTS,
+    Connection,
+    Gone,
+    Grant,
+    LoginToken,
+    OldRow,
+    Redeemed,
+    Replayed,
+    Rotated,
+    Store,
+    UpstreamRegistration,
+)
+from . import sqlite_connections as of_connections
+from .columns import decrypt_login, encrypt_login
 from .file_system import FileSystem, file_system_of
 from .grants import KEPT_AFTER_THE_END, is_meant, redemption, rotation
 from .migrate import immediate, load_migrations, migrate
@@ -127,6 +140,10 @@ class SqliteStore:
         work = partial(sign_out, kind="client", name=client, now=now, where=OF_CLIENT, values=(client,))
         return tuple(await self._write(work))
 
+    async def signed_out_at(self, principal: Principal) -> float | None:
+        statement = "SELECT max(at) FROM sign_outs WHERE kind = 'person' AND name = ?"
+        return await self._read(lambda db: db.execute(statement, (principal.key,)).fetchone()[0])
+
     async def revoked_since(self, since: float) -> frozenset[str]:
         def work(db: sqlite3.Connection) -> frozenset[str]:
             return frozenset(str(row[0]) for row in db.execute("SELECT id FROM grants WHERE revoked_at >= ?", (since,)))
@@ -173,34 +190,74 @@ class SqliteStore:
 
         return await self._write(work)
 
-    async def save_upstream_token(self, token: UpstreamToken) -> None:
-        key = token.principal.key
-        sealed = encrypt_token(self._keys, key, token.upstream, token.access_token, token.refresh_token)
-        row = (key, token.upstream, *sealed, token.token_type, token.scope, token.expires_at)
-        await self._write(lambda db: db.execute("REPLACE INTO upstream_tokens VALUES (?, ?, ?, ?, ?, ?, ?)", row))
+    async def save_connection(self, connection: Connection) -> None:
+        await self._write(lambda db: of_connections.insert_connection(db, self._keys, connection))
 
-    async def find_upstream_token(self, principal: Principal, upstream: str) -> UpstreamToken | None:
-        def work(db: sqlite3.Connection) -> tuple[bytes, bytes | None, str, str | None, float | None] | None:
-            return db.execute(  # type: ignore[no-any-return]  # a STRICT table has these types
-                "SELECT access_token, refresh_token, token_type, scope, expires_at FROM upstream_tokens"
-                " WHERE user_key = ? AND upstream = ?",
-                (principal.key, upstream),
-            ).fetchone()
+    async def find_connection(self, principal: Principal, upstream: str) -> Connection | None:
+        row = await self._read(lambda db: of_connections.select_connection(db, principal, upstream))
+        return self._opened(principal, row)
 
-        row = await self._read(work)
+    async def connections_of(self, principal: Principal) -> tuple[Connection, ...]:
+        rows = await self._read(lambda db: of_connections.select_connections(db, principal))
+        return tuple([opened for row in rows if (opened := self._opened(principal, row)) is not None])
+
+    async def take_refresh(self, connection: Connection, *, owner: str, now: float, until: float) -> Connection | None:
+        row = await self._write(partial(of_connections.take_lease, held=connection, owner=owner, now=now, until=until))
+        taken = self._opened(connection.principal, row)
+        return taken if taken is not None and taken.state == "connected" else None
+
+    async def renew_connection(
+        self,
+        connection: Connection,
+        *,
+        access_token: str,
+        refresh_token: str | None,
+        token_type: str,
+        scope: str | None,
+        expires_at: float | None,
+    ) -> bool:
+        work = partial(
+            of_connections.renew,
+            keys=self._keys,
+            held=connection,
+            access_token=access_token,
+            refresh_token=refresh_token,
+            token_type=token_type,
+            scope=scope,
+            expires_at=expires_at,
+        )
+        return await self._write(work)
+
+    async def postpone_refresh(self, connection: Connection, *, reason: str, next_try_at: float) -> bool:
+        return await self._write(
+            partial(of_connections.postpone, held=connection, reason=reason, next_try_at=next_try_at)
+        )
+
+    async def want_scope(self, connection: Connection, scope: str) -> bool:
+        return await self._write(lambda db: of_connections.want_scope(db, connection, scope))
+
+    async def end_connection(self, connection: Connection, *, reason: str) -> bool:
+        return await self._write(lambda db: of_connections.end(db, connection, reason=reason))
+
+    async def forget_connection(self, principal: Principal, upstream: str) -> Connection | None:
+        row = await self._write(lambda db: of_connections.delete_connection(db, principal, upstream))
+        return self._opened(principal, row)
+
+    async def save_registration(self, registration: UpstreamRegistration) -> None:
+        await self._write(lambda db: of_connections.insert_registration(db, self._keys, registration))
+
+    async def find_registration(self, upstream: str, issuer: str) -> UpstreamRegistration | None:
+        row = await self._read(lambda db: of_connections.select_registration(db, upstream, issuer))
         if row is None:
             return None
-        access, refresh, token_type, scope, expires_at = row
         try:
-            tokens = decrypt_token(self._keys, principal.key, upstream, access, refresh)
+            return of_connections.parse_registration(self._keys, row)
         except Unsealable as exc:
-            self._report_unreadable(f"token of {principal.key} at", upstream, exc)
+            self._report_unreadable(f"secret of our registration for {upstream} at", issuer, exc)
             return None
-        return UpstreamToken(principal, upstream, *tokens, token_type, scope, expires_at)
 
-    async def forget_upstream_token(self, principal: Principal, upstream: str) -> bool:
-        statement = "DELETE FROM upstream_tokens WHERE user_key = ? AND upstream = ?"
-        return await self._write(lambda db: db.execute(statement, (principal.key, upstream)).rowcount > 0)
+    async def forget_registration(self, upstream: str, issuer: str, client_id: str) -> bool:
+        return await self._write(lambda db: of_connections.delete_registration(db, upstream, issuer, client_id))
 
     async def old_rows(self) -> tuple[OldRow, ...]:
         return await self._read(lambda db: find_old_rows(db, self._keys))
@@ -251,6 +308,14 @@ class SqliteStore:
                 return work()
 
         return await trio.to_thread.run_sync(translated, limiter=self._turn)
+
+    def _opened(self, principal: Principal, row: of_connections.Row | None) -> Connection | None:
+        if row is None:
+            return None
+        connection, trouble = of_connections.parse_connection(self._keys, principal, row)
+        if trouble is not None:
+            self._report_unreadable(f"token of {principal.key} at", connection.upstream, trouble)
+        return connection
 
     def _report_unreadable(self, what: str, of: str, cause: Unsealable) -> None:
         if (what, of) not in self._unreadable:

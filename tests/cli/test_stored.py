@@ -17,7 +17,7 @@ from aggregator.protocol.sealing import KeyRing, key_id
 from aggregator.store import Store
 from aggregator.store.sqlite import open_sqlite_store
 
-from ..store.samples import ADA, BOB, ISSUER, grant, token
+from ..store.samples import ADA, BOB, ISSUER, connection, grant
 
 OLD, NEW = ((bytes([number]) + bytes(range(31))).hex() for number in (1, 2))
 OLD_ID, NEW_ID = (key_id(bytes.fromhex(key)) for key in (OLD, NEW))
@@ -164,7 +164,7 @@ def test_revoking_needs_no_secret_but_a_store_that_can_be_reached(
 
 
 async def fill_rows(store: Store) -> None:
-    await store.save_upstream_token(token())
+    await store.save_connection(connection())
     await store.keep_login_token("g1", "refresh-0", next_check_at=NOW, kept_until=LATER)
 
 
@@ -188,7 +188,7 @@ def test_a_dry_run_lists_and_changes_nothing_and_a_run_does_it_once(
     out, err = capsys.readouterr()
     assert out == ""
     assert f"Every row is encrypted with key {NEW_ID}." in err
-    assert in_store(path, lambda store: store.find_upstream_token(ADA, "gmail"), key=NEW) == token()
+    assert in_store(path, lambda store: store.find_connection(ADA, "gmail"), key=NEW) == connection()
 
 
 def test_a_row_that_nothing_opens_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

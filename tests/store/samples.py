@@ -1,4 +1,4 @@
-"""Grants and tokens for the store's tests. No test knowledge."""
+"""Grants, connections and registrations for the store's tests. No test knowledge."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from aggregator.protocol.principal import Principal
 from aggregator.protocol.sealing import KeyRing
-from aggregator.store import Grant, UpstreamToken
+from aggregator.store import Connection, Grant, UpstreamRegistration
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
@@ -40,16 +40,37 @@ def grant(grant_id: str = "g1", **changes: Any) -> Grant:
     )
 
 
-def token(**changes: Any) -> UpstreamToken:
+def connection(**changes: Any) -> Connection:
     return replace(
-        UpstreamToken(
+        Connection(
             principal=ADA,
             upstream="gmail",
+            id="c1",
             access_token="access-of-ada",
             refresh_token="refresh-of-ada",
-            token_type="Bearer",
             scope="mail.read",
             expires_at=NOW + 3600,
+            issuer="https://as.example",
+            client_id="our-id",
+            resource="https://gmail.example/mcp",
+            account="ada@gmail.example",
+            connected_at=NOW,
+        ),
+        **changes,
+    )
+
+
+def registration(**changes: Any) -> UpstreamRegistration:
+    return replace(
+        UpstreamRegistration(
+            upstream="gmail",
+            issuer="https://as.example",
+            client_id="our-id",
+            client_secret="our-secret",
+            auth_method="client_secret_basic",
+            redirect_uri="https://mcp.example/upstream-auth/callback/gmail",
+            scope="mail.read",
+            expires_at=NOW + DAY,
         ),
         **changes,
     )

@@ -5,42 +5,56 @@ from __future__ import annotations
 import pytest
 
 from aggregator.errors import Unsealable
-from aggregator.store.columns import CLIENTS, decrypt_login, decrypt_token, encrypt_client, encrypt_login, encrypt_token
+from aggregator.store.columns import (
+    connection_row,
+    decrypt_login,
+    decrypt_secret,
+    decrypt_tokens,
+    encrypt_login,
+    encrypt_secret,
+    encrypt_tokens,
+)
 
 from .samples import ADA, BOB, keys
 
-
-def test_a_token_opens_where_it_was_put() -> None:
-    sealed = encrypt_token(keys(), ADA.key, "gmail", "a", "r")
-    assert decrypt_token(keys(), ADA.key, "gmail", *sealed) == ("a", "r")
-    without = encrypt_token(keys(), ADA.key, "gmail", "a", None)
-    assert decrypt_token(keys(), ADA.key, "gmail", *without) == ("a", None)
+AS = "https://as.example"
+HERE = connection_row(ADA.key, "gmail", AS)
 
 
-def test_it_opens_nowhere_else() -> None:
-    access, refresh = encrypt_token(keys(), ADA.key, "gmail", "a", "r")
-    assert refresh is not None
-    for who, upstream, columns in (
-        (BOB, "gmail", (access, refresh)),
-        (ADA, "calendar", (access, refresh)),
-        (ADA, "gmail", (refresh, access)),
-        (ADA, "gmail", (access, access)),
-        (ADA, "gmail", (b"", None)),
-        (ADA, "gmail", (access[:-1], None)),
+def test_a_connections_tokens_open_where_they_were_put() -> None:
+    assert decrypt_tokens(keys(), HERE, *encrypt_tokens(keys(), HERE, "a", "r")) == ("a", "r")
+    assert decrypt_tokens(keys(), HERE, *encrypt_tokens(keys(), HERE, "a", None)) == ("a", None)
+    assert encrypt_tokens(keys(), HERE, None, None) == (None, None)
+
+
+@pytest.mark.requirement("UP5")
+def test_they_open_nowhere_else() -> None:
+    access, refresh = encrypt_tokens(keys(), HERE, "a", "r")
+    assert access is not None
+    for row, columns in (
+        (connection_row(BOB.key, "gmail", AS), (access, refresh)),
+        (connection_row(ADA.key, "calendar", AS), (access, refresh)),
+        (connection_row(ADA.key, "gmail", "https://other.example"), (access, None)),
+        (connection_row(ADA.key, "gmail", ""), (access, None)),
+        (HERE, (refresh, access)),
+        (HERE, (access, access)),
+        (HERE, (b"", None)),
+        (HERE, (access[:-1], None)),
     ):
         with pytest.raises(Unsealable):
-            decrypt_token(keys(), who.key, upstream, *columns)
+            decrypt_tokens(keys(), row, *columns)
 
 
-def test_a_client_cannot_pass_for_a_token() -> None:
-    client_id, client_secret, registration = encrypt_client(keys(), "gmail", "id", "secret", "{}")
-    assert client_secret is not None
-    assert keys().decrypt_column(client_id, row=(CLIENTS, "gmail", "client_id")) == "id"
-    assert keys().decrypt_column(client_secret, row=(CLIENTS, "gmail", "client_secret")) == "secret"
-    assert keys().decrypt_column(registration, row=(CLIENTS, "gmail", "registration")) == "{}"
+def test_a_registrations_secret_opens_for_its_upstream_and_issuer_and_cannot_pass_for_a_token() -> None:
+    sealed = encrypt_secret(keys(), "gmail", AS, "secret")
+    assert decrypt_secret(keys(), "gmail", AS, sealed) == "secret"
+    assert encrypt_secret(keys(), "gmail", AS, None) is None
+    assert decrypt_secret(keys(), "gmail", AS, None) is None
+    for upstream, issuer in (("calendar", AS), ("gmail", "https://other.example")):
+        with pytest.raises(Unsealable):
+            decrypt_secret(keys(), upstream, issuer, sealed)
     with pytest.raises(Unsealable):
-        decrypt_token(keys(), ADA.key, "gmail", client_secret, None)
-    assert encrypt_client(keys(), "gmail", "id", None, "{}")[1] is None
+        decrypt_tokens(keys(), HERE, sealed, None)
 
 
 def test_a_logins_token_opens_for_its_login_only() -> None:

@@ -14,7 +14,7 @@ from aggregator.errors import StoreUnavailable
 from aggregator.store import REFRESH_GRACE, Gone, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store
 
 from .conftest import Clock
-from .samples import ADA, BOB, DAY, NOW, grant, token
+from .samples import ADA, BOB, DAY, NOW, connection, grant, registration
 
 UNTIL = NOW + 30 * DAY
 
@@ -273,6 +273,16 @@ async def test_a_sign_out_is_forgotten_when_no_login_from_before_can_come_any_mo
     assert await store.add_grant(grant(logged_in_at=NOW - 1))
 
 
+async def test_when_a_person_was_signed_out_is_known_for_a_day(store: Store) -> None:
+    assert await store.signed_out_at(ADA) is None
+    await store.sign_out_person(ADA, now=NOW)
+    await store.sign_out_client("client-1", now=NOW + 5)
+    await store.sign_out_person(BOB, now=NOW + 5)
+    assert await store.signed_out_at(ADA) == NOW
+    await store.purge(now=NOW + DAY + 1)
+    assert await store.signed_out_at(ADA) is None
+
+
 async def test_a_persons_last_login_is_that_of_their_newest_grant_also_a_revoked_one(store: Store) -> None:
     assert await store.last_login(ADA) is None
     await store.add_grant(grant("g1", logged_in_at=NOW - 9))
@@ -350,36 +360,6 @@ async def test_a_login_tokens_text_hides_its_secret() -> None:
     assert "refresh-0" not in repr(LoginToken("g1", "refresh-0", 0))
 
 
-# Upstream tokens
-
-
-async def test_a_token_is_found_as_it_was_saved(store: Store) -> None:
-    await store.save_upstream_token(token())
-    assert await store.find_upstream_token(ADA, "gmail") == token()
-    assert await store.find_upstream_token(ADA, "calendar") is None
-    assert await store.find_upstream_token(BOB, "gmail") is None
-
-
-async def test_saving_replaces_and_a_token_may_lack_what_is_optional(store: Store) -> None:
-    await store.save_upstream_token(token())
-    bare = token(access_token="new", refresh_token=None, scope=None, expires_at=None)
-    await store.save_upstream_token(bare)
-    assert await store.find_upstream_token(ADA, "gmail") == bare
-
-
-async def test_forgetting_a_token_twice_is_harmless(store: Store) -> None:
-    await store.save_upstream_token(token())
-    await store.save_upstream_token(token(principal=BOB))
-    assert await store.forget_upstream_token(ADA, "gmail")
-    assert not await store.forget_upstream_token(ADA, "gmail")
-    assert await store.find_upstream_token(ADA, "gmail") is None
-    assert await store.find_upstream_token(BOB, "gmail") is not None
-
-
-async def test_a_tokens_text_hides_its_secrets() -> None:
-    assert "access-of-ada" not in repr(token())
-
-
 # Health, cancellation
 
 
@@ -408,10 +388,22 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "end_login": lambda store: store.end_login(LoginToken("g1", "x", 0), now=NOW),
     "announce_key": lambda store: store.announce_key(now=NOW),
     "old_rows": lambda store: store.old_rows(),
-    "reencrypt": lambda store: store.reencrypt(OldRow("upstream_tokens", (ADA.key, "gmail"), (), True)),
-    "save_upstream_token": lambda store: store.save_upstream_token(token()),
-    "find_upstream_token": lambda store: store.find_upstream_token(ADA, "gmail"),
-    "forget_upstream_token": lambda store: store.forget_upstream_token(ADA, "gmail"),
+    "reencrypt": lambda store: store.reencrypt(OldRow("connections", (ADA.key, "gmail"), (), True)),
+    "save_connection": lambda store: store.save_connection(connection(id="c2")),
+    "find_connection": lambda store: store.find_connection(ADA, "gmail"),
+    "connections_of": lambda store: store.connections_of(ADA),
+    "take_refresh": lambda store: store.take_refresh(connection(), owner="me", now=NOW, until=NOW + 25),
+    "renew_connection": lambda store: store.renew_connection(
+        connection(), access_token="a1", refresh_token="r1", token_type="Bearer", scope=None, expires_at=None
+    ),
+    "postpone_refresh": lambda store: store.postpone_refresh(connection(), reason="busy", next_try_at=NOW + 5),
+    "want_scope": lambda store: store.want_scope(connection(), "mail.send"),
+    "end_connection": lambda store: store.end_connection(connection(), reason="ended"),
+    "forget_connection": lambda store: store.forget_connection(ADA, "gmail"),
+    "save_registration": lambda store: store.save_registration(registration()),
+    "find_registration": lambda store: store.find_registration("gmail", "https://as.example"),
+    "forget_registration": lambda store: store.forget_registration("gmail", "https://as.example", "our-id"),
+    "signed_out_at": lambda store: store.signed_out_at(ADA),
     "purge": lambda store: store.purge(now=NOW),
     "check": lambda store: store.check(),
 }
@@ -422,7 +414,8 @@ async def everything(store: Store) -> tuple[object, ...]:
     return (
         await store.find_grant("g1"),
         await store.find_grant("g2"),
-        await store.find_upstream_token(ADA, "gmail"),
+        await store.find_connection(ADA, "gmail"),
+        await store.find_registration("gmail", "https://as.example"),
         await store.revoked_since(0),
     )
 
@@ -431,6 +424,7 @@ async def everything(store: Store) -> tuple[object, ...]:
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_cancelled_call_is_done_or_not_done_and_the_store_goes_on(store: Store, name: str, steps: int) -> None:
     await store.add_grant(grant())
+    await store.save_connection(connection())
     before = await everything(store)
     finished = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aggregator.store.memory import open_memory_store
 
-from .samples import grant, token
+from .samples import connection, grant
 
 
 async def test_two_memory_stores_share_nothing() -> None:
@@ -16,5 +16,5 @@ async def test_two_memory_stores_share_nothing() -> None:
 async def test_its_text_counts_and_names_nobody() -> None:
     async with open_memory_store() as store:
         await store.add_grant(grant())
-        await store.save_upstream_token(token())
-        assert repr(store) == "<MemoryStore 1 grants, 1 upstream tokens>"
+        await store.save_connection(connection())
+        assert repr(store) == "<MemoryStore 1 grants, 1 connections>"

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from aggregator.errors import StoreUnavailable
+from aggregator.store import Connection
 from aggregator.store.migrate import APPLICATION_ID, immediate, load_migrations, migrate, version_of
+from aggregator.store.sqlite_connections import parse_connection, select_connection
+
+from .samples import ADA, keys
 
 ONE = "CREATE TABLE a (x TEXT) STRICT;\nINSERT INTO a VALUES ('a;b');\n"
 TWO = "-- two; with a comment\nALTER TABLE a ADD COLUMN y TEXT;\n"
@@ -37,8 +41,29 @@ def test_an_empty_file_takes_every_step_and_says_whose_it_is(db: sqlite3.Connect
     migrate(db, "x", load_migrations())
     assert version_of(db) == len(load_migrations())
     assert db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-    ours = {"spent", "grants", "consents", "upstream_tokens", "upstream_clients", "meta", "login_tokens", "sign_outs"}
+    ours = {"spent", "grants", "consents", "connections", "registrations", "meta", "login_tokens", "sign_outs"}
     assert tables(db) == ours
+
+
+@pytest.mark.requirement("UP5")
+def test_tokens_from_before_issuers_were_noted_are_good_until_they_end_and_are_not_refreshed(
+    db: sqlite3.Connection,
+) -> None:
+    migrate(db, "x", load_migrations()[:2])
+    sealed = keys().encrypt_column("access", row=(ADA.key, "gmail", "access_token"))
+    refresh = keys().encrypt_column("refresh", row=(ADA.key, "gmail", "refresh_token"))
+    db.execute(
+        "INSERT INTO upstream_tokens VALUES (?, 'gmail', ?, ?, 'bearer', 'mail', 5.0)", (ADA.key, sealed, refresh)
+    )
+    db.execute("INSERT INTO upstream_clients VALUES ('gmail', x'00', x'00', x'00')")
+    migrate(db, "x", load_migrations())
+    row = select_connection(db, ADA, "gmail")
+    assert row is not None
+    found, trouble = parse_connection(keys(), ADA, row)
+    assert trouble is None
+    assert found == Connection(ADA, "gmail", found.id, "access", None, "bearer", "mail", 5.0)
+    assert len(found.id) == 32
+    assert db.execute("SELECT * FROM registrations").fetchall() == []
 
 
 def test_every_table_is_strict(db: sqlite3.Connection) -> None:

@@ -19,13 +19,24 @@ from aggregator.store import LoginToken, Store
 from aggregator.store.memory import open_memory_store
 from aggregator.store.sqlite import open_sqlite_store
 
-from .samples import ADA, BOB, DAY, NOW, grant, keys, token
+from .samples import ADA, BOB, DAY, NOW, connection, grant, keys, registration
 
 GRANTS = st.sampled_from(["g1", "g2", "g3"])
 PEOPLE = st.sampled_from([ADA, BOB])
 CLIENTS = st.sampled_from(["client-1", "client-2"])
 UPSTREAMS = st.sampled_from(["gmail", "calendar"])
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+ISSUERS = st.sampled_from(["https://as.example", "https://other.example"])
+CONNECTIONS = st.sampled_from(["c1", "c2"])
+HELD = st.builds(
+    lambda who, upstream, connection_id, generation: connection(
+        principal=who, upstream=upstream, id=connection_id, generation=generation
+    ),
+    PEOPLE,
+    UPSTREAMS,
+    CONNECTIONS,
+    st.integers(0, 2),
+)
 TICKETS = st.sampled_from(["c1", "c2", "t1"])
 
 
@@ -144,14 +155,61 @@ class TwoStores(RuleBasedStateMachine):
     def revoke(self, grant_id: str) -> None:
         self.ask(lambda store: store.revoke_grant(grant_id, now=self.now))
 
-    @rule(who=PEOPLE, upstream=UPSTREAMS, access=TEXTS, refresh=st.none() | TEXTS, end=st.none() | st.just(NOW))
-    def save_token(self, who: Any, upstream: str, access: str, refresh: str | None, end: float | None) -> None:
-        saved = token(principal=who, upstream=upstream, access_token=access, refresh_token=refresh, expires_at=end)
-        self.ask(lambda store: store.save_upstream_token(saved))
+    @rule(
+        who=PEOPLE,
+        upstream=UPSTREAMS,
+        connection_id=CONNECTIONS,
+        access=TEXTS,
+        refresh=st.none() | TEXTS,
+        end=st.none() | st.just(NOW),
+    )
+    def connect(self, who: Any, upstream: str, end: float | None, **rest: Any) -> None:
+        saved = connection(
+            principal=who,
+            upstream=upstream,
+            id=rest["connection_id"],
+            access_token=rest["access"],
+            refresh_token=rest["refresh"],
+            expires_at=end,
+        )
+        self.ask(lambda store: store.save_connection(saved))
+
+    @rule(held=HELD, owner=st.sampled_from(["one", "other"]), lasts=st.sampled_from([0.0, 25.0]))
+    def take_refresh(self, held: Any, owner: str, lasts: float) -> None:
+        self.ask(lambda store: store.take_refresh(held, owner=owner, now=self.now, until=self.now + lasts))
+
+    @rule(held=HELD, access=TEXTS, refresh=st.none() | TEXTS, scope=st.none() | TEXTS)
+    def renew(self, held: Any, access: str, refresh: str | None, scope: str | None) -> None:
+        self.ask(
+            lambda store: store.renew_connection(
+                held, access_token=access, refresh_token=refresh, token_type="x", scope=scope, expires_at=self.now
+            )
+        )
+
+    @rule(held=HELD, wait=st.sampled_from([0.0, 20.0]))
+    def postpone(self, held: Any, wait: float) -> None:
+        self.ask(lambda store: store.postpone_refresh(held, reason="busy", next_try_at=self.now + wait))
+
+    @rule(held=HELD, scope=TEXTS)
+    def want_scope(self, held: Any, scope: str) -> None:
+        self.ask(lambda store: store.want_scope(held, scope))
+
+    @rule(held=HELD)
+    def end_connection(self, held: Any) -> None:
+        self.ask(lambda store: store.end_connection(held, reason="ended"))
 
     @rule(who=PEOPLE, upstream=UPSTREAMS)
-    def forget_token(self, who: Any, upstream: str) -> None:
-        self.ask(lambda store: store.forget_upstream_token(who, upstream))
+    def disconnect(self, who: Any, upstream: str) -> None:
+        self.ask(lambda store: store.forget_connection(who, upstream))
+
+    @rule(upstream=UPSTREAMS, issuer=ISSUERS, client=CLIENTS, secret=st.none() | TEXTS)
+    def register(self, upstream: str, issuer: str, client: str, secret: str | None) -> None:
+        made = registration(upstream=upstream, issuer=issuer, client_id=client, client_secret=secret)
+        self.ask(lambda store: store.save_registration(made))
+
+    @rule(upstream=UPSTREAMS, issuer=ISSUERS, client=CLIENTS)
+    def unregister(self, upstream: str, issuer: str, client: str) -> None:
+        self.ask(lambda store: store.forget_registration(upstream, issuer, client))
 
     @rule()
     def purge(self) -> None:
@@ -162,8 +220,11 @@ class TwoStores(RuleBasedStateMachine):
         for who in (ADA, BOB):
             self.ask(lambda store, who=who: store.grants_of(who))  # type: ignore[misc]
             self.ask(lambda store, who=who: store.last_login(who))  # type: ignore[misc]
+            self.ask(lambda store, who=who: store.signed_out_at(who))  # type: ignore[misc]
+            self.ask(lambda store, who=who: store.connections_of(who))  # type: ignore[misc]
             for upstream in ("gmail", "calendar"):
-                self.ask(lambda store, w=who, u=upstream: store.find_upstream_token(w, u))  # type: ignore[misc]
+                self.ask(lambda store, w=who, u=upstream: store.find_connection(w, u))  # type: ignore[misc]
+                self.ask(lambda store, u=upstream: store.find_registration(u, "https://as.example"))  # type: ignore[misc]
         for grant_id in ("g1", "g2", "g3"):
             self.ask(lambda store, g=grant_id: store.find_grant(g))  # type: ignore[misc]
         self.ask(lambda store: store.revoked_since(self.now - 60))

@@ -101,4 +101,4 @@ async def test_processes_that_find_the_predecessors_file_together_import_it_once
     outputs = run_contenders(path, "consume")
     assert [sum(answers) for answers in zip(*outputs, strict=True)] == [1] * CODES
     with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT count(*) FROM upstream_tokens").fetchone() == (40,)
+        assert db.execute("SELECT count(*) FROM connections").fetchone() == (40,)

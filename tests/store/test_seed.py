@@ -16,8 +16,7 @@ import pytest
 
 from aggregator.errors import StoreUnavailable
 from aggregator.protocol.principal import Principal
-from aggregator.store import UpstreamToken
-from aggregator.store.columns import CLIENTS
+from aggregator.store import Connection
 from aggregator.store.migrate import load_migrations
 from aggregator.store.seed import BACKUP_SUFFIX, import_seed
 from aggregator.store.sqlite import open_file, open_sqlite_store
@@ -79,17 +78,21 @@ def kind_of(path: Path) -> Kind:
 
 
 async def expect_everyone(path: Path) -> None:
+    """Everybody's access tokens, without the refresh tokens: nobody noted whose they are."""
     async with open_sqlite_store(str(path), keys(), issuer=ISSUER) as store:
         for number in range(PEOPLE - 1):
             who = Principal(ISSUER, f"user-{number}")
-            assert await store.find_upstream_token(who, "gmail") == UpstreamToken(
-                who, "gmail", f"PLAIN-access-new-{number}" * 9, f"PLAIN-refresh-{number}", "bearer", "mail", 1800000000
-            )
+            found = await store.find_connection(who, "gmail")
+            assert found is not None
+            access = f"PLAIN-access-new-{number}" * 9
+            expected = Connection(who, "gmail", found.id, access, None, "bearer", "mail", 1800000000)
+            assert found == expected
+            assert len(found.id) == 32
         who = Principal(ISSUER, "user-0")
-        assert await store.find_upstream_token(who, "calendar") == UpstreamToken(
-            who, "calendar", "PLAIN-bare", None, "bearer", None, None
-        )
-        assert await store.find_upstream_token(Principal(ISSUER, "user-39"), "gmail") is None
+        found = await store.find_connection(who, "calendar")
+        assert found is not None
+        assert found == Connection(who, "calendar", found.id, "PLAIN-bare", None, "bearer")
+        assert await store.find_connection(Principal(ISSUER, "user-39"), "gmail") is None
 
 
 async def test_everyone_keeps_their_tokens(seed: Path) -> None:
@@ -97,22 +100,13 @@ async def test_everyone_keeps_their_tokens(seed: Path) -> None:
     await expect_everyone(seed)  # the second start finds a file of ours
 
 
-async def test_client_registrations_are_kept_encrypted(seed: Path) -> None:
+@pytest.mark.requirement("UP5")
+async def test_registrations_without_an_issuer_are_not_kept(seed: Path) -> None:
     _, db = open_file(str(seed), keys(), issuer=ISSUER)
     with closing(db):
-        rows = {upstream: blobs for upstream, *blobs in db.execute("SELECT * FROM upstream_clients")}
-    names = ("client_id", "client_secret", "registration")
-    opened = {
-        upstream: tuple(
-            blob and keys().decrypt_column(blob, row=(CLIENTS, upstream, name))
-            for name, blob in zip(names, blobs, strict=True)
-        )
-        for upstream, blobs in rows.items()
-    }
-    assert opened == {
-        "gmail": ("PLAIN-client", "PLAIN-secret", '{"client_id": "PLAIN-client"}'),
-        "calendar": ("PLAIN-public", None, "{}"),
-    }
+        assert db.execute("SELECT count(*) FROM registrations").fetchone() == (0,)
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    assert not {"upstream_registrations", "upstream_clients", "upstream_tokens", "seed_tokens"} & tables
 
 
 def test_no_plain_text_remains_beside_the_backup(seed: Path, backup: Path) -> None:
@@ -144,7 +138,8 @@ def test_the_log_names_the_backup_and_says_to_delete_it(
         open_file(str(seed), keys(), issuer=ISSUER)[1].close()
         open_file(str(seed), keys(), issuer=ISSUER)[1].close()
     (message,) = [record.getMessage() for record in caplog.records if record.name == "aggregator.store.seed"]
-    assert f"{PEOPLE} tokens, of people of {ISSUER}, and 2 client registrations" in message
+    assert f"{PEOPLE} tokens, of people of {ISSUER}, are encrypted now" in message
+    assert "connected again when its token ends" in message
     assert str(backup) in message
     assert "delete it" in message
 

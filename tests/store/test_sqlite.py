@@ -15,11 +15,11 @@ import trio
 
 from aggregator.errors import StoreUnavailable
 from aggregator.protocol.sealing import KeyRing
-from aggregator.store import Gone, Redeemed, Replayed, Rotated, Store
+from aggregator.store import UNREADABLE, Connection, Gone, Redeemed, Replayed, Rotated, Store
 from aggregator.store.sqlite import SqliteStore, open_file, open_sqlite_store
 from aggregator.store.sqlite_file import connect
 
-from .samples import ADA, BOB, DAY, KEY, NOW, grant, keys, token
+from .samples import ADA, BOB, DAY, KEY, NOW, connection, grant, keys, registration
 
 UNTIL = NOW + 30 * DAY
 
@@ -46,7 +46,7 @@ async def test_what_was_refused_before_a_restart_is_refused_after_it(path: str) 
         await store.consume("ticket", expires_at=NOW + 60)
         await store.rotate("rotated", 0, now=NOW)
         await store.revoke_grant("revoked", now=NOW)
-        await store.save_upstream_token(token())
+        await store.save_connection(connection())
     async with open_sqlite_store(path, keys()) as store:
         assert not await store.consume("ticket", expires_at=NOW + 60)
         assert await store.redeem(
@@ -55,7 +55,7 @@ async def test_what_was_refused_before_a_restart_is_refused_after_it(path: str) 
         assert await store.rotate("rotated", 0, now=NOW + 31) == Replayed("rotated")
         assert await store.rotate("revoked", 0, now=NOW) == Gone()
         assert await store.revoked_since(NOW) == {"replayed", "rotated", "revoked"}
-        assert await store.find_upstream_token(ADA, "gmail") == token()
+        assert await store.find_connection(ADA, "gmail") == connection()
 
 
 async def test_closing_leaves_one_file(path: str) -> None:
@@ -150,17 +150,33 @@ def raw_bytes(path: str) -> bytes:
 
 async def test_no_token_is_in_the_file_in_plain_text(path: str) -> None:
     with opened(path) as (store, _):
-        await store.save_upstream_token(token())
+        await store.save_connection(connection())
+        await store.renew_connection(
+            connection(),
+            access_token="access-2",
+            refresh_token="refresh-2",
+            token_type="Bearer",
+            scope=None,
+            expires_at=None,
+        )
+        await store.save_registration(registration())
         raw = raw_bytes(path)
     assert b"gmail" in raw
-    assert b"access-of-ada" not in raw
-    assert b"refresh-of-ada" not in raw
+    for secret in (b"access-of-ada", b"refresh-of-ada", b"access-2", b"refresh-2", b"our-secret"):
+        assert secret not in raw
 
 
 async def save_four(store: Store) -> None:
     for who in (ADA, BOB):
         for upstream in ("gmail", "calendar"):
-            await store.save_upstream_token(token(principal=who, upstream=upstream, access_token=f"{who} {upstream}"))
+            await store.save_connection(connection(principal=who, upstream=upstream, access_token=f"{who} {upstream}"))
+
+
+def assert_unreadable(found: Connection | None) -> None:
+    """It needs a login, and says why: not absent, or the person would be taken for somebody who never connected."""
+    assert found is not None
+    assert (found.state, found.reason) == ("needs_login", UNREADABLE)
+    assert (found.access_token, found.refresh_token) == (None, None)
 
 
 ADAS_GMAIL = f"user_key = '{ADA.key}' AND upstream = 'gmail'"
@@ -168,7 +184,7 @@ ADAS_GMAIL = f"user_key = '{ADA.key}' AND upstream = 'gmail'"
 
 def copy(column: str, row: str) -> str:
     """SQL that copies one cell of `row` into Ada's row for Gmail."""
-    return f"{column} = (SELECT {column} FROM upstream_tokens WHERE {row})"
+    return f"{column} = (SELECT {column} FROM connections WHERE {row})"
 
 
 @pytest.mark.parametrize(
@@ -178,21 +194,38 @@ def copy(column: str, row: str) -> str:
         copy("access_token", f"user_key = '{ADA.key}' AND upstream = 'calendar'"),
         copy("refresh_token", f"user_key = '{BOB.key}' AND upstream = 'gmail'"),
         "access_token = refresh_token, refresh_token = access_token",
+        "issuer = 'https://other.example'",
+        "issuer = ''",
         "access_token = zeroblob(40)",
         "access_token = x''",
     ],
-    ids=["of another person", "of another upstream", "refresh token of another", "columns swapped", "zeros", "nothing"],
+    ids=[
+        "of another person",
+        "of another upstream",
+        "refresh token of another",
+        "columns swapped",
+        "of another issuer",
+        "of no issuer",
+        "zeros",
+        "nothing",
+    ],
 )
 async def test_a_ciphertext_in_another_place_counts_as_absent_and_is_logged_once(
     path: str, change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(path) as (store, connection):
         await save_four(store)
-        connection.execute(f"UPDATE upstream_tokens SET {change} WHERE {ADAS_GMAIL}")
+        connection.execute(f"UPDATE connections SET {change} WHERE {ADAS_GMAIL}")
         with caplog.at_level(logging.WARNING):
-            assert await store.find_upstream_token(ADA, "gmail") is None
-            assert await store.find_upstream_token(ADA, "gmail") is None
-            assert await store.find_upstream_token(BOB, "gmail") is not None
+            for _ in range(2):
+                unreadable = await store.find_connection(ADA, "gmail")
+                assert_unreadable(unreadable)
+            assert unreadable is not None
+            assert await store.take_refresh(unreadable, owner="me", now=NOW, until=NOW + 25) is None
+            assert [found.state for found in await store.connections_of(ADA)] == ["connected", "needs_login"]
+            found = await store.find_connection(BOB, "gmail")
+            assert found is not None
+            assert found.state == "connected"
         (record,) = caplog.records
         assert record.getMessage().startswith(f"storage: the token of {ADA.key} at gmail counts as absent: ")
 
@@ -200,26 +233,32 @@ async def test_a_ciphertext_in_another_place_counts_as_absent_and_is_logged_once
 async def test_rows_of_two_people_exchanged_open_for_neither(path: str) -> None:
     with opened(path) as (store, connection):
         await save_four(store)
-        connection.execute("UPDATE upstream_tokens SET upstream = 'x' || user_key WHERE upstream = 'gmail'")
+        connection.execute("UPDATE connections SET upstream = 'x' || user_key WHERE upstream = 'gmail'")
         connection.execute(
-            "UPDATE upstream_tokens SET user_key = ?, upstream = 'gmail' WHERE upstream = ?", (BOB.key, "x" + ADA.key)
+            "UPDATE connections SET user_key = ?, upstream = 'gmail' WHERE upstream = ?", (BOB.key, "x" + ADA.key)
         )
         connection.execute(
-            "UPDATE upstream_tokens SET user_key = ?, upstream = 'gmail' WHERE upstream = ?", (ADA.key, "x" + BOB.key)
+            "UPDATE connections SET user_key = ?, upstream = 'gmail' WHERE upstream = ?", (ADA.key, "x" + BOB.key)
         )
-        assert await store.find_upstream_token(ADA, "gmail") is None
-        assert await store.find_upstream_token(BOB, "gmail") is None
-        assert await store.find_upstream_token(BOB, "calendar") is not None
+        assert_unreadable(await store.find_connection(ADA, "gmail"))
+        assert_unreadable(await store.find_connection(BOB, "gmail"))
+        assert await store.find_connection(BOB, "calendar") is not None
 
 
 async def test_another_key_reads_nothing_and_an_added_key_reads_the_old_rows(path: str) -> None:
     new = b"n" * 32
     async with open_sqlite_store(path, keys()) as store:
-        await store.save_upstream_token(token())
+        await store.save_connection(connection())
+        await store.save_registration(registration())
     async with open_sqlite_store(path, KeyRing([new])) as store:
-        assert await store.find_upstream_token(ADA, "gmail") is None
+        assert_unreadable(await store.find_connection(ADA, "gmail"))
+        assert await store.find_registration("gmail", "https://as.example") is None
     async with open_sqlite_store(path, KeyRing([new, KEY])) as store:
-        assert await store.find_upstream_token(ADA, "gmail") == token()
+        assert await store.find_connection(ADA, "gmail") == connection()
+        assert await store.find_registration("gmail", "https://as.example") == registration()
+    async with open_sqlite_store(path, KeyRing([new])) as store:
+        assert_unreadable(await store.forget_connection(ADA, "gmail"))
+        assert await store.find_connection(ADA, "gmail") is None
 
 
 # Consents
@@ -290,8 +329,8 @@ def damage(path: str) -> None:
 
 async def test_a_damaged_file_is_said_so(path: str) -> None:
     async with open_sqlite_store(path, keys()) as store:
-        await store.save_upstream_token(token())
+        await store.save_connection(connection())
     damage(path)
     with pytest.raises(StoreUnavailable, match=r"SQLITE_CORRUPT.*Restore a copy"):
         async with open_sqlite_store(path, keys()) as store:
-            await store.find_upstream_token(ADA, "gmail")
+            await store.find_connection(ADA, "gmail")
