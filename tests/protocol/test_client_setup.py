@@ -6,13 +6,14 @@ import base64
 import json
 import shlex
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
 from aggregator.protocol.client_setup import NAME, ClientSetup, Way, client_setups, name_for
 
 U = "https://mcp.example.com/mcp"
+ENCODED = "https%3A%2F%2Fmcp.example.com%2Fmcp"
 JSON = '{"type":"http","url":"https://mcp.example.com/mcp"}'
 IN_CODE = "%7B%22name%22%3A%22n%22%2C%22type%22%3A%22http%22%2C%22url%22%3A%22https%3A%2F%2Fmcp.example.com%2Fmcp%22%7D"
 PLAIN = "eyJ1cmwiOiJodHRwczovL21jcC5leGFtcGxlLmNvbS9tY3AifQ%3D%3D"
@@ -32,7 +33,7 @@ EXPECTED = [
     (
         "Goose",
         "link",
-        f"goose://extension?type=streamable_http&url={quote(U, safe='')}&id=n&name=n&description=MCP%20servers%20behind%20n",
+        f"goose://extension?type=streamable_http&url={ENCODED}&id=n&name=n&description=MCP%20servers%20behind%20n",
     ),
 ]
 FILES: list[tuple[str, dict[str, Any]]] = [
