@@ -160,6 +160,8 @@ class FakeServer:
         self.ttl: int | None = None
         self.capabilities: Json = {"tools": {}, "logging": {}}
         self.scripts: dict[str, Script] = {}  # by JSON-RPC method, or "DELETE"
+        self.accounts: dict[str, list[str] | None] | None = None  # by token: the tools it shows; None, all of them
+        self.public: set[str] = set()  # methods that need no account even so
         self.dead: str | None = None
         self.hung = False
         self.before: Callable[[Incoming], Awaitable[None]] | None = None
@@ -233,6 +235,8 @@ class FakeServer:
                 out.write(None)
             if raw.endless:
                 await trio.sleep_forever()
+        elif not self._lets_in(incoming):
+            out.begin(401, {"www-authenticate": 'Bearer resource_metadata="https://up.example.com/prm", scope="read"'})
         elif incoming.http_method == "DELETE":
             gone = self.sessions.pop(incoming.headers.get("mcp-session-id", ""), None)
             out.begin(200 if gone is not None else 404, {})
@@ -240,6 +244,11 @@ class FakeServer:
             await self._modern(incoming, out)
         else:
             await self._legacy(incoming, out)
+
+    def _lets_in(self, incoming: Incoming) -> bool:
+        if self.accounts is None or incoming.method in self.public:
+            return True
+        return incoming.headers.get("authorization", "").removeprefix("Bearer ") in self.accounts
 
     async def _modern(self, incoming: Incoming, out: _Out) -> None:
         if (fault := envelope_fault(incoming, self.tools)) is not None:
@@ -301,8 +310,12 @@ class FakeServer:
 
     def _page(self, incoming: Incoming) -> Json:
         start = int(incoming.params.get("cursor", "c0")[1:])
-        page: Json = {"tools": self.tools[start : start + self.page_size]}
-        if start + self.page_size < len(self.tools):
+        tools = self.tools
+        if self.accounts is not None and incoming.method not in self.public:
+            shown = self.accounts[incoming.headers["authorization"].removeprefix("Bearer ")]
+            tools = [tool for tool in tools if shown is None or tool["name"] in shown]
+        page: Json = {"tools": tools[start : start + self.page_size]}
+        if start + self.page_size < len(tools):
             page["nextCursor"] = f"c{start + self.page_size}"
         return page
 
