@@ -48,6 +48,7 @@ class Application:
         self._mcp_path = mcp_path
         self._mcp = mcp
         self._routes = {route.path: route for route in routes}
+        self._trees = tuple((route.path + "/", route) for route in self._routes.values() if route.below)
         self._probes = {route.path: route for route in probes}
         self._pages = pages
 
@@ -78,7 +79,7 @@ class Application:
         if path == self._mcp_path:
             await self._call_mcp(scope, receive, send, request_id)
             return
-        route = probe or self._routes.get(path)
+        route = probe or self._route_of(path)
         if route is None:
             raise Refusal(404, "not_found", f"Nothing is here; the MCP endpoint is {self._mcp_path}.")
         method = scope["method"]
@@ -93,6 +94,9 @@ class Application:
         if route.cors:
             response = response.with_headers(*_CORS)
         await _send(send, response, request_id, head_only=method == "HEAD")
+
+    def _route_of(self, path: str) -> Route | None:
+        return self._routes.get(path) or next((route for tree, route in self._trees if path.startswith(tree)), None)
 
     async def _call_mcp(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, request_id: str) -> None:
         origin = _single(scope["headers"], b"origin")
@@ -113,7 +117,7 @@ class Application:
     async def _refuse(self, scope: MutableMapping[str, Any], begun: _Begun, refusal: Refusal, request_id: str) -> None:
         if begun.started:
             return  # the status is on the wire; ending the stream without an answer is all that can be said
-        route = self._routes.get(scope["path"])
+        route = self._route_of(scope["path"])
         response = render_refusal(refusal, route, self._pages, request_id)
         origin = _first(scope["headers"], b"origin")
         if route is not None and route.cors:

@@ -7,23 +7,21 @@ what happens after the login.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from typing import assert_never
 
-from ..errors import IdentityProviderUnavailable, Refusal, Unsealable
+from ..errors import Refusal, Unsealable
 from ..protocol.oauth.authorization import Answer, Asked, decide_authorization, denied
 from ..protocol.oauth.sealed import Flow, open_answer, seal_flow
 from .answers import require_same_origin, tell_client
 from .authority import Authority
 from .clients import resolve_client
-from .cookies import flow_cookie, surplus_flows
+from .cookies import flow_cookie
+from .departure import depart
 from .http import Request, Response, see_other
 from .pages import BEGIN_AGAIN
 
 MAX_FLOW = 3600  # characters; the cookie that follows the login holds the person as well and must fit, too
-
-log = logging.getLogger(__name__)
 
 
 async def authorize(authority: Authority, request: Request) -> Response:
@@ -72,18 +70,4 @@ async def _begin_login(authority: Authority, asked: Asked, request: Request) -> 
     if cookie is None or len(sealed) > MAX_FLOW:
         too_long = "The request is too long to be remembered; send a shorter state or redirect_uri."
         return tell_client(authority, denied(asked, "invalid_request", too_long, authority.site), request)
-    try:
-        login = await authority.identity_provider.authorization_url(
-            state=flow.id, nonce=flow.nonce, code_verifier=flow.verifier
-        )
-    except IdentityProviderUnavailable as exc:
-        log.warning("nobody can log in: %s", exc)
-        return authority.pages.error(
-            503,
-            "Sign-in is not available right now",
-            f"The identity provider {authority.config.auth.issuer} cannot be reached.",
-            f"Wait half a minute and reload this page. If that does not help: {BEGIN_AGAIN}",
-            request.request_id,
-        ).with_headers(("retry-after", "30"))
-    surplus = surplus_flows(authority.site, request, len(sealed))
-    return see_other(login, cookie, *surplus, ("referrer-policy", "no-referrer"))
+    return await depart(authority, request, flow, cookie, otherwise=BEGIN_AGAIN)

@@ -1,12 +1,13 @@
 """The cookies of logins in progress: one per flow, so that two tabs do not disturb each other.
 
-This file owns names, attributes and how many there may be. It must not know
-what is sealed inside.
+This file owns names, attributes and how many there may be, and how the header
+is read. It must not know what is sealed inside.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from ..protocol.oauth.sealed import FLOW_LIFETIME
 from ..protocol.oauth.site import Site
@@ -24,29 +25,27 @@ def flow_cookie(site: Site, flow_id: str, sealed: str) -> tuple[str, str] | None
     name = _prefix(site) + flow_id
     if len(name) + len(sealed) > MAX_COOKIE:
         return None
-    return "set-cookie", f"{name}={sealed}; Max-Age={FLOW_LIFETIME:.0f}{_attributes(site)}"
+    return "set-cookie", f"{name}={sealed}; Max-Age={FLOW_LIFETIME:.0f}{attributes(site)}"
 
 
 def ended_flow_cookie(site: Site, flow_id: str) -> tuple[str, str]:
-    return "set-cookie", f"{_prefix(site)}{flow_id}=; Max-Age=0{_attributes(site)}"
+    return "set-cookie", f"{_prefix(site)}{flow_id}=; Max-Age=0{attributes(site)}"
 
 
 def flow_cookies(site: Site, request: Request) -> dict[str, str]:
-    """The sealed flows that this browser holds, by flow id, oldest first (RFC 6265 5.4 orders them so).
-
-    The header is read leniently: on loopback, cookies of every other program on every port come along.
-    """
+    """The sealed flows that this browser holds, by flow id, oldest first (RFC 6265 5.4 orders them so)."""
     prefix = _prefix(site)
     found: dict[str, str] = {}
-    for key, value in request.headers:
-        if key != b"cookie":
-            continue
-        for part in value.decode("latin-1").split(";"):
-            name, _, content = part.strip(" \t").partition("=")
-            flow_id = name.removeprefix(prefix)
-            if name.startswith(prefix) and _FLOW_ID.fullmatch(flow_id):
-                found.setdefault(flow_id, content)
+    for name, content in _pairs(request):
+        flow_id = name.removeprefix(prefix)
+        if name.startswith(prefix) and _FLOW_ID.fullmatch(flow_id):
+            found.setdefault(flow_id, content)
     return found
+
+
+def cookie_values(request: Request, name: str) -> Iterator[str]:
+    """The values of every cookie of exactly this name, in the order in which the browser sends them."""
+    return (content for found, content in _pairs(request) if found == name)
 
 
 def surplus_flows(site: Site, request: Request, coming: int) -> tuple[tuple[str, str], ...]:
@@ -62,12 +61,22 @@ def surplus_flows(site: Site, request: Request, coming: int) -> tuple[tuple[str,
     return tuple(ended)
 
 
+def attributes(site: Site) -> str:
+    """What stands behind every cookie of ours: for scripts, other hosts and requests of other sites it is not there."""
+    # Lax, not Strict: the identity provider's redirect to us is a cross-site navigation and must carry it.
+    return "; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if site.secure else "")
+
+
+def _pairs(request: Request) -> Iterator[tuple[str, str]]:
+    """Names and values, read leniently: on loopback, cookies of every other program on every port come along."""
+    for key, value in request.headers:
+        if key == b"cookie":
+            for part in value.decode("latin-1").split(";"):
+                name, _, content = part.strip(" \t").partition("=")
+                yield name, content
+
+
 def _prefix(site: Site) -> str:
     # RFC 6265bis 4.1.3.2: __Host- forbids Domain and other paths, so no sibling host can plant a flow. It needs
     # Secure, which clients do not return to http://localhost.
     return "__Host-mcp-flow-" if site.secure else "mcp-flow-"
-
-
-def _attributes(site: Site) -> str:
-    # Lax, not Strict: the identity provider's redirect to us is a cross-site navigation and must carry it.
-    return "; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if site.secure else "")

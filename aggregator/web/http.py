@@ -104,6 +104,7 @@ class Route:
 
     `cors` opens the route to scripts of every origin: only for endpoints that use no cookie.
     `page` says that people look at it: a `Refusal` becomes an HTML page, else a JSON object (RFC 6749 5.2).
+    `below` gives it every path below its own, too, that no other route has.
     """
 
     path: str
@@ -111,6 +112,7 @@ class Route:
     cors: bool = False
     page: bool = False
     body_limit: int = field(default=64 * 1024)
+    below: bool = False
 
 
 def json_response(value: Any, *, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Response:

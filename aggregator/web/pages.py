@@ -13,6 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..config.model import Config
 from ..errors import Refusal
+from ..protocol.client_setup import client_setups, name_for
+from ..protocol.oauth.browser import BrowserSession
 from ..protocol.oauth.redirects import RedirectUri
 from ..protocol.oauth.registration import Source
 from ..protocol.oauth.site import Site, site_of
@@ -48,6 +50,7 @@ _NEXT_STEPS = {
     ),
     "not_found": "Check the address, or begin at the home page.",
     "server_error": "Try again in a minute. If that does not help, tell who runs this server the reference below.",
+    "signed_out": "Open the page again; it asks you to sign in where that is needed.",
     "temporarily_unavailable": "Wait a moment, then connect again.",
 }
 _GENERAL = (
@@ -105,9 +108,17 @@ class Pages:
             "viewer": None,
         }
 
-    def landing(self) -> Response:
-        """The page at the root: what this is, and the URL to give to an MCP client."""
-        return self._page("landing.html", 200, page_headers(), mcp_url=self._site.resource)
+    def landing(self, viewer: BrowserSession | None = None) -> Response:
+        """The page at the root: what this is, the URL to give to an MCP client, and how each client takes it."""
+        return self._page(
+            "landing.html",
+            200,
+            page_headers(script=True),
+            mcp_url=self._site.resource,
+            setups=client_setups(name_for(self._site.issuer), self._site.resource),
+            viewer=viewer,
+            place="/",
+        )
 
     def error(self, status: int, title: str, message: str, next_step: str, request_id: str) -> Response:
         """A page that says what went wrong and one thing to do. None of the texts needs to be escaped."""
@@ -170,6 +181,18 @@ class Pages:
             answer=answer,
             request_id=request_id,
         )
+
+    def render(
+        self,
+        template: str,
+        *,
+        status: int = 200,
+        viewer: BrowserSession | None,
+        place: str | None = None,
+        **context: Any,
+    ) -> Response:
+        """A page of whoever is signed in. `place` is its entry of `PLACES`, if it is one."""
+        return self._page(template, status, page_headers(), viewer=viewer, place=place, **context)
 
     def _page(self, template: str, status: int, headers: tuple[tuple[str, str], ...], **context: Any) -> Response:
         text = self._environment.get_template(template).render(context)

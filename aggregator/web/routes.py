@@ -10,11 +10,14 @@ from ..config.model import Config
 from ..protocol.oauth.site import site_of
 from ..protocol.sealing import KeyRing
 from ..store import Store
+from .account_routes import account_routes, sign_in_routes
+from .accounts import Accounts
 from .authority import Authority, IdentityProvider, LoginChecking
 from .authorization import authorize, send_back
 from .clients import ClientDocuments, clients_of
 from .consent import answer_consent, show_consent
-from .http import Request, Response, Route
+from .http import Route
+from .landing import landing, misplaced
 from .login import callback
 from .metadata import metadata_routes
 from .pages import Pages
@@ -34,6 +37,7 @@ def oauth_routes(
     pages: Pages,
     client_documents: ClientDocuments,
     clock: Callable[[], float] = time.time,
+    accounts: Accounts | None = None,
 ) -> tuple[Route, ...]:
     """Every route of login, consent, tokens and metadata, the landing page and the style sheet.
 
@@ -55,9 +59,7 @@ def oauth_routes(
         clock,
     )
 
-    async def landing(request: Request) -> Response:
-        return pages.landing()
-
+    root = {"GET": partial(landing, authority), "POST": partial(misplaced, authority)}
     consent = {
         "GET": partial(show_consent, authority),
         "POST": partial(answer_consent, authority),
@@ -77,6 +79,8 @@ def oauth_routes(
         Route(site.path + "/authorize/return", {"POST": partial(send_back, authority)}, page=True),
         Route(site.path + "/callback", {"GET": partial(callback, authority)}, page=True),
         Route(site.path + "/consent", consent, page=True),
-        Route(site.path + "/", {"GET": landing}, page=True),
+        Route(site.path + "/", root, page=True),
+        *sign_in_routes(authority),
+        *(() if accounts is None else account_routes(authority, accounts)),
         *pages.routes,
     )

@@ -269,6 +269,11 @@ class Browser:
     deployment: Deployment
     jar: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def flows(self) -> dict[str, str]:
+        """The cookies of what has begun and not ended: everything but who is signed in."""
+        return {name: value for name, value in self.jar.items() if "session" not in name}
+
     async def get(self, target: str, *headers: tuple[str, str]) -> Response:
         return self._kept(await self.deployment.send("GET", target, (*self._cookies(), *headers)))
 

@@ -88,7 +88,7 @@ async def test_allow_answers_303_with_code_state_and_issuer() -> None:
     assert set(answer) == {"code", "state", "iss"}
     assert (answer["state"], answer["iss"]) == ("ü %&=+/?#\"'", ISSUER)
     assert header(response, "referrer-policy") == "no-referrer"
-    assert browser.jar == {}
+    assert browser.flows == {}
 
 
 @pytest.mark.requirement("AZ10", "AZ11")

@@ -37,7 +37,7 @@ async def test_a_login_leads_to_the_consent_page_of_its_flow() -> None:
     response = await browser.get(deployment.provider.log_in(at, ANNA))
     assert response.status == 303
     assert location(response) == f"{ISSUER}/consent?flow={state}"
-    assert list(browser.jar) == ["__Host-mcp-flow-" + state]
+    assert list(browser.jar) == ["__Host-mcp-flow-" + state, "__Host-mcp-session"]
 
 
 @pytest.mark.requirement("CO5")

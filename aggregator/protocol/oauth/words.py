@@ -14,8 +14,8 @@ def plain(text: str, limit: int = 80) -> str:
     return cut if len(text) <= limit else cut + "..."
 
 
-def display_name(text: str) -> str:
-    """A self-asserted name for a page: without what hides or reorders characters, at most `MAX_NAME` long."""
+def display_name(text: str, limit: int = MAX_NAME) -> str:
+    """A self-asserted name for a page: without what hides or reorders characters, at most `limit` long."""
     visible = "".join(" " if c in "\t\r\n" else c for c in text)
     visible = "".join(c for c in visible if unicodedata.category(c) not in _HIDDEN)
-    return " ".join(visible.split())[:MAX_NAME].rstrip()
+    return " ".join(visible.split())[:limit].rstrip()

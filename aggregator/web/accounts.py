@@ -1,0 +1,82 @@
+"""What the pages of people's own accounts expect of the rooms below them.
+
+This file must not know any page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..config.model import Upstream
+from ..protocol.brokering import Beginning, IssuedTokens
+from ..protocol.principal import Principal
+from ..upstream.listings import UpstreamStatus
+
+
+class Challenging(Protocol):
+    """An upstream that says what it wants of whoever comes without credentials."""
+
+    async def ask_challenge(self) -> str:
+        """Its WWW-Authenticate; empty if it says nothing. Bounded in time."""
+        ...
+
+
+class UpstreamOAuth(Protocol):
+    """Being an OAuth client of upstreams' authorization servers."""
+
+    async def begin(
+        self, upstream: Upstream, *, challenge: str, wanted_scope: str | None, state: str, redirect_uri: str
+    ) -> Beginning:
+        """Where a person connects their account at `upstream`.
+
+        Raises:
+            UpstreamLost: when the way there cannot be had; the text is for the person and the operator.
+            StoreUnavailable: when our registration there cannot be remembered.
+        """
+        ...
+
+    def check_answer(self, beginning: Beginning, parameters: Mapping[str, str]) -> None:
+        """Return if the answer comes from the server asked: RFC 9207 2.4, before anything else in it is believed.
+
+        Raises:
+            Refusal: if it does not.
+        """
+        ...
+
+    async def redeem(self, beginning: Beginning, code: str) -> IssuedTokens:
+        """The tokens for `code`, which goes to the recorded token endpoint alone.
+
+        Raises:
+            UpstreamLost: when there are none; the text is for the person and the operator.
+        """
+        ...
+
+
+class Connecting(Protocol):
+    """People's connections, where they begin and end."""
+
+    async def save(self, principal: Principal, upstream: str, beginning: Beginning, issued: IssuedTokens) -> None:
+        """Raises:
+        StoreUnavailable: when it cannot be remembered.
+        """
+        ...
+
+    async def disconnect(self, principal: Principal, upstream: str) -> bool:
+        """End the person's connection, at the authorization server as well where it can be. False if there was none.
+
+        Raises:
+            StoreUnavailable: when it cannot be forgotten; it goes on then.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The parts. `statuses` says how one person stands with every upstream, in the order of configuration."""
+
+    oauth: UpstreamOAuth
+    connections: Connecting
+    upstreams: Mapping[str, Challenging]
+    statuses: Callable[[Principal], Awaitable[Sequence[UpstreamStatus]]]

@@ -1,0 +1,178 @@
+"""Where upstreams' authorization servers send people back: the answer, in the browser and for the person of the flow.
+
+The code goes to the recorded token endpoint, once, after everything else was
+found equal: browser, path, issuer, person (reference 3.6; MCP "Authorization
+Response Validation"). Until then it goes nowhere, and nothing of the answer is
+believed or shown. This file must not know what the tokens are for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+import trio
+
+from ..config.model import Upstream
+from ..errors import Refusal, Unsealable, UpstreamLost
+from ..protocol.brokering.flow import ConnectFlow, open_connect, seal_connect
+from ..protocol.oauth.browser import BrowserSession
+from ..protocol.oauth.sealed import FLOW_LIFETIME
+from ..protocol.oauth.words import display_name
+from .accounts import Accounts
+from .authority import Authority
+from .browser_session import find_session
+from .connecting import callback_path, not_connected, personal, sentence, title_of
+from .cookies import ended_flow_cookie, flow_cookie, flow_cookies
+from .http import Request, Response
+from .sign_in import begin_sign_in
+
+REDEEM_TIMEOUT = 30.0  # seconds for the token endpoint; a person waits, and what it gave then is lost
+
+_KEPT = ("code", "iss", "error")  # of an answer, while the person signs in
+_DECLINED = frozenset({"access_denied", "consent_required", "interaction_required", "login_required"})
+
+log = logging.getLogger(__name__)
+
+
+async def connect_callback(authority: Authority, accounts: Accounts, path: str, request: Request) -> Response:
+    """End a connect flow at `path`, one of our redirect URIs.
+
+    Raises:
+        StoreUnavailable: when it is not known who is signed in, or the flow cannot be spent; nothing was sent anywhere.
+    """
+    here = [upstream for upstream in personal(authority) if callback_path(upstream) == path]
+    parameters = request.query_parameters()
+    try:
+        flow = _flow_of(authority, request, parameters.get("state"))
+        parameters = dict(flow.answer) or parameters
+        upstream = _checked(accounts, flow, here, authority.site.url(path), parameters)
+    except Refusal as exc:
+        session = await find_session(authority, request)
+        log.warning("request %s: an answer at %s is refused: %s", request.request_id, path, exc.description)
+        only = here[0] if len(here) == 1 else None
+        return not_connected(authority, session, only, request, exc.status, exc.description)
+    session = await find_session(authority, request)
+    if session is None:
+        return await _sign_in_first(authority, flow, path, parameters, request)
+    ended = ended_flow_cookie(authority.site, flow.id)
+    if session.person.principal != flow.principal:
+        log.warning(
+            "request %s: %s came back from a login at %s that %s began",
+            request.request_id, session.person.principal.key, upstream.name, flow.principal.key,
+        )  # fmt: skip
+        words = "Another person began this in the same browser, so nothing was connected to your login."
+        return not_connected(authority, session, upstream, request, 403, words).with_headers(ended)
+    if not await authority.store.consume(f"connect:{flow.id}", expires_at=flow.started_at + 2 * FLOW_LIFETIME):
+        words = "This was already answered once."
+        return not_connected(authority, session, upstream, request, 400, words).with_headers(ended)
+    if "error" in parameters or "code" not in parameters:
+        response = _declined(authority, session, upstream, parameters.get("error", ""), request)
+    else:
+        # From here on tokens may exist that nobody else has. The client's leaving, or a drain, must not lose them.
+        with trio.CancelScope(shield=True):
+            response = await _connect(authority, accounts, session, flow, upstream, parameters["code"], request)
+    return response.with_headers(ended)
+
+
+def _flow_of(authority: Authority, request: Request, state: str | None) -> ConnectFlow:
+    sealed = flow_cookies(authority.site, request).get(state or "")
+    if state is None or sealed is None:
+        raise _other_browser()
+    try:
+        flow = open_connect(authority.keys, sealed, now=authority.clock())
+    except Unsealable:
+        raise _other_browser() from None
+    if flow.id != state:
+        raise _other_browser()
+    return flow
+
+
+def _checked(
+    accounts: Accounts, flow: ConnectFlow, here: list[Upstream], redirect_uri: str, parameters: Mapping[str, str]
+) -> Upstream:
+    """The upstream of the flow, if the answer came to its redirect URI from its authorization server.
+
+    Raises:
+        Refusal: if not.
+    """
+    upstream = next((upstream for upstream in here if upstream.name == flow.beginning.upstream), None)
+    if upstream is None or redirect_uri != flow.beginning.redirect_uri:
+        raise Refusal(403, "access_denied", "The answer arrived at another address than the one it was asked for at.")
+    # RFC 9700 4.4.2: where the path does not tell authorization servers apart, only `iss` can.
+    if len(here) > 1 and "iss" not in parameters:
+        words = "The answer does not say which authorization server gave it, and several answer at this address."
+        raise Refusal(403, "access_denied", words)
+    accounts.oauth.check_answer(flow.beginning, parameters)
+    if "code" not in parameters and "error" not in parameters:
+        raise Refusal(400, "invalid_request", "The answer has neither a code nor an error.")
+    return upstream
+
+
+async def _sign_in_first(
+    authority: Authority, flow: ConnectFlow, path: str, parameters: Mapping[str, str], request: Request
+) -> Response:
+    """The session ended on the way. The answer waits, sealed, until it is known who is there; nobody is adopted."""
+    response = await begin_sign_in(authority, request, path, resume=flow.id)
+    if flow.answer:
+        return response
+    waiting = replace(flow, answer={name: parameters[name] for name in _KEPT if name in parameters})
+    sealed = seal_connect(authority.keys, waiting, now=authority.clock())
+    cookie = flow_cookie(authority.site, flow.id, sealed)
+    if cookie is None:
+        words = "You were signed out on the way, and the answer is too long to be kept until you are back."
+        return not_connected(authority, None, None, request, 400, words)
+    return response.with_headers(cookie)
+
+
+async def _connect(
+    authority: Authority,
+    accounts: Accounts,
+    session: BrowserSession,
+    flow: ConnectFlow,
+    upstream: Upstream,
+    code: str,
+    request: Request,
+) -> Response:
+    try:
+        with trio.fail_after(REDEEM_TIMEOUT):
+            issued = await accounts.oauth.redeem(flow.beginning, code)
+    except (UpstreamLost, trio.TooSlowError) as exc:
+        told = str(exc) or f"its authorization server did not answer within {REDEEM_TIMEOUT:g} s"
+        log.warning("request %s: %s: no tokens for %s: %s", request.request_id, upstream.name, flow.principal.key, told)
+        return not_connected(authority, session, upstream, request, 502, sentence(told))
+    await accounts.connections.save(flow.principal, upstream.name, flow.beginning, issued)
+    log.info("%s connected an account at %s", flow.principal.key, upstream.name)
+    following = next((u for name in flow.then for u in personal(authority) if u.name == name), None)
+    return authority.pages.render(
+        "connected.html",
+        viewer=session,
+        title=title_of(upstream),
+        account=display_name(issued.account or ""),
+        following=None if following is None else (following.name, title_of(following)),
+        then=",".join(name for name in flow.then if following is not None and name != following.name),
+    )
+
+
+def _declined(
+    authority: Authority, session: BrowserSession, upstream: Upstream, error: str, request: Request
+) -> Response:
+    """The authorization server says no. What it says is its own; here stand our words."""
+    log.warning("request %s: %s answered with the error %r", request.request_id, upstream.name, error[:80])
+    if error in _DECLINED:
+        words = "Access was not allowed there, so nothing was connected."
+    elif error == "temporarily_unavailable":
+        words = "Its authorization server has no time right now. Wait a minute before the next try."
+    else:
+        words = "Its authorization server did not complete the login."
+    return not_connected(authority, session, upstream, request, 403 if error in _DECLINED else 502, words)
+
+
+def _other_browser() -> Refusal:
+    return Refusal(
+        403,
+        "access_denied",
+        "This was begun in another browser, was already completed, or is older than ten minutes. Nothing was "
+        "connected, and what came along was passed to nobody.",
+    )

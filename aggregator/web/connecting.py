@@ -1,0 +1,167 @@
+"""``/connect/<upstream>``: a person goes to connect their own account at one upstream.
+
+The address names the upstream and nothing else: it is worth nothing to whoever
+finds it, and whoever opens it connects an account of their own (MCP elicitation,
+"Safe URL handling"). GET asks, POST goes. What comes back is
+`connect_callback`'s affair.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from urllib.parse import urlsplit
+
+from ..config.model import Upstream
+from ..errors import Refusal, UpstreamLost
+from ..protocol.brokering.flow import ConnectFlow, seal_connect
+from ..protocol.oauth.browser import BrowserSession
+from ..protocol.oauth.words import display_name
+from .accounts import Accounts
+from .authority import Authority
+from .browser_session import find_session, session_of_form
+from .cookies import flow_cookie, surplus_flows
+from .http import Request, Response
+from .sign_in import begin_sign_in
+
+log = logging.getLogger(__name__)
+
+
+async def show_connect(authority: Authority, accounts: Accounts, upstream: Upstream, request: Request) -> Response:
+    """Ask whether the person wants to connect. Nobody is asked for anything yet, and nothing changes."""
+    session = await find_session(authority, request)
+    if session is None:
+        return await begin_sign_in(authority, request, f"/connect/{upstream.name}")
+    statuses = await accounts.statuses(session.person.principal)
+    standing = next(status.standing for status in statuses if status.name == upstream.name)
+    return authority.pages.render(
+        "connect.html",
+        viewer=session,
+        name=upstream.name,
+        title=title_of(upstream),
+        host=urlsplit(upstream.url).netloc,
+        description=upstream.description,
+        account=standing.account,
+        is_connected=standing.state in ("connected", "retrying"),
+    )
+
+
+async def begin_connect(authority: Authority, accounts: Accounts, upstream: Upstream, request: Request) -> Response:
+    """Send the person to the upstream's authorization server. The form may name upstreams to go on with, in `then`.
+
+    Raises:
+        Refusal: see `session_of_form`.
+        StoreUnavailable: when it is not known who asks.
+    """
+    session, form = await session_of_form(authority, request)
+    return await go_and_connect(authority, accounts, session, upstream, form.get("then", ""), request)
+
+
+async def go_and_connect(
+    authority: Authority,
+    accounts: Accounts,
+    session: BrowserSession,
+    upstream: Upstream,
+    then: str,
+    request: Request,
+) -> Response:
+    """A page that leads on to the authorization server, with the flow in a cookie."""
+    # 192 bits: a flow's id is its only name outside the cookie.
+    flow_id, principal = secrets.token_urlsafe(24), session.person.principal
+    known = {name: None for name in then.split(",") if name in accounts.upstreams and name != upstream.name}
+    stored = await authority.store.find_connection(principal, upstream.name)
+    try:
+        beginning = await accounts.oauth.begin(
+            upstream,
+            challenge=await accounts.upstreams[upstream.name].ask_challenge(),
+            wanted_scope=None if stored is None else stored.wanted_scope,
+            state=flow_id,
+            redirect_uri=authority.site.url(callback_path(upstream)),
+        )
+    except UpstreamLost as exc:
+        log.warning("request %s: %s cannot connect %s: %s", request.request_id, principal.key, upstream.name, exc)
+        return not_connected(authority, session, upstream, request, 502, sentence(str(exc)))
+    flow = ConnectFlow(flow_id, principal, beginning, tuple(known))
+    sealed = seal_connect(authority.keys, flow, now=authority.clock())
+    cookie = flow_cookie(authority.site, flow_id, sealed)
+    if cookie is None:
+        words = "What its authorization server asks us to remember is too long for a cookie."
+        return not_connected(authority, session, upstream, request, 502, words)
+    # A page and not a redirect: browsers hold the redirect that answers a form against the form's `form-action`, which
+    # would have to name a host that nobody knows before this moment.
+    page = authority.pages.render(
+        "going.html",
+        viewer=session,
+        title=title_of(upstream),
+        url=web_url(beginning.url),
+        host=urlsplit(beginning.url).netloc,
+    )
+    return page.with_headers(cookie, *surplus_flows(authority.site, request, len(sealed)))
+
+
+def not_connected(
+    authority: Authority,
+    session: BrowserSession | None,
+    upstream: Upstream | None,
+    request: Request,
+    status: int,
+    message: str,
+) -> Response:
+    """A page that says why an account was not connected, with the way to try again."""
+    return authority.pages.render(
+        "not_connected.html",
+        status=status,
+        viewer=session,
+        title=f"{title_of(upstream)} was not connected" if upstream is not None else "Nothing was connected",
+        message=message,
+        name=None if upstream is None else upstream.name,
+        upstream=None if upstream is None else title_of(upstream),
+        request_id=request.request_id,
+    )
+
+
+async def unknown_upstream(authority: Authority, request: Request) -> Response:
+    """The answer to any other path below ``/connect``: 404, and to those who are signed in, what there is.
+
+    Raises:
+        StoreUnavailable: when it is not known who asks.
+    """
+    session = await find_session(authority, request)
+    return authority.pages.render(
+        "no_such_upstream.html",
+        status=404,
+        viewer=session,
+        known=[] if session is None else [(u.name, title_of(u)) for u in personal(authority)],
+        request_id=request.request_id,
+    )
+
+
+def personal(authority: Authority) -> tuple[Upstream, ...]:
+    """The upstreams at which people have accounts of their own."""
+    return tuple(u for u in authority.config.upstreams if u.enabled and u.auth_type == "user")
+
+
+def callback_path(upstream: Upstream) -> str:
+    """Below the issuer's path. RFC 9700 4.4.2.2: a redirect URI per authorization server, unless it says who it is."""
+    return upstream.account.callback_path or f"/upstream-auth/callback/{upstream.name}"
+
+
+def title_of(upstream: Upstream) -> str:
+    return upstream.display_name or upstream.name
+
+
+def sentence(text: str, limit: int = 300) -> str:
+    """What happened, in others' words, fit for a page."""
+    text = display_name(text, limit)
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def web_url(url: str) -> str:
+    """`url`, which is about to become a link: whatever was checked before, never one that runs as a script.
+
+    Raises:
+        Refusal: 502 for anything but http and https.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise Refusal(502, "server_error", "The upstream's authorization server named an address that is none.")
+    return url
