@@ -90,6 +90,38 @@ def test_problems_are_printed_with_their_places_and_end_with_78(tmp_path: Path) 
     assert run(tmp_path, "serve", "-c", "bad.yaml").returncode == 78
 
 
+CANARIES = """\
+auth: {issuer: https://idp.example.com, clientSecret: c4nary-1}
+secret: c4nary-2-in-some-words
+outbound: {proxy: "http://c4nary-3:c4nary-4@proxy.example.com:3128"}
+upstreams:
+  - name: a
+    url: https://a.example.com/mcp
+    auth: {type: bearer, token: "${TOKEN}"}
+    headers: {X-Team: c4nary-5, X-Key: {file: key}}  # c4nary-6
+  - {name: b, url: https://b.example.com/mcp, auth: {type: header, header: X-Api-Key, value: c4nary-7}}
+  - {name: c, url: https://c.example.com/mcp, clientId: us, clientSecret: c4nary-8}
+"""
+
+
+def test_no_secret_reaches_what_check_prints_of_a_good_file_or_of_a_bad_one(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("c4nary-9\n")
+    wrong = [
+        CANARIES.replace("type: bearer", "type: none").replace("clientId: us, ", "").replace("3128", "x"),
+        CANARIES.replace("X-Team: c4nary-5", 'Host: "c4nary-5\\r\\n", X-Team: " c4nary-5"').replace(
+            "value: ", "valeu: "
+        ),
+        CANARIES.replace("c4nary-7}}", "c4nary-7"),
+        CANARIES.replace("{file: key}", "{file: key, as: c4nary-5}").replace("token: ", "token: Bearer "),
+    ]
+    for text, status in [(CANARIES, 0), *((text, 78) for text in wrong)]:
+        (tmp_path / "c.yaml").write_text(text)
+        for arguments in (("check", "-c", "c.yaml"), ("check", "-c", "c.yaml", "--json")):
+            done = run(tmp_path, *arguments, TOKEN="c4nary-10")
+            assert done.returncode == status, done.stderr
+            assert "c4nary" not in done.stdout + done.stderr
+
+
 def test_machines_get_problems_and_warnings_as_json(good: Path) -> None:
     done = run(good.parent, "check", "-c", "good.yaml", "--json")
     report = json.loads(done.stdout)

@@ -15,22 +15,6 @@ def upstreams(*given: dict[str, Any]) -> str:
 
 
 REFUSED: list[tuple[str, str, str]] = [
-    (upstreams({"name": "a"}, {"name": "a"}), "upstreams[1].name", "'a' is the name of upstreams[0] already"),
-    (
-        upstreams({"name": "a"}, {"name": "b", "prefix": "a"}),
-        "upstreams[1].prefix",
-        "'a' is the prefix of upstreams[0] already",
-    ),
-    (
-        upstreams({"name": "a", "prefix": "b"}, {"name": "b"}),
-        "upstreams[1].name",
-        "'b' is the prefix of upstreams[0] already",
-    ),
-    (
-        upstreams({"name": "a", "prefix": ""}, {"name": "b"}, {"name": "c", "prefix": ""}),
-        "upstreams[2].prefix",
-        "'' is the prefix of upstreams[0] already; one may have none",
-    ),
     (with_auth(scopes=["email"]), "auth.scopes", "'openid' is missing; without it the provider sends no ID token"),
     (with_auth(scopes=[]), "auth.scopes", "'openid' is missing; without it the provider sends no ID token"),
     (with_auth(issuer="http://idp.example.com"), "auth.issuer", "'http://idp.example.com' is not https"),
@@ -60,8 +44,6 @@ def test_a_broken_rule_is_one_problem_at_the_value_to_change(text: str, path: st
         with_auth(issuer="http://[::1]"),
         with_auth(issuer="http://idp.internal", allowHttpIssuer=True),
         with_top(issuerUrl="http://localhost:3000"),
-        upstreams({"name": "a", "prefix": "x"}, {"name": "b", "prefix": "a"}),
-        upstreams({"name": "a", "prefix": ""}, {"name": "b"}),
     ],
 )
 def test_what_the_rules_allow_loads(text: str) -> None:

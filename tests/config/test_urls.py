@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from aggregator.config.urls import (
     parse_origin,
     parse_own_url,
     parse_upstream_url,
+    read_proxy,
     redact_urls,
 )
 
@@ -205,3 +207,44 @@ def test_every_text_is_a_url_or_refused(text: str) -> None:
         for candidate in (text, f"https://{text}"):
             with contextlib.suppress(Wrong):
                 assert parse(candidate)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://proxy.example.com:3128", "http://us:pw@proxy:8080/", "http://[::1]:3128", "http://u:p%40q@p:1"]
+)
+def test_a_proxy_is_an_http_url_with_a_port(proxy: str) -> None:
+    secret = read_proxy(proxy, Path())
+    assert secret.reveal() == proxy
+    assert "pw" not in repr(secret)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("proxy.example.com:3128", "is not the URL of a proxy"),
+        ("https://us:hunter2@proxy:3128", "the only kind of proxy there is"),
+        ("socks5://us:hunter2@proxy:1080", "the only kind of proxy there is"),
+        ("http://us:hunter2@proxy", "names no port"),
+        ("http://us:hunter2@proxy:0", "names no port"),
+        ("http://us:hunter2@proxy:99999", "is not the URL of a proxy"),
+        ("http://us:hunter2@:3128", "is not the URL of a proxy"),
+        ("http://us:hunter2@proxy:3128/x", "has a path"),
+        ("http://us:hunter2@proxy:3128?x", "has a path, query"),
+        ("http://hunter2@proxy:3128", "only half of user and password"),
+        ("http://:hunter2@proxy:3128", "only half of user and password"),
+        ("http://us:hunter2@pro xy:3128", "is not the URL of a proxy"),
+        ("http://us:hunter2@proxy:3128\n", "is not the URL of a proxy"),
+        ("", "an empty text"),
+    ],
+)
+def test_another_proxy_is_refused_and_never_quoted(proxy: str, words: str) -> None:
+    with pytest.raises(Wrong) as caught:
+        read_proxy(proxy, Path())
+    assert words in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_proxy_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "proxy").write_text("http://us:pw@proxy:3128\n")
+    secret = read_proxy({"file": "proxy"}, tmp_path)
+    assert (secret.reveal(), secret.file) == ("http://us:pw@proxy:3128", str(tmp_path / "proxy"))
