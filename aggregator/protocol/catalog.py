@@ -9,13 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
-from .headers import annotated_parameters, annotation_fault
+from .confusables import skeletons
+from .headers import Annotated, BadAnnotation, read_annotations
 from .jsonrpc import Json, dump
 from .names import is_gateway_name, is_wanted, may_publish, published_name
 from .revisions import SERVER_INFO_KEY, is_stateless
+from .texts import clean_line, clean_text, hidden_in_schema, hides_something, readable_schema
 
 PAGE = 1000  # tools; many clients never ask for a second page
 MAX_REASONS = 20  # per upstream; enough to see what is wrong, too few to fill a log
@@ -43,17 +45,19 @@ class Route:
 
     upstream: str
     tool: str
-    annotated: tuple[tuple[tuple[str, ...], str, str], ...] = ()
+    annotated: Annotated = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The merged list. `left_out` has one sentence per tool that lost its name, was malformed or is not usable."""
+    """The merged list. `left_out` has one sentence per tool that lost its name, was malformed or is not usable,
+    `flagged` one per hidden character in what is listed and not ours to rewrite."""
 
     tools: tuple[Json, ...]
     routes: Mapping[str, Route]
     counts: Mapping[str, int]
     left_out: Mapping[str, tuple[str, ...]]
+    flagged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _pages: dict[tuple[bool, int], bytes] = field(default_factory=dict, compare=False, repr=False)
 
     def locate(self, name: str) -> Route | None:
@@ -92,48 +96,76 @@ class Catalog:
 def build_catalog(sources: Iterable[Source], *, name_length: int, ours: tuple[Json, ...] = ()) -> Catalog:
     """Merge listings in the order of configuration; tools keep their upstream's order, ours come last.
 
-    A name goes to the first upstream that has it. Names that differ only in case count as one between upstreams: a
-    reader, human or model, would take one for the other. The names below the prefix of an upstream that has not
-    answered yet are kept for it: nobody takes them over while it is down.
+    A name goes to the first upstream that has it. Names that look alike (case, 0 and o, rn and m) count as one between
+    upstreams: a reader, human or model, would take one for the other. The names below the prefix of an upstream that
+    has not answered yet are kept for it: nobody takes them over while it is down.
     """
     tools: list[Json] = []
     routes: dict[str, Route] = {}
     owners: dict[str, str] = {}
     counts: dict[str, int] = {}
     left_out: dict[str, list[str]] = {}
+    flagged: dict[str, list[str]] = {}
     awaited: list[Source] = []
-    for source in sources:
+    for source in _under_own_titles(tuple(sources)):
         counts.setdefault(source.upstream, 0)
         reasons = left_out.setdefault(source.upstream, [])
+        flags = flagged.setdefault(source.upstream, [])
         if not source.listed and source.prefix:
             awaited.append(source)
         for tool in source.tools:
             name = tool.get("name")
             if not _is_name(name) or not isinstance(tool.get("inputSchema", {}), dict):
-                reasons.append(f"a tool without a usable name or inputSchema: {str(name)[:40]!r}")
+                reasons.append(f"a tool without a usable name or inputSchema: {ascii(name)[:40]}")
                 continue
             if not is_wanted(name, source.include, source.exclude):
                 continue
-            if (fault := annotation_fault(tool.get("inputSchema"))) is not None:
-                reasons.append(f"{name[:128]}: {fault[:200]}")
+            shown = clean_line(name, 128)
+            try:
+                annotated = read_annotations(tool.get("inputSchema"))
+            except BadAnnotation as exc:
+                reasons.append(f"{shown}: {clean_line(str(exc), 200)}")
                 continue
             published = published_name(source.prefix, name, name_length)
-            owner = owners.setdefault(published.casefold(), source.upstream)
+            looks = skeletons(published)
+            owner = next((owners[look] for look in looks if owners.get(look, source.upstream) != source.upstream), None)
+            for look in looks:
+                owners.setdefault(look, source.upstream)
             if is_gateway_name(published):
-                reasons.append(f"{name[:128]}: names that begin with 'gateway__' are the aggregator's own")
-            elif owner != source.upstream or published in routes:
-                reasons.append(f"{name[:128]}: the name '{published}' already belongs to {owner}")
-            elif any(may_publish(other.prefix.casefold(), published.casefold()) for other in awaited):
+                reasons.append(f"{shown}: names that begin with 'gateway__' are the aggregator's own")
+            elif owner is not None:
                 reasons.append(
-                    f"{name[:128]}: the name '{published}' is kept for an upstream that has not answered yet"
+                    f"{shown}: the name '{published}', or one that looks like it, already belongs to {owner}"
                 )
+            elif published in routes:
+                reasons.append(f"{shown}: the name '{published}' already belongs to {source.upstream}")
+            elif any(may_publish(other.prefix.casefold(), published.casefold()) for other in awaited):
+                reasons.append(f"{shown}: the name '{published}' is kept for an upstream that has not answered yet")
             else:
-                routes[published] = Route(source.upstream, name, annotated_parameters(tool.get("inputSchema")))
+                routes[published] = Route(source.upstream, name, annotated)
+                schemas: Json = {key: tool[key] for key in ("inputSchema", "outputSchema") if key in tool}
+                if hides_something(schemas):
+                    flags.extend(f"{shown}: {found}" for found in hidden_in_schema(tool.get("inputSchema")))
+                    tool = {**tool, **{key: readable_schema(schema) for key, schema in schemas.items()}}
                 tools.append(as_published(tool, published, source))
                 counts[source.upstream] += 1
-    return Catalog(
-        (*tools, *ours), routes, counts, {name: _shortened(reasons) for name, reasons in left_out.items() if reasons}
-    )
+    return Catalog((*tools, *ours), routes, counts, _told(left_out), _told(flagged))
+
+
+def _under_own_titles(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    """An upstream may say what it is called, but not that it is another one: then its configured name stands."""
+    owners = {look: source.upstream for source in sources for look in skeletons(source.upstream)}
+    made = []
+    for source in sources:
+        looks = skeletons(clean_line(source.display))
+        if any(owners.setdefault(look, source.upstream) != source.upstream for look in looks):
+            source = replace(source, display=source.upstream)
+        made.append(source)
+    return tuple(made)
+
+
+def _told(reasons: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    return {name: _shortened(told) for name, told in reasons.items() if told}
 
 
 def _shortened(reasons: list[str]) -> tuple[str, ...]:
@@ -142,14 +174,17 @@ def _shortened(reasons: list[str]) -> tuple[str, ...]:
 
 
 def as_published(tool: Json, name: str, source: Source) -> Json:
-    """The tool under its new name, saying in title and description where it comes from; every other field as it was."""
+    """The tool under its new name, saying in title and description where it comes from, in characters that can be
+    seen; every other field as it was."""
     annotations = tool.get("annotations")
     inner = annotations.get("title") if isinstance(annotations, dict) else None
     own_title = _text(tool.get("title")) or _text(inner) or tool["name"]
-    description = f"[{source.upstream}] {_text(tool.get('description'))}"
-    published = {**tool, "name": name, "title": f"{source.display}: {own_title}", "description": description}
+    title = clean_line(f"{source.display}: {own_title}")
+    description = f"[{source.upstream}] {clean_text(_text(tool.get('description')))}"
+    published = {**tool, "name": name, "title": title, "description": description}
     if isinstance(annotations, dict):
-        published["annotations"] = {**annotations, "title": f"{source.display}: {_text(inner) or own_title}"}
+        inner_title = clean_line(f"{source.display}: {_text(inner) or own_title}")
+        published["annotations"] = {**annotations, "title": inner_title}
     if "inputSchema" not in published:
         published["inputSchema"] = {"type": "object"}
     return published

@@ -38,6 +38,14 @@ _ONE = frozenset(
 )
 _MANY = frozenset("allOf anyOf oneOf prefixItems".split())
 _NAMED = frozenset("patternProperties dependentSchemas $defs definitions".split())
+_WITH_SCHEMAS = _ONE | _MANY | _NAMED | {"properties"}
+
+
+Annotated = tuple[tuple[tuple[str, ...], str, str], ...]
+
+
+class BadAnnotation(ValueError):
+    """A tool that a client must not be shown, and why."""
 
 
 class Mismatch(ValueError):
@@ -101,37 +109,34 @@ def decode_value(text: str | None) -> str | None:
         return None
 
 
-def annotation_fault(schema: Any) -> str | None:
-    """Why a tool with this input schema must be dropped, or None ("clients MUST exclude tools with invalid
-    `x-mcp-header` annotations")."""
+def read_annotations(schema: Any) -> Annotated:
+    """(path, header suffix, type) of each parameter that `schema` wants repeated in a header.
+
+    Raises:
+        BadAnnotation: why the tool must be dropped ("clients MUST exclude tools with invalid `x-mcp-header`
+            annotations").
+    """
+    found: list[tuple[tuple[str, ...], str, str]] = []
     seen: set[str] = set()
     for path, node in _schemas(schema):
         if "x-mcp-header" not in node:
             continue
         header = node["x-mcp-header"]
         if not path:
-            return "x-mcp-header stands outside a chain of 'properties'"
+            raise BadAnnotation("x-mcp-header stands outside a chain of 'properties'")
         if not isinstance(header, str) or not _TOKEN.fullmatch(header):
-            return f"x-mcp-header of '{'.'.join(path)}' is not a header token"
+            raise BadAnnotation(f"x-mcp-header of '{'.'.join(path)}' is not a header token")
         kind = node.get("type")
         if not isinstance(kind, str) or kind not in _HEADER_TYPES:
-            return f"x-mcp-header of '{'.'.join(path)}' needs a string, integer or boolean"
+            raise BadAnnotation(f"x-mcp-header of '{'.'.join(path)}' needs a string, integer or boolean")
         if header.lower() in seen:
-            return f"x-mcp-header '{header}' stands twice"
+            raise BadAnnotation(f"x-mcp-header '{header}' stands twice")
         seen.add(header.lower())
-    return None
+        found.append((path, header, kind))
+    return tuple(found)
 
 
-def annotated_parameters(schema: Any) -> tuple[tuple[tuple[str, ...], str, str], ...]:
-    """(path, header suffix, type) of each parameter that a valid `schema` wants repeated in a header."""
-    return tuple(
-        (path, node["x-mcp-header"], node["type"]) for path, node in _schemas(schema) if path and "x-mcp-header" in node
-    )
-
-
-def parameter_headers(
-    annotated: tuple[tuple[tuple[str, ...], str, str], ...], arguments: Json
-) -> list[tuple[str, str]]:
+def parameter_headers(annotated: Annotated, arguments: Json) -> list[tuple[str, str]]:
     """The `Mcp-Param-*` headers for a call; absent and null arguments have none."""
     made = []
     for path, suffix, _ in annotated:
@@ -140,9 +145,7 @@ def parameter_headers(
     return made
 
 
-def check_parameters(
-    annotated: tuple[tuple[tuple[str, ...], str, str], ...], arguments: Json, headers: Mapping[str, str]
-) -> None:
+def check_parameters(annotated: Annotated, arguments: Json, headers: Mapping[str, str]) -> None:
     """Whether the client's `Mcp-Param-*` headers say what its arguments say; integers compare as numbers.
 
     Raises:
@@ -191,6 +194,8 @@ def _schemas(root: Any) -> Iterator[tuple[tuple[str, ...] | None, Json]]:
             continue
         yield path, node
         for key, value in node.items():
+            if key not in _WITH_SCHEMAS:
+                continue
             if key == "properties" and isinstance(value, dict):
                 stack.extend((None if path is None else (*path, name), sub) for name, sub in value.items())
             elif key in _ONE:

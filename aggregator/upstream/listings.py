@@ -62,6 +62,7 @@ class UpstreamStatus:
     stale: bool
     left_out: tuple[str, ...]
     standing: Standing
+    flagged: tuple[str, ...] = ()  # hidden characters in what is shown as it came
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,4 +308,5 @@ def _status(listing: Listing, standing: Standing, catalog: Catalog) -> UpstreamS
         listing.is_stale,
         catalog.left_out.get(name, ()),
         standing,
+        catalog.flagged.get(name, ()),
     )

@@ -147,6 +147,8 @@ class GatewayTools:
             row["stale"] = True
         if status.left_out:
             row["leftOut"] = list(status.left_out)
+        if status.flagged:
+            row["flagged"] = list(status.flagged)
         return row
 
 

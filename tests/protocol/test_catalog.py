@@ -65,7 +65,7 @@ def test_two_upstreams_that_make_the_same_name_are_told_apart_by_their_order() -
     route = catalog.locate("a__b__c")
     assert route is not None
     assert route.upstream == "a"
-    assert catalog.left_out == {"a__b": ("c: the name 'a__b__c' already belongs to a",)}
+    assert catalog.left_out == {"a__b": ("c: the name 'a__b__c', or one that looks like it, already belongs to a",)}
     assert catalog.counts == {"a": 1, "a__b": 0}
 
 
