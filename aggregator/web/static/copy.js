@@ -10,7 +10,7 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
       said.textContent = button.textContent = "Copied";
     } catch { // no clipboard: a page of plain http on another machine, or the person said no
       getSelection().selectAllChildren(text);
-      said.textContent = "Selected: copy it with your keyboard";
+      said.textContent = button.textContent = "Selected";
     }
     setTimeout(() => { said.textContent = ""; button.textContent = "Copy"; }, 2500);
   });
