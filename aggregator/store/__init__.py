@@ -17,7 +17,7 @@ from typing import Protocol
 from ..protocol.principal import Principal
 
 WORD_LASTS = 30.0  # seconds; processes leave it anew every 10
-UNREADABLE = "What is stored of this connection cannot be read any more."
+UNREADABLE = "what is stored of the login cannot be read any more"
 REFRESH_GRACE = 30.0  # seconds; a lost answer may be asked for again (reference: Hydra 0-300, Dex's obsolete token)
 
 
@@ -84,7 +84,7 @@ class Connection:
     `id` is random and new with each connecting: what others keep of a connection (sessions, listings), they keep under
     it. `generation` counts refreshes from 0. The refresh token belongs to `client_id` at `issuer` and goes nowhere
     else; both are empty where they were never recorded. `resource` is RFC 8707's, None where none is sent. `account`
-    is a label for pages and never an identity.
+    is a label for pages and never an identity. `issued_at` is when the access token came.
 
     `state` is ``connected`` or ``needs_login``; the latter has no tokens, and a `reason` for the person. A connected
     one with a `next_try_at` could not be refreshed `failures` times for `reason`. `wanted_scope` is what the next
@@ -104,6 +104,7 @@ class Connection:
     resource: str | None = None
     account: str | None = None
     connected_at: float = 0.0
+    issued_at: float = 0.0
     generation: int = 0
     state: str = "connected"
     reason: str | None = None
@@ -291,6 +292,7 @@ class Store(Protocol):
         refresh_token: str | None,
         token_type: str,
         scope: str | None,
+        issued_at: float,
         expires_at: float | None,
     ) -> bool:
         """Put what a refresh gave in the place of what `connection` has, as its next generation, ending the lease.
@@ -301,7 +303,10 @@ class Store(Protocol):
         ...
 
     async def postpone_refresh(self, connection: Connection, *, reason: str, next_try_at: float) -> bool:
-        """Note one more refresh that decided nothing, ending the lease. Compares as `renew_connection`."""
+        """Note one more refresh that decided nothing, ending the lease.
+
+        False if it is another one by id, generation or owner of the lease: whoever has that may know better.
+        """
         ...
 
     async def want_scope(self, connection: Connection, scope: str) -> bool:
@@ -309,7 +314,7 @@ class Store(Protocol):
         ...
 
     async def end_connection(self, connection: Connection, *, reason: str) -> bool:
-        """Drop the tokens: it needs a login from now on. Compares as `renew_connection`."""
+        """Drop the tokens: it needs a login from now on. Compares as `postpone_refresh`."""
         ...
 
     async def forget_connection(self, principal: Principal, upstream: str) -> Connection | None:

@@ -178,6 +178,7 @@ class MemoryStore:
         refresh_token: str | None,
         token_type: str,
         scope: str | None,
+        issued_at: float,
         expires_at: float | None,
     ) -> bool:
         await trio.lowlevel.checkpoint()
@@ -190,6 +191,7 @@ class MemoryStore:
             refresh_token=current.refresh_token if refresh_token is None else refresh_token,
             token_type=token_type,
             scope=current.scope if scope is None else scope,
+            issued_at=issued_at,
             expires_at=expires_at,
             generation=current.generation + 1,
             reason=None,
@@ -202,7 +204,7 @@ class MemoryStore:
     async def postpone_refresh(self, connection: Connection, *, reason: str, next_try_at: float) -> bool:
         await trio.lowlevel.checkpoint()
         current = self._current(connection)
-        if current is None:
+        if current is None or current.lease_owner != connection.lease_owner:
             return False
         failures = current.failures + 1
         self._put(_unleased(replace(current, reason=reason, failures=failures, next_try_at=next_try_at)))
@@ -219,7 +221,7 @@ class MemoryStore:
     async def end_connection(self, connection: Connection, *, reason: str) -> bool:
         await trio.lowlevel.checkpoint()
         current = self._current(connection)
-        if current is None:
+        if current is None or current.lease_owner != connection.lease_owner:
             return False
         ended = replace(current, state="needs_login", access_token=None, refresh_token=None, reason=reason)
         self._put(_unleased(replace(ended, failures=0, next_try_at=None)))

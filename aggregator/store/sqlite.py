@@ -214,6 +214,7 @@ class SqliteStore:
         refresh_token: str | None,
         token_type: str,
         scope: str | None,
+        issued_at: float,
         expires_at: float | None,
     ) -> bool:
         work = partial(
@@ -224,6 +225,7 @@ class SqliteStore:
             refresh_token=refresh_token,
             token_type=token_type,
             scope=scope,
+            issued_at=issued_at,
             expires_at=expires_at,
         )
         return await self._write(work)

@@ -20,8 +20,8 @@ Row = tuple[Any, ...]
 
 _TOKENS = "access_token, refresh_token"
 _REST = (
-    "upstream, id, token_type, scope, expires_at, issuer, client_id, resource, account, connected_at, generation,"
-    " state, reason, wanted_scope, failures, next_try_at, lease_owner, lease_until"
+    "upstream, id, token_type, scope, expires_at, issuer, client_id, resource, account, connected_at, issued_at,"
+    " generation, state, reason, wanted_scope, failures, next_try_at, lease_owner, lease_until"
 )
 _NAMES = tuple(_REST.split(", "))
 _SELECT = f"SELECT {_TOKENS}, {_REST} FROM connections"  # noqa: S608  constants, as below
@@ -38,16 +38,16 @@ _TAKE = (
 )
 _RENEW = (
     "UPDATE connections SET access_token = ?, refresh_token = coalesce(?, refresh_token), token_type = ?,"  # noqa: S608
-    " scope = coalesce(?, scope), expires_at = ?, generation = generation + 1, reason = NULL, failures = 0,"
-    f" next_try_at = NULL, {_NO_LEASE} WHERE {_IS_CURRENT}"
+    " scope = coalesce(?, scope), issued_at = ?, expires_at = ?, generation = generation + 1, reason = NULL,"
+    f" failures = 0, next_try_at = NULL, {_NO_LEASE} WHERE {_IS_CURRENT}"
 )
 _POSTPONE = (
     f"UPDATE connections SET reason = ?, failures = failures + 1, next_try_at = ?, {_NO_LEASE}"  # noqa: S608
-    f" WHERE {_IS_CURRENT}"
+    f" WHERE {_IS_CURRENT} AND lease_owner IS ?"
 )
 _END = (
     "UPDATE connections SET state = 'needs_login', access_token = NULL, refresh_token = NULL, reason = ?,"  # noqa: S608
-    f" failures = 0, next_try_at = NULL, {_NO_LEASE} WHERE {_IS_CURRENT}"
+    f" failures = 0, next_try_at = NULL, {_NO_LEASE} WHERE {_IS_CURRENT} AND lease_owner IS ?"
 )
 
 
@@ -78,14 +78,15 @@ def renew(
     refresh_token: str | None,
     token_type: str,
     scope: str | None,
+    issued_at: float,
     expires_at: float | None,
 ) -> bool:
-    access, refresh = encrypt_tokens(keys, _where(held), access_token, refresh_token)
-    return db.execute(_RENEW, (access, refresh, token_type, scope, expires_at, *_current(held))).rowcount > 0
+    sealed = encrypt_tokens(keys, _where(held), access_token, refresh_token)
+    return db.execute(_RENEW, (*sealed, token_type, scope, issued_at, expires_at, *_current(held))).rowcount > 0
 
 
 def postpone(db: sqlite3.Connection, held: Connection, *, reason: str, next_try_at: float) -> bool:
-    return db.execute(_POSTPONE, (reason, next_try_at, *_current(held))).rowcount > 0
+    return db.execute(_POSTPONE, (reason, next_try_at, *_current(held), held.lease_owner)).rowcount > 0
 
 
 def want_scope(db: sqlite3.Connection, held: Connection, scope: str) -> bool:
@@ -94,7 +95,7 @@ def want_scope(db: sqlite3.Connection, held: Connection, scope: str) -> bool:
 
 
 def end(db: sqlite3.Connection, held: Connection, *, reason: str) -> bool:
-    return db.execute(_END, (reason, *_current(held))).rowcount > 0
+    return db.execute(_END, (reason, *_current(held), held.lease_owner)).rowcount > 0
 
 
 def delete_connection(db: sqlite3.Connection, principal: Principal, upstream: str) -> Row | None:

@@ -55,6 +55,7 @@ def connection(**changes: Any) -> Connection:
             resource="https://gmail.example/mcp",
             account="ada@gmail.example",
             connected_at=NOW,
+            issued_at=NOW,
         ),
         **changes,
     )

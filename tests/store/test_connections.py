@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
@@ -26,6 +25,7 @@ async def renew(store: Store, held: Connection, name: str = "1", **changes: str 
         refresh_token=changes.get("refresh_token", f"refresh-{name}"),
         token_type="bearer",
         scope=changes.get("scope", "mail.read mail.send"),
+        issued_at=NOW + 9,
         expires_at=NOW + 7200,
     )
 
@@ -132,6 +132,7 @@ async def test_what_a_refresh_gave_takes_the_place_of_what_it_was_given_for(stor
         refresh_token="refresh-1",
         token_type="bearer",
         scope="mail.read mail.send",
+        issued_at=NOW + 9,
         expires_at=NOW + 7200,
         generation=1,
         wanted_scope="mail.send",
@@ -154,7 +155,10 @@ async def test_a_postponed_refresh_is_counted_and_gives_the_lease_back(store: St
     taken = await take(store, connection())
     assert taken is not None
     assert await store.postpone_refresh(taken, reason="busy", next_try_at=NOW + 5)
-    assert await store.postpone_refresh(taken, reason="still busy", next_try_at=NOW + 9)
+    assert not await store.postpone_refresh(taken, reason="from a slow process", next_try_at=NOW + 6)
+    again = await take(store, connection(), now=NOW + 5)
+    assert again is not None
+    assert await store.postpone_refresh(again, reason="still busy", next_try_at=NOW + 9)
     assert await store.find_connection(ADA, "gmail") == connection(reason="still busy", failures=2, next_try_at=NOW + 9)
     assert await take(store, connection(), owner="other", now=NOW + 8) is None
     assert await take(store, connection(), owner="other", now=NOW + 9) is not None
@@ -162,15 +166,29 @@ async def test_a_postponed_refresh_is_counted_and_gives_the_lease_back(store: St
 
 async def test_an_ended_connection_has_no_tokens_and_ends_once(store: Store) -> None:
     await store.save_connection(connection(failures=1, next_try_at=NOW + 5, wanted_scope="mail.send"))
-    await take(store, connection())
-    assert await store.end_connection(connection(), reason="withdrawn")
+    taken = await take(store, connection(), now=NOW + 5)
+    assert taken is not None
+    assert await store.end_connection(taken, reason="withdrawn")
     ended = connection(
         state="needs_login", access_token=None, refresh_token=None, reason="withdrawn", wanted_scope="mail.send"
     )
-    assert replace(ended, lease_owner=None) == await store.find_connection(ADA, "gmail")
+    assert await store.find_connection(ADA, "gmail") == ended
     assert not await store.end_connection(connection(), reason="again")
     assert not await renew(store, connection())
     assert not await store.postpone_refresh(connection(), reason="x", next_try_at=NOW)
+
+
+async def test_whoever_lost_the_lease_ends_and_postpones_nothing_but_what_it_was_given_counts(store: Store) -> None:
+    """The one who has it now may have rotated the token in the meantime: then the answer was to an old one."""
+    await store.save_connection(connection())
+    slow = await take(store, connection(), owner="slow")
+    assert slow is not None
+    quick = await take(store, connection(), owner="quick", now=UNTIL)
+    for held in (slow, connection()):
+        assert not await store.end_connection(held, reason="x")
+        assert not await store.postpone_refresh(held, reason="x", next_try_at=NOW)
+    assert await store.find_connection(ADA, "gmail") == quick
+    assert await renew(store, slow)
 
 
 async def test_a_verdict_on_another_generation_or_connection_changes_nothing(store: Store) -> None:

@@ -394,7 +394,13 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "connections_of": lambda store: store.connections_of(ADA),
     "take_refresh": lambda store: store.take_refresh(connection(), owner="me", now=NOW, until=NOW + 25),
     "renew_connection": lambda store: store.renew_connection(
-        connection(), access_token="a1", refresh_token="r1", token_type="Bearer", scope=None, expires_at=None
+        connection(),
+        access_token="a1",
+        refresh_token="r1",
+        token_type="Bearer",
+        scope=None,
+        issued_at=NOW + 9,
+        expires_at=None,
     ),
     "postpone_refresh": lambda store: store.postpone_refresh(connection(), reason="busy", next_try_at=NOW + 5),
     "want_scope": lambda store: store.want_scope(connection(), "mail.send"),

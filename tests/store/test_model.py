@@ -29,13 +29,14 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 ISSUERS = st.sampled_from(["https://as.example", "https://other.example"])
 CONNECTIONS = st.sampled_from(["c1", "c2"])
 HELD = st.builds(
-    lambda who, upstream, connection_id, generation: connection(
-        principal=who, upstream=upstream, id=connection_id, generation=generation
+    lambda who, upstream, connection_id, generation, owner: connection(
+        principal=who, upstream=upstream, id=connection_id, generation=generation, lease_owner=owner
     ),
     PEOPLE,
     UPSTREAMS,
     CONNECTIONS,
     st.integers(0, 2),
+    st.none() | st.sampled_from(["one", "other"]),
 )
 TICKETS = st.sampled_from(["c1", "c2", "t1"])
 
@@ -182,7 +183,13 @@ class TwoStores(RuleBasedStateMachine):
     def renew(self, held: Any, access: str, refresh: str | None, scope: str | None) -> None:
         self.ask(
             lambda store: store.renew_connection(
-                held, access_token=access, refresh_token=refresh, token_type="x", scope=scope, expires_at=self.now
+                held,
+                access_token=access,
+                refresh_token=refresh,
+                token_type="x",
+                scope=scope,
+                issued_at=self.now,
+                expires_at=None,
             )
         )
 

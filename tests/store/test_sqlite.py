@@ -157,6 +157,7 @@ async def test_no_token_is_in_the_file_in_plain_text(path: str) -> None:
             refresh_token="refresh-2",
             token_type="Bearer",
             scope=None,
+            issued_at=NOW + 9,
             expires_at=None,
         )
         await store.save_registration(registration())

@@ -15,6 +15,7 @@ CREATE TABLE connections (
     resource      TEXT,
     account       TEXT,
     connected_at  REAL NOT NULL,
+    issued_at     REAL NOT NULL,
     state         TEXT NOT NULL CHECK (state IN ('connected', 'needs_login')),
     reason        TEXT,
     wanted_scope  TEXT,
@@ -28,7 +29,7 @@ CREATE TABLE connections (
 -- Nobody noted who issued the tokens so far: they are good until they expire, and their refresh tokens for nobody.
 INSERT INTO connections
     SELECT user_key, upstream, lower(hex(randomblob(16))), 0, access_token, NULL, token_type, scope, expires_at,
-           '', '', NULL, NULL, 0, 'connected', NULL, NULL, 0, NULL, NULL, NULL
+           '', '', NULL, NULL, 0, 0, 'connected', NULL, NULL, 0, NULL, NULL, NULL
     FROM upstream_tokens;
 DROP TABLE upstream_tokens;
 
