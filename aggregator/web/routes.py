@@ -25,6 +25,7 @@ from .registration import MAX_BODY, register
 from .registration_limit import RegistrationLimit
 from .revocations import Revocations
 from .token_endpoint import revoke, token
+from .tools_page import CatalogOf, tools_routes
 
 
 def oauth_routes(
@@ -38,6 +39,7 @@ def oauth_routes(
     client_documents: ClientDocuments,
     clock: Callable[[], float] = time.time,
     accounts: Accounts | None = None,
+    catalog_of: CatalogOf | None = None,
 ) -> tuple[Route, ...]:
     """Every route of login, consent, tokens and metadata, the landing page and the style sheet.
 
@@ -82,5 +84,6 @@ def oauth_routes(
         Route(site.path + "/", root, page=True),
         *sign_in_routes(authority),
         *(() if accounts is None else account_routes(authority, accounts)),
+        *(() if catalog_of is None else tools_routes(authority, catalog_of)),
         *pages.routes,
     )

@@ -26,6 +26,7 @@ from aggregator.protocol.principal import Login, Person, Principal
 from aggregator.protocol.sealing import KeyRing
 from aggregator.store import Grant, Store
 from aggregator.store.memory import MemoryStore
+from aggregator.web.accounts import Accounts
 from aggregator.web.authority import LoginChecking
 from aggregator.web.bearer import BearerAuthentication
 from aggregator.web.http import Request, Response, Route
@@ -33,6 +34,7 @@ from aggregator.web.pages import Pages
 from aggregator.web.refusals import render_refusal, store_is_away
 from aggregator.web.revocations import Revocations
 from aggregator.web.routes import oauth_routes
+from aggregator.web.tools_page import CatalogOf
 
 ISSUER = "https://mcp.example.com"
 PROVIDER = "https://idp.example.com"
@@ -178,6 +180,8 @@ class Deployment:
         provider: FakeProvider | None = None,
         keys: KeyRing | None = None,
         login_checks: LoginChecking | None = None,
+        accounts: Accounts | None = None,
+        catalog_of: CatalogOf | None = None,
         **settings: Any,
     ) -> None:
         self.clock = clock or Clock()
@@ -201,6 +205,8 @@ class Deployment:
                 self.pages,
                 self.documents,
                 self.clock,
+                accounts,
+                catalog_of,
             )
         }
 
@@ -279,6 +285,11 @@ class Browser:
 
     async def post(self, path: str, form: dict[str, str], *headers: tuple[str, str]) -> Response:
         return self._kept(await self.deployment.post(path, form, *self._cookies(), *headers))
+
+    async def sign_in(self, person: Person = ANNA, to: str = "/connections") -> Response:
+        """Sign in for one of our own pages; the answer that leads there."""
+        begun = await self.get(f"/sign-in?to={to}")
+        return await self.get(self.deployment.provider.log_in(location(begun), person))
 
     async def begin(self, client: dict[str, Any], **changes: str | None) -> Response:
         return await self.get(authorize_target(client, **changes))
