@@ -15,7 +15,7 @@ from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
 from ..protocol.translate import Envelope
 from .credentials import Credential, Credentials
-from .http import NOBODY, Answered, HttpUpstream, OnNotice, Outgoing, Peer
+from .peers import NOBODY, Answered, McpUpstream, OnNotice, OnRequest, Outgoing, Peer, refuse
 
 _CREDENTIALS = frozenset({401, 403})
 
@@ -23,7 +23,7 @@ _CREDENTIALS = frozenset({401, 403})
 class AuthorizedUpstream:
     """One upstream, asked on behalf of people."""
 
-    def __init__(self, config: Upstream, upstream: HttpUpstream, credentials: Credentials) -> None:
+    def __init__(self, config: Upstream, upstream: McpUpstream, credentials: Credentials) -> None:
         self.config = config
         self.credentials = credentials
         self._upstream = upstream
@@ -48,28 +48,35 @@ class AuthorizedUpstream:
         envelope: Envelope,
         on_notice: OnNotice,
         extra_headers: tuple[tuple[str, str], ...] = (),
+        *,
+        capabilities: Json | None = None,
+        on_request: OnRequest = refuse,
     ) -> Answered:
-        """Have the upstream answer one request of `principal`; see `HttpUpstream.request`.
+        """Have the upstream answer one request of `principal`; see `McpUpstream.request`.
+
+        `capabilities` is what the upstream may ask through `on_request`.
 
         Raises:
             ConnectNeeded: if the person has to connect their account first; nothing was executed.
-            UpstreamLost, UpstreamRefused: see `HttpUpstream.request`.
+            UpstreamLost, UpstreamRefused: see `McpUpstream.request`.
             StoreUnavailable: if the person's credential is not known now.
         """
-        outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, await self._current(principal))
+        asked = capabilities or {}
+        credential = await self._current(principal)
+        outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
         try:
-            return await self._upstream.request(outgoing, on_notice)
+            return await self._upstream.request(outgoing, on_notice, on_request)
         except UpstreamRefused as exc:
-            credential = await self._renewed(principal, outgoing.credential, exc)
-        outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential)
+            credential = await self._renewed(principal, credential, exc)
+        outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
         try:
-            return await self._upstream.request(outgoing, on_notice)
+            return await self._upstream.request(outgoing, on_notice, on_request)
         except UpstreamRefused as exc:
             await self._renewed(principal, credential, exc)  # so that the person is asked, where that helps
             raise
 
     async def list_all(self, principal: Principal | None, method: str, key: str) -> tuple[list[Json], float | None]:
-        """Every page of a listing as `principal` sees it, or as everyone does; see `HttpUpstream.list_all`.
+        """Every page of a listing as `principal` sees it, or as everyone does; see `McpUpstream.list_all`.
 
         Raises: as `request`.
         """
@@ -88,10 +95,10 @@ class AuthorizedUpstream:
         session = NOBODY if principal is None else principal.key
         credential = await self._current(principal)
         try:
-            return await self._upstream.meet((session, credential.owner), credential)
+            return await self._upstream.meet((session, credential.owner, ""), credential)
         except UpstreamRefused as exc:
             renewed = await self._renewed(principal, credential, exc)
-        return await self._upstream.meet((session, renewed.owner), renewed)
+        return await self._upstream.meet((session, renewed.owner, ""), renewed)
 
     async def ask_challenge(self) -> str:
         """What the upstream says in WWW-Authenticate to somebody without credentials; empty if it says nothing.

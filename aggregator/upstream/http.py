@@ -12,41 +12,47 @@ from __future__ import annotations
 import logging
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import assert_never
 
 import trio
 
-from ..errors import UpstreamLost, UpstreamRefused
+from ..errors import UpstreamRefused
 from ..protocol.headers import METHOD_HEADER, NAME_HEADER, NAMED_BY, VERSION_HEADER, encode_value
 from ..protocol.jsonrpc import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
-    METHOD_NOT_FOUND,
     MISSING_CAPABILITY,
     UNSUPPORTED_VERSION,
     Call,
     Failure,
+    Id,
     Json,
     Message,
     Notice,
     Success,
-    dump,
-    failure,
     render,
 )
 from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
 from ..protocol.translate import Envelope, params_for_upstream
-from .credentials import EVERYONE, NOTHING, Credential
+from .credentials import NOTHING, Credential
 from .exchange import Exchange, Headers, converse, open_exchange, read_outcome
-from .sessions import JSON_AND_EVENTS, SessionKey, Ticket, Tickets
-
-MAX_PAGES = 100  # of one listing; far beyond any real server, short of an endless one
-MAX_ITEMS = 10_000  # of one listing; the same
-MAX_LISTING = 8 * 2**20  # bytes of all its items: we keep them, and everybody who lists gets them
-NOBODY = ""  # the owner of sessions in which we list on no one's behalf
+from .peers import (
+    LISTING,
+    Answered,
+    OnNotice,
+    OnRequest,
+    Outgoing,
+    Peer,
+    SessionKey,
+    drop,
+    list_pages,
+    notice_for_client,
+    refuse,
+    stateless_peer,
+)
+from .sessions import JSON_AND_EVENTS, Ticket, Tickets
 
 # Answers to `server/discover` that say "I am older" rather than "not now" or "not you".
 _OLDER = frozenset({400, 404, 405, 406, 415, 422, 501})
@@ -54,58 +60,8 @@ _UPGRADED = frozenset({HEADER_MISMATCH, UNSUPPORTED_VERSION})
 # What a server of 2026-07-28 means with HTTP 400. Older ones use other codes: they miss a session, or know no such
 # version.
 _OF_STATELESS = frozenset({HEADER_MISMATCH, MISSING_CAPABILITY, INVALID_PARAMS})
-# Notifications that concern the session, not the call on whose stream they come.
-_SESSION_NOTICES = frozenset(
-    {
-        "notifications/cancelled",
-        "notifications/initialized",
-        "notifications/tools/list_changed",
-        "notifications/prompts/list_changed",
-        "notifications/resources/list_changed",
-        "notifications/resources/updated",
-        "notifications/roots/list_changed",
-        "notifications/elicitation/complete",
-    }
-)
 
-OnNotice = Callable[[Notice], Awaitable[None]]
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What an upstream said about itself."""
-
-    revision: str
-    capabilities: Json
-    server: Json
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One request on somebody's behalf, in the words of the client's revision but with the upstream's own names.
-
-    `owner` is the person's key, or `NOBODY`; a session belongs to one owner and one credential's.
-    """
-
-    method: str
-    params: Json
-    envelope: Envelope
-    owner: str
-    extra_headers: tuple[tuple[str, str], ...] = ()
-    credential: Credential = NOTHING
-
-    @property
-    def session(self) -> SessionKey:
-        return self.owner, self.credential.owner
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What came back, and the revision whose rules it follows."""
-
-    outcome: Success | Failure
-    revision: str
 
 
 class HttpUpstream:
@@ -125,8 +81,11 @@ class HttpUpstream:
         revision = self.peer.revision if self.peer else "revision unknown"
         return f"<HttpUpstream {self.name} {revision}, {len(self._tickets)} sessions>"
 
-    async def request(self, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
+    async def request(self, outgoing: Outgoing, on_notice: OnNotice, on_request: OnRequest = refuse) -> Answered:
         """Have the upstream answer; progress and log messages for the client go to `on_notice` as they come.
+
+        What an older upstream asks meanwhile goes to `on_request`, each question in a task of its own, which ends
+        with this request.
 
         A request that the upstream certainly did not execute (an ended session, another revision) is sent once more.
         When cancelled, an upstream that knows `notifications/cancelled` is told so, within two seconds.
@@ -153,7 +112,7 @@ class HttpUpstream:
                 continue
             ticket = await self._tickets.ticket(outgoing.session, outgoing.credential)
             try:
-                outcome = await self._ask_in_session(ticket, outgoing, on_notice)
+                outcome = await self._ask_in_session(ticket, outgoing, on_notice, on_request)
                 # Codes that 2026-07-28 brought: the server was upgraded, and it ran nothing.
                 if last or not isinstance(outcome, Failure) or outcome.code not in _UPGRADED:
                     return Answered(outcome, ticket.revision)
@@ -173,7 +132,7 @@ class HttpUpstream:
         """What is known of the upstream may be out of date: the next request asks it anew."""
         self._in_doubt = True
 
-    async def meet(self, session: SessionKey = (NOBODY, EVERYONE), credential: Credential = NOTHING) -> Peer:
+    async def meet(self, session: SessionKey = LISTING, credential: Credential = NOTHING) -> Peer:
         """Find out what the upstream speaks, one caller at a time.
 
         Raises:
@@ -186,46 +145,10 @@ class HttpUpstream:
             return self.peer
 
     async def list_all(
-        self, method: str, key: str, *, owner: str = NOBODY, credential: Credential = NOTHING
+        self, method: str, key: str, *, owner: str = "", credential: Credential = NOTHING
     ) -> tuple[list[Json], float | None]:
-        """Every page of a listing, and the shortest time to live (seconds) that the upstream names, if any.
-
-        Raises:
-            UpstreamLost, UpstreamRefused: also if a page is malformed or the pages do not end.
-        """
-        items: list[Json] = []
-        lives: list[float] = []
-        seen: set[str] = set()
-        params: Json = {}
-        size = 0
-        for _ in range(MAX_PAGES):
-            outgoing = Outgoing(method, params, Envelope(STATELESS, {}), owner, credential=credential)
-            match (await self.request(outgoing, _drop)).outcome:
-                case Failure(_, _) as refused:
-                    if refused.code == METHOD_NOT_FOUND:
-                        return [], None
-                    raise UpstreamLost(f"refused {method}: {refused.message[:200]} ({refused.code})")
-                case Success(_, result):
-                    pass
-            page = result.get(key)
-            if not isinstance(page, list):
-                raise UpstreamLost(f"answered {method} without '{key}'")
-            items.extend(item for item in page if isinstance(item, dict))
-            if len(items) > MAX_ITEMS:
-                raise UpstreamLost(f"has more than {MAX_ITEMS} {key}")
-            size += len(dump(page))
-            if size > MAX_LISTING:
-                raise UpstreamLost(f"has {key} of more than {MAX_LISTING} bytes")
-            if isinstance(ttl := result.get("ttlMs"), int | float) and not isinstance(ttl, bool) and ttl >= 0:
-                lives.append(min(ttl, 10**9) / 1000)  # an integer of 4,000 digits has no float
-            cursor = result.get("nextCursor")
-            if not isinstance(cursor, str) or not cursor:
-                return items, min(lives, default=None)
-            if cursor in seen:
-                raise UpstreamLost(f"answers {method} with the same cursor again and again")
-            seen.add(cursor)
-            params = {"cursor": cursor}
-        raise UpstreamLost(f"has more than {MAX_PAGES} pages of {key}")
+        """See `list_pages`."""
+        return await list_pages(self, method, key, owner=owner, credential=credential)
 
     async def reap(self) -> None:
         await self._tickets.reap()
@@ -246,29 +169,36 @@ class HttpUpstream:
         headers.extend(outgoing.credential.headers)
 
         async def hear(message: Message) -> None:
-            if isinstance(message, Notice) and (shown := _for_client(message, envelope, id)) is not None:
+            if isinstance(message, Notice) and (shown := notice_for_client(message, envelope, id)) is not None:
                 await on_notice(shown)
 
         body = render(Call(id, outgoing.method, params))
         async with self._exchange.send("POST", headers, body) as answer:
             return await read_outcome(answer, id, hear), answer.status
 
-    async def _ask_in_session(self, ticket: Ticket, outgoing: Outgoing, on_notice: OnNotice) -> Success | Failure:
+    async def _ask_in_session(
+        self, ticket: Ticket, outgoing: Outgoing, on_notice: OnNotice, on_request: OnRequest
+    ) -> Success | Failure:
         id = secrets.token_hex(12)
         envelope = outgoing.envelope
         token = id if envelope.progress_token is not None else None
         params = params_for_upstream(outgoing.params, ticket.revision, envelope, token=token, client=self._client)
+        answering: dict[Id, trio.CancelScope] = {}
 
         async def hear(message: Message) -> None:
             match message:
+                case Notice("notifications/cancelled", about):
+                    if (scope := answering.get(about.get("requestId", ""))) is not None:
+                        scope.cancel("the upstream no longer wants to know")
                 case Notice():
-                    if (shown := _for_client(message, envelope, id)) is not None:
+                    if (shown := notice_for_client(message, envelope, id)) is not None:
                         await on_notice(shown)
                 case Call(asked, "ping", _):
                     await self._tickets.say(ticket, Success(asked, {}))
-                case Call(asked, method, _):
-                    # We declared no capability, so nothing but ping may be asked of us.
-                    await self._tickets.say(ticket, failure(asked, METHOD_NOT_FOUND, f"{method} is not available"))
+                case Call(asked, _, _):
+                    scope = answering[asked] = trio.CancelScope()
+                    # Not here: what comes after the question, a cancellation perhaps, has to be read meanwhile.
+                    self._nursery.start_soon(self._answer, ticket, message, on_request, scope)
                 case Success() | Failure():
                     pass
                 case _:
@@ -286,6 +216,8 @@ class HttpUpstream:
             self._nursery.start_soon(self._tickets.say, ticket, Notice("notifications/cancelled", {"requestId": id}))
             raise
         finally:
+            for scope in answering.values():
+                scope.cancel("the request that it was asked in has ended")
             ticket.calls -= 1
             ticket.used_at = trio.current_time()
         # Many servers, the reference one among them, answer a lost session with 400 instead of 404.
@@ -295,6 +227,10 @@ class HttpUpstream:
             raise UpstreamRefused(404, f"HTTP {answer.status}: {outcome.message[:200]} ({outcome.code})")
         return outcome
 
+    async def _answer(self, ticket: Ticket, question: Call, on_request: OnRequest, scope: trio.CancelScope) -> None:
+        with scope:
+            await self._tickets.say(ticket, await on_request(question))
+
     async def _set_log_level(self, ticket: Ticket, wanted: str | None) -> None:
         """A session has one level: the lowest that any request on it asked for. What is too low for one is filtered."""
         if wanted not in LOG_LEVELS or "logging" not in ticket.capabilities:
@@ -302,7 +238,7 @@ class HttpUpstream:
         if ticket.log_level is None or not at_least(wanted, ticket.log_level):
             id = secrets.token_hex(12)
             body = render(Call(id, "logging/setLevel", {"level": wanted}))
-            await converse(self._exchange, ticket.headers(), body, id, _drop)
+            await converse(self._exchange, ticket.headers(), body, id, drop)
             ticket.log_level = wanted
 
     async def _discover(self, credential: Credential) -> Peer | None:
@@ -313,7 +249,7 @@ class HttpUpstream:
         headers = [*_stateless_headers("server/discover", {}, ()), *credential.headers]
         try:
             async with self._exchange.send("POST", headers, body) as answer:
-                outcome = await read_outcome(answer, id, _drop)
+                outcome = await read_outcome(answer, id, drop)
         except UpstreamRefused as exc:
             if exc.status in _OLDER:
                 return None
@@ -322,11 +258,7 @@ class HttpUpstream:
             raise UpstreamRefused(answer.status, f"HTTP {answer.status}: {outcome.message[:200]} ({outcome.code})")
         if isinstance(outcome, Failure):
             return None
-        result = outcome.result
-        versions = result.get("supportedVersions")
-        if not isinstance(versions, list) or STATELESS not in versions:
-            return None
-        return Peer(STATELESS, _object(result.get("capabilities")), _server_info(result))
+        return stateless_peer(outcome.result)
 
     async def _initialize(self, session: SessionKey, credential: Credential) -> Peer:
         ticket = await self._tickets.ticket(session, credential)
@@ -361,32 +293,3 @@ def _stateless_headers(method: str, params: Json, extra: tuple[tuple[str, str], 
         made.append((NAME_HEADER.encode(), encode_value(str(params.get(named_by, ""))).encode()))
     made.extend((key.encode(), value.encode()) for key, value in extra)
     return made
-
-
-def _for_client(notice: Notice, envelope: Envelope, token: str) -> Notice | None:
-    """The notification as the client should see it: its own progress token, its own log level; None if not for it."""
-    if notice.method == "notifications/progress":
-        if envelope.progress_token is None or notice.params.get("progressToken") != token:
-            return None
-        return Notice(notice.method, {**notice.params, "progressToken": envelope.progress_token})
-    if notice.method == "notifications/message":
-        wanted = envelope.log_level
-        if wanted is None:
-            # 2026-07-28: absent logLevel, the server MUST NOT send any; before, it MAY choose.
-            return None if is_stateless(envelope.revision) else notice
-        return notice if at_least(str(notice.params.get("level")), wanted) else None
-    return None if notice.method in _SESSION_NOTICES else notice
-
-
-def _server_info(result: Json) -> Json:
-    """2026-07-28 puts it into `_meta`; early servers beside it."""
-    meta = _object(result.get("_meta"))
-    return _object(meta.get("io.modelcontextprotocol/serverInfo") or result.get("serverInfo"))
-
-
-def _object(value: object) -> Json:
-    return value if isinstance(value, dict) else {}
-
-
-async def _drop(message: Message | Notice) -> None:
-    """Nobody waits for what an upstream says beside this answer."""

@@ -9,6 +9,7 @@ with one bounded DELETE. This file does not know what requests mean.
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from ..protocol.jsonrpc import Call, Failure, Json, Message, Notice, render
 from ..protocol.revisions import HANDSHAKE, WITH_HANDSHAKE
 from .credentials import NOTHING, Credential
 from .exchange import Exchange, Headers, read_outcome
+from .peers import SessionKey
 
 IDLE = 600.0  # seconds; a session costs its server memory, and a new one costs two round trips
 FAREWELL = 2.0  # seconds for a DELETE that must be sent but may be lost
@@ -29,8 +31,6 @@ JSON_AND_EVENTS: Headers = [
     (b"content-type", b"application/json"),
     (b"accept", b"application/json, text/event-stream"),
 ]
-
-SessionKey = tuple[str, str]  # a person's key, or nobody's; and the owner of the credential
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Tickets:
                 continue
             done = self._opening[owner] = trio.Event()
             try:
-                self._held[owner] = await self._open(credential)
+                self._held[owner] = await self._open(credential, owner[2])
             finally:
                 del self._opening[owner]
                 done.set()
@@ -117,9 +117,11 @@ class Tickets:
                 for ticket in held:
                     nursery.start_soon(self._farewell, ticket)
 
-    async def _open(self, credential: Credential) -> Ticket:
+    async def _open(self, credential: Credential, asked: str) -> Ticket:
         id = secrets.token_hex(12)
-        call = Call(id, "initialize", {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": self._client})
+        capabilities = json.loads(asked) if asked else {}
+        params = {"protocolVersion": HANDSHAKE, "capabilities": capabilities, "clientInfo": self._client}
+        call = Call(id, "initialize", params)
         headers = [*JSON_AND_EVENTS, *credential.headers]
         async with self._exchange.send("POST", headers, render(call)) as answer:
             outcome = await read_outcome(answer, id, _ignore)

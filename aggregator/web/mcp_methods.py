@@ -14,13 +14,14 @@ import trio
 from ..config.model import Config, Upstream
 from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
 from ..protocol import jsonrpc
-from ..protocol.catalog import Catalog, Route
+from ..protocol.catalog import Catalog
 from ..protocol.headers import check_parameters, parameter_headers
 from ..protocol.jsonrpc import Failure, Json, Success, dump, failure
+from ..protocol.merged_tools import Route
 from ..protocol.revisions import FOR_CLIENTS, LOG_LEVELS, is_stateless
 from ..protocol.translate import result_for_client, signed, tool_error
-from ..upstream.http import Answered, OnNotice
 from ..upstream.listings import Listings, View, why_refused
+from ..upstream.peers import Answered, OnNotice
 from .asked import Asked, Rendered
 from .asking import Asking, Declined
 from .client_sessions import ClientSessions

@@ -12,7 +12,8 @@ from aggregator.errors import UpstreamRefused
 from aggregator.protocol.jsonrpc import Failure, Notice, Success
 from aggregator.protocol.revisions import STATELESS
 from aggregator.protocol.translate import Envelope
-from aggregator.upstream.http import Answered, HttpUpstream, Outgoing
+from aggregator.upstream.http import HttpUpstream
+from aggregator.upstream.peers import Answered, Outgoing
 
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Incoming, Raw
 

@@ -11,7 +11,8 @@ import trio
 from aggregator.errors import UpstreamLost, UpstreamRefused
 from aggregator.protocol.jsonrpc import Failure, Notice, Success
 from aggregator.protocol.translate import Envelope
-from aggregator.upstream.http import MAX_ITEMS, MAX_PAGES, Answered, HttpUpstream, Outgoing
+from aggregator.upstream.http import HttpUpstream
+from aggregator.upstream.peers import MAX_ITEMS, MAX_PAGES, Answered, Outgoing
 from aggregator.upstream.sessions import FAREWELL
 
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Incoming, Raw, Speaking, ToolFailure

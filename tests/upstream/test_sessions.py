@@ -36,7 +36,7 @@ async def test_one_person_gets_one_session_however_many_ask_at_once(autojump_clo
         server.before = slow
 
         async def ask(owner: str) -> None:
-            got.append((owner, (await tickets.ticket((owner, ""))).session_id))
+            got.append((owner, (await tickets.ticket((owner, "", ""))).session_id))
 
         async with trio.open_nursery() as nursery:
             for i in range(20):
@@ -50,7 +50,7 @@ async def test_one_person_gets_one_session_however_many_ask_at_once(autojump_clo
 
 async def test_a_ticket_carries_what_was_agreed_on() -> None:
     async with kept() as (server, tickets):
-        ticket = await tickets.ticket(("alice", ""))
+        ticket = await tickets.ticket(("alice", "", ""))
         assert (ticket.revision, ticket.session_id, ticket.server["name"]) == (LEGACY, "s1", "fake")
         assert dict(ticket.headers())[b"mcp-protocol-version"] == LEGACY.encode()
         (hello,) = server.calls("initialize")
@@ -61,7 +61,7 @@ async def test_a_ticket_carries_what_was_agreed_on() -> None:
 
 async def test_an_upstream_without_sessions_is_never_sent_one() -> None:
     async with kept(sessions=False) as (server, tickets):
-        ticket = await tickets.ticket(("alice", ""))
+        ticket = await tickets.ticket(("alice", "", ""))
         assert ticket.session_id is None
         assert b"mcp-session-id" not in dict(ticket.headers())
         await tickets.close()
@@ -75,10 +75,10 @@ async def test_when_the_opener_is_cancelled_the_next_one_opens(autojump_clock: t
 
         async def first() -> None:
             with trio.move_on_after(0.5):
-                await tickets.ticket(("alice", ""))
+                await tickets.ticket(("alice", "", ""))
 
         async def second() -> None:
-            await tickets.ticket(("alice", ""))
+            await tickets.ticket(("alice", "", ""))
             opened.append(trio.current_time())
 
         async with trio.open_nursery() as nursery:
@@ -102,10 +102,10 @@ async def test_cancelling_anywhere_leaves_the_tickets_usable_and_no_second_sessi
                         scope.cancel()
 
                     nursery.start_soon(cancel)
-                    nursery.start_soon(tickets.ticket, ("alice", ""))
-                    nursery.start_soon(tickets.ticket, ("alice", ""))
-            ticket = await tickets.ticket(("alice", ""))
-            assert ticket is await tickets.ticket(("alice", ""))
+                    nursery.start_soon(tickets.ticket, ("alice", "", ""))
+                    nursery.start_soon(tickets.ticket, ("alice", "", ""))
+            ticket = await tickets.ticket(("alice", "", ""))
+            assert ticket is await tickets.ticket(("alice", "", ""))
             assert len(tickets) == 1
             assert not tickets._opening
             await trio.testing.wait_all_tasks_blocked()
@@ -132,10 +132,10 @@ async def test_a_handshake_that_fails_is_tried_again_by_the_next_one(answer: Jso
     async with kept() as (server, tickets):
         server.scripts["initialize"] = script
         with pytest.raises(UpstreamLost, match=words) as lost:
-            await tickets.ticket(("alice", ""))
+            await tickets.ticket(("alice", "", ""))
         assert not lost.value.executed
         server.scripts.clear()
-        assert (await tickets.ticket(("alice", ""))).session_id == "s1"
+        assert (await tickets.ticket(("alice", "", ""))).session_id == "s1"
 
 
 @pytest.mark.parametrize("revision", ["2025-11-25", "2025-06-18", "2025-03-26"])
@@ -148,7 +148,7 @@ async def test_revisions_that_share_the_transport_are_spoken(revision: str) -> N
     async with kept(sessions=False) as (server, tickets):
         server.scripts["initialize"] = script
         server.scripts["notifications/initialized"] = lambda incoming: accepted()
-        ticket = await tickets.ticket(("alice", ""))
+        ticket = await tickets.ticket(("alice", "", ""))
         assert (ticket.revision, ticket.capabilities, ticket.server) == (revision, {}, {})
 
 
@@ -164,14 +164,14 @@ async def test_a_session_whose_beginning_fails_is_ended() -> None:
     async with kept() as (server, tickets):
         server.scripts["notifications/initialized"] = refuse
         with pytest.raises(UpstreamRefused):
-            await tickets.ticket(("alice", ""))
+            await tickets.ticket(("alice", "", ""))
         assert [request.headers["mcp-session-id"] for request in server.calls("DELETE")] == ["s1"]
         assert not server.sessions
 
 
 async def test_what_is_said_on_the_side_is_bounded_and_fails_nobody(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as (server, tickets):
-        ticket = await tickets.ticket(("alice", ""))
+        ticket = await tickets.ticket(("alice", "", ""))
         server.dead = "gone"
         await tickets.say(ticket, Notice("notifications/cancelled", {"requestId": "x"}))
         server.dead, server.hung = None, True
@@ -186,23 +186,23 @@ async def test_what_is_said_on_the_side_is_bounded_and_fails_nobody(autojump_clo
 async def test_idle_sessions_are_ended_and_busy_ones_are_not(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as (server, tickets), trio.open_nursery() as nursery:
         nursery.start_soon(tickets.reap)
-        busy = await tickets.ticket(("alice", ""))
+        busy = await tickets.ticket(("alice", "", ""))
         busy.calls += 1
-        await tickets.ticket(("bob", ""))
+        await tickets.ticket(("bob", "", ""))
         await trio.sleep(IDLE * 2)
         assert list(server.sessions) == ["s1"]
         busy.calls -= 1
         await trio.sleep(IDLE)
         assert not server.sessions
         assert len(tickets) == 0
-        assert (await tickets.ticket(("alice", ""))).session_id == "s3"
+        assert (await tickets.ticket(("alice", "", ""))).session_id == "s3"
         nursery.cancel_scope.cancel()
 
 
 async def test_closing_ends_all_sessions_together_and_in_time(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as (server, tickets):
         for i in range(10):
-            await tickets.ticket(f"p{i}")
+            await tickets.ticket((f"p{i}", "", ""))
         server.hung = True
         started = trio.current_time()
         await tickets.close()
@@ -212,9 +212,9 @@ async def test_closing_ends_all_sessions_together_and_in_time(autojump_clock: tr
 
 async def test_a_ticket_is_dropped_once_and_a_newer_one_stays() -> None:
     async with kept() as (_, tickets):
-        old = await tickets.ticket(("alice", ""))
-        tickets.drop(("alice", ""), old)
-        new = await tickets.ticket(("alice", ""))
-        tickets.drop(("alice", ""), old)
+        old = await tickets.ticket(("alice", "", ""))
+        tickets.drop(("alice", "", ""), old)
+        new = await tickets.ticket(("alice", "", ""))
+        tickets.drop(("alice", "", ""), old)
         assert old.lost
-        assert await tickets.ticket(("alice", "")) is new
+        assert await tickets.ticket(("alice", "", "")) is new

@@ -1,0 +1,205 @@
+"""What all upstreams have in common, however they are reached: the questions, the answers, a listing's pages.
+
+`upstream/http.py` and `upstream/command.py` are the kinds there are; nobody else
+needs to know which one it has. This file does no I/O of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..errors import UpstreamLost
+from ..protocol.jsonrpc import METHOD_NOT_FOUND, Call, Failure, Json, Message, Notice, Success, dump, failure
+from ..protocol.revisions import SERVER_INFO_KEY, STATELESS, at_least, is_stateless
+from ..protocol.translate import Envelope
+from .credentials import EVERYONE, NOTHING, Credential
+
+MAX_PAGES = 100  # of one listing; far beyond any real server, short of an endless one
+MAX_ITEMS = 10_000  # of one listing; the same
+MAX_LISTING = 8 * 2**20  # bytes of all its items: we keep them, and everybody who lists gets them
+NOBODY = ""  # the owner of sessions in which we list on no one's behalf
+
+# Whose session: a person's key or nobody's, the owner of the credential, and what the person's client can be asked.
+SessionKey = tuple[str, str, str]
+LISTING: SessionKey = (NOBODY, EVERYONE, "")
+
+# Notifications that concern the session, not the call on whose stream they come.
+_SESSION_NOTICES = frozenset(
+    {
+        "notifications/cancelled",
+        "notifications/initialized",
+        "notifications/tools/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+        "notifications/roots/list_changed",
+        "notifications/elicitation/complete",
+    }
+)
+
+OnNotice = Callable[[Notice], Awaitable[None]]
+OnRequest = Callable[[Call], Awaitable[Success | Failure]]  # answers what an upstream asks; never fails
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What an upstream said about itself."""
+
+    revision: str
+    capabilities: Json
+    server: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request on somebody's behalf, in the words of the client's revision but with the upstream's own names.
+
+    `owner` is the person's key, or `NOBODY`. `capabilities` is what the client can be asked meanwhile: an upstream of a
+    handshake revision learns it once for a session, so a session belongs to one owner, one credential's and one set.
+    """
+
+    method: str
+    params: Json
+    envelope: Envelope
+    owner: str
+    extra_headers: tuple[tuple[str, str], ...] = ()
+    credential: Credential = NOTHING
+    capabilities: Json = field(default_factory=dict)
+
+    @property
+    def session(self) -> SessionKey:
+        asked = dump(self.capabilities).decode() if self.capabilities else ""
+        return self.owner, self.credential.owner, asked
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came back, and the revision whose rules it follows."""
+
+    outcome: Success | Failure
+    revision: str
+
+
+class McpUpstream(Protocol):
+    """One MCP server behind us. `peer` is what it said of itself last, None before it was ever met."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def peer(self) -> Peer | None: ...
+
+    @property
+    def is_in_doubt(self) -> bool: ...
+
+    def doubt(self) -> None:
+        """What is known of the upstream may be out of date: the next request asks it anew, if it can have changed."""
+        ...
+
+    async def meet(self, session: SessionKey = LISTING, credential: Credential = NOTHING) -> Peer:
+        """Find out what the upstream speaks.
+
+        Raises:
+            UpstreamLost, UpstreamRefused: if it cannot be told now.
+        """
+        ...
+
+    async def request(self, outgoing: Outgoing, on_notice: OnNotice, on_request: OnRequest = ...) -> Answered:
+        """Have the upstream answer; progress and log messages for the client go to `on_notice` as they come.
+
+        What an upstream of a handshake revision asks meanwhile, `on_request` answers. When cancelled, the upstream is
+        told to stop.
+
+        Raises:
+            UpstreamLost, UpstreamRefused: if there is no answer.
+        """
+        ...
+
+    async def list_all(
+        self, method: str, key: str, *, owner: str = NOBODY, credential: Credential = NOTHING
+    ) -> tuple[list[Json], float | None]:
+        """As `list_pages`."""
+        ...
+
+
+async def list_pages(
+    upstream: McpUpstream, method: str, key: str, *, owner: str, credential: Credential
+) -> tuple[list[Json], float | None]:
+    """Every page of a listing, and the shortest time to live (seconds) that the upstream names, if any.
+
+    Raises:
+        UpstreamLost, UpstreamRefused: also if a page is malformed or the pages do not end.
+    """
+    items: list[Json] = []
+    lives: list[float] = []
+    seen: set[str] = set()
+    params: Json = {}
+    size = 0
+    for _ in range(MAX_PAGES):
+        outgoing = Outgoing(method, params, Envelope(STATELESS, {}), owner, credential=credential)
+        match (await upstream.request(outgoing, drop)).outcome:
+            case Failure(_, _) as refused:
+                if refused.code == METHOD_NOT_FOUND:
+                    return [], None
+                raise UpstreamLost(f"refused {method}: {refused.message[:200]} ({refused.code})")
+            case Success(_, result):
+                pass
+        page = result.get(key)
+        if not isinstance(page, list):
+            raise UpstreamLost(f"answered {method} without '{key}'")
+        items.extend(item for item in page if isinstance(item, dict))
+        if len(items) > MAX_ITEMS:
+            raise UpstreamLost(f"has more than {MAX_ITEMS} {key}")
+        size += len(dump(page))
+        if size > MAX_LISTING:
+            raise UpstreamLost(f"has {key} of more than {MAX_LISTING} bytes")
+        if isinstance(ttl := result.get("ttlMs"), int | float) and not isinstance(ttl, bool) and ttl >= 0:
+            lives.append(min(ttl, 10**9) / 1000)  # an integer of 4,000 digits has no float
+        cursor = result.get("nextCursor")
+        if not isinstance(cursor, str) or not cursor:
+            return items, min(lives, default=None)
+        if cursor in seen:
+            raise UpstreamLost(f"answers {method} with the same cursor again and again")
+        seen.add(cursor)
+        params = {"cursor": cursor}
+    raise UpstreamLost(f"has more than {MAX_PAGES} pages of {key}")
+
+
+def notice_for_client(notice: Notice, envelope: Envelope, token: str) -> Notice | None:
+    """The notification as the client should see it: its own progress token, its own log level; None if not for it."""
+    if notice.method == "notifications/progress":
+        if envelope.progress_token is None or notice.params.get("progressToken") != token:
+            return None
+        return Notice(notice.method, {**notice.params, "progressToken": envelope.progress_token})
+    if notice.method == "notifications/message":
+        wanted = envelope.log_level
+        if wanted is None:
+            # 2026-07-28: absent logLevel, the server MUST NOT send any; before, it MAY choose.
+            return None if is_stateless(envelope.revision) else notice
+        return notice if at_least(str(notice.params.get("level")), wanted) else None
+    return None if notice.method in _SESSION_NOTICES else notice
+
+
+def stateless_peer(discovered: Json) -> Peer | None:
+    """What a result of `server/discover` says; None if the server does not speak 2026-07-28 after all."""
+    versions = discovered.get("supportedVersions")
+    if not isinstance(versions, list) or STATELESS not in versions:
+        return None
+    # 2026-07-28 puts the server's name into `_meta`; early servers beside it.
+    server = as_object(as_object(discovered.get("_meta")).get(SERVER_INFO_KEY) or discovered.get("serverInfo"))
+    return Peer(STATELESS, as_object(discovered.get("capabilities")), server)
+
+
+def as_object(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+async def refuse(question: Call) -> Failure:
+    """Nobody can be asked."""
+    return failure(question.id, METHOD_NOT_FOUND, f"{question.method[:80]} is not available")
+
+
+async def drop(message: Message | Notice) -> None:
+    """Nobody waits for what an upstream says beside this answer."""
