@@ -19,9 +19,9 @@ import trio
 
 from ..config.model import Upstream
 from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
-from ..protocol.catalog import Source
 from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
+from ..protocol.source import Source
 from .authorized import AuthorizedUpstream
 
 DEFAULT_TTL = 60.0  # seconds, where the upstream names none
@@ -227,6 +227,7 @@ class Listing:
             prompts=kept("prompts", before.prompts if before else ()),
             resources=kept("resources", before.resources if before else ()),
             templates=kept("resourceTemplates", before.templates if before else ()),
+            capabilities=peer.capabilities if peer is not None else {},
         )
         if self._failures:
             log.info("upstream %s answers again, after %d failures", config.name, self._failures)

@@ -19,10 +19,11 @@ from typing import Any
 import trio
 
 from ..config.model import Upstream
-from ..protocol.catalog import Catalog, Source, build_catalog
+from ..protocol.catalog import Catalog, build_catalog
 from ..protocol.jsonrpc import Json
 from ..protocol.names import may_publish
 from ..protocol.principal import Principal
+from ..protocol.source import Source
 from .authorized import AuthorizedUpstream
 from .credentials import EVERYONE, SHARED, Standing
 from .listing import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, LONGEST_TTL, SHORTEST_TTL, Listing, why_refused

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from aggregator.protocol.catalog import PAGE, Source, build_catalog, for_handshake_client, parse_cursor, render_cursor
+from aggregator.protocol.catalog import build_catalog
+from aggregator.protocol.merged_tools import for_handshake_client
 from aggregator.protocol.revisions import HANDSHAKE, STATELESS
+from aggregator.protocol.source import Source
 
 SERVER = {"name": "us"}
 
@@ -88,50 +90,6 @@ def test_a_page_is_rendered_for_each_revision() -> None:
     assert set(handshake) == {"tools"}
     assert "outputSchema" not in handshake["tools"][0]
     assert handshake["tools"][0]["é"] == "\ud800"
-
-
-@pytest.mark.parametrize("count", [0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 1])
-def test_pages_cover_the_list_once(count: int) -> None:
-    catalog = build_catalog([source("a", *({"name": f"t{i}"} for i in range(count)))], name_length=64)
-    found: list[str] = []
-    cursor = None
-    for _ in range(5):
-        page = json.loads(b"".join(catalog.page(HANDSHAKE, cursor, ttl=1, server=SERVER)))
-        assert len(page["tools"]) <= PAGE
-        found += [tool["name"] for tool in page["tools"]]
-        cursor = page.get("nextCursor")
-        if cursor is None:
-            break
-    assert found == [f"a__t{i}" for i in range(count)]
-    with pytest.raises(ValueError, match="past the end"):
-        catalog.page(HANDSHAKE, render_cursor(PAGE * 7), ttl=1, server=SERVER)
-
-
-@pytest.mark.parametrize(
-    "cursor",
-    [
-        "",
-        "x",
-        "é",
-        "\ud800",
-        "t1000",
-        "dDA=",
-        "dC0xMDAw",
-        "dDk5OQ==",
-        "dDEwMDA",
-        "dDEwMDA=\n",
-        "dCAxMDAw",
-        "dDEwXzAw",
-        "A" * 9999,
-    ],
-)
-def test_a_cursor_that_we_did_not_make_is_refused(cursor: str) -> None:
-    with pytest.raises(ValueError, match="none of ours"):
-        parse_cursor(cursor)
-
-
-def test_a_cursor_comes_back() -> None:
-    assert parse_cursor(render_cursor(3 * PAGE)) == 3 * PAGE
 
 
 def test_only_an_output_schema_that_an_older_client_cannot_read_is_taken_away() -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.protocol.catalog import Source, build_catalog
+from aggregator.protocol.catalog import build_catalog
 from aggregator.protocol.confusables import skeletons
+from aggregator.protocol.source import Source
 
 ALIKE = [
     ("send", "SEND"),

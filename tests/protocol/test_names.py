@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.protocol.catalog import Source, build_catalog
+from aggregator.protocol.catalog import build_catalog
 from aggregator.protocol.confusables import skeletons
 from aggregator.protocol.names import is_gateway_name, is_wanted, may_publish, published_name
+from aggregator.protocol.source import Source
 
 prefixes = st.from_regex(r"[A-Za-z0-9_.-]{1,32}", fullmatch=True) | st.just("")
 short = st.text("abIl1_-.é \U0001f600", min_size=1, max_size=6)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.protocol.catalog import Source, build_catalog
+from aggregator.protocol.catalog import build_catalog
+from aggregator.protocol.source import Source
 from aggregator.protocol.texts import (
     HIDDEN,
     MAX_DESCRIPTION,

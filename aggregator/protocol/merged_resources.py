@@ -1,0 +1,89 @@
+"""The resources and resource templates of all upstreams as two lists. Whose a URI is `uris` decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from .jsonrpc import Json
+from .links import ui_uris
+from .merged_prompts import with_origin
+from .names import is_wanted
+from .source import Remarks, Source, is_name
+from .texts import clean_line
+from .uris import MAX_TEMPLATES, MAX_URI, Claim, Place, Uris, build_uris, scheme_of
+
+
+@dataclass(frozen=True, slots=True)
+class MergedResources:
+    """`made_by` leads from a published template to the upstream and its own text of it."""
+
+    resources: tuple[Json, ...]
+    templates: tuple[Json, ...]
+    made_by: Mapping[str, Place]
+
+
+def claim_uris(sources: Sequence[Source]) -> Uris:
+    """Whose each URI is: what upstreams list, and the pages that their tools name."""
+    return build_uris(
+        Claim(
+            source.upstream,
+            tuple(uri for uri in (*_listed(source), *_pages(source)) if _is_usable(uri)),
+            tuple(text for text in (item.get("uriTemplate") for item in source.templates) if isinstance(text, str)),
+            offers=isinstance(source.capabilities.get("resources"), dict),
+        )
+        for source in sources
+    )
+
+
+def merge_resources(sources: Sequence[Source], uris: Uris, remarks: Remarks) -> MergedResources:
+    """Merge in the order of configuration; both lists keep their upstream's order."""
+    resources: list[Json] = []
+    templates: list[Json] = []
+    made_by: dict[str, Place] = {}
+    for source in sources:
+        seen: set[str] = set()
+        for resource in source.resources:
+            uri = resource.get("uri")
+            if not _is_usable(uri):
+                remarks.leave_out(source, f"a resource without a usable URI: {ascii(uri)[:60]}")
+            elif uri in seen:
+                remarks.leave_out(source, f"the resource {clean_line(uri, 128)}: it is listed twice")
+            else:
+                seen.add(uri)
+                resources.append({**_named(resource, source, uri), "uri": uris.publish(source.upstream, uri)})
+        for template in source.templates[:MAX_TEMPLATES]:
+            text = template.get("uriTemplate")
+            published = uris.publish_template(source.upstream, text) if is_name(text) else None
+            if published is None or published in made_by:
+                remarks.leave_out(source, f"a template that is unusable beside others: {ascii(text)[:60]}")
+            else:
+                made_by[published] = Place(source.upstream, str(text))
+                templates.append({**_named(template, source, str(text)), "uriTemplate": published})
+        if (more := len(source.templates) - MAX_TEMPLATES) > 0:
+            remarks.leave_out(source, f"{more} templates after the first {MAX_TEMPLATES}")
+    return MergedResources(tuple(resources), tuple(templates), made_by)
+
+
+def _named(item: Json, source: Source, uri: str) -> Json:
+    """With a name, for want of which a typed client would fail the whole list."""
+    name = item.get("name")
+    return with_origin(item if isinstance(name, str) else {**item, "name": uri}, source, name if is_name(name) else uri)
+
+
+def _listed(source: Source) -> list[Any]:
+    return [resource.get("uri") for resource in source.resources]
+
+
+def _pages(source: Source) -> list[str]:
+    return [
+        uri
+        for tool in source.tools
+        if is_name(name := tool.get("name")) and is_wanted(name, source.include, source.exclude)
+        for uri in ui_uris(tool)
+    ]
+
+
+def _is_usable(uri: Any) -> TypeGuard[str]:
+    return isinstance(uri, str) and len(uri) <= MAX_URI and scheme_of(uri) is not None
