@@ -48,6 +48,8 @@ ROUTES = (
     Route("/crash", {"GET": crash}),
     Route("/storeless", {"GET": storeless}),
     Route("/open", {"POST": echo, "GET": refuse}, cors=True),
+    Route("/tree", {"GET": tell_peer}, page=True, below=True),
+    Route("/tree/leaf", {"GET": echo}),
 )
 PROBES = (Route("/healthz", {"GET": echo}),)
 
@@ -87,6 +89,15 @@ async def test_what_is_not_there_is_404(path: str) -> None:
     async with served() as (browser, _):
         received = await browser.request("GET", path)
         assert (received.status, received.json()["error"]) == (404, "not_found")
+
+
+async def test_a_tree_answers_what_stands_below_it_and_has_no_route_of_its_own() -> None:
+    async with served() as (browser, _):
+        for path in ("/tree", "/tree/", "/tree/any", "/tree/any/thing"):
+            assert (await browser.request("GET", path)).json() == "192.0.2.1", path
+        assert (await browser.request("GET", "/tree/leaf")).json()["method"] == "GET"
+        assert (await browser.request("GET", "/trees")).status == 404
+        assert (await browser.request("POST", "/tree/any")).headers["content-type"].startswith("text/html")
 
 
 async def test_a_method_that_a_route_does_not_know_is_405() -> None:
@@ -162,6 +173,29 @@ async def test_a_refusal_is_json_for_programs_and_a_page_for_people() -> None:
         assert received.headers["cache-control"] == "no-store"
         page = await browser.request("GET", "/page")
         assert (page.status, page.headers["content-type"], page.body) == (403, "text/html", b"No.")
+
+
+NAVIGATION = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("GET", "/nothing", 404, "text/html"),
+        ("POST", "/refuse", 405, "text/html"),
+        ("GET", "/refuse", 403, "text/html"),
+        ("GET", "/crash", 500, "text/html"),
+        ("GET", "/storeless", 503, "text/html"),
+        ("GET", "/open", 403, "application/json"),
+        ("POST", "/mcp", 401, "application/json"),
+    ],
+)
+async def test_a_browsers_navigation_ends_at_a_page_unless_it_meets_an_endpoint_of_programs(
+    method: str, path: str, status: int, kind: str
+) -> None:
+    async with served() as (browser, _):
+        received = await browser.request(method, path, NAVIGATION)
+        assert (received.status, received.headers["content-type"]) == (status, kind)
 
 
 async def test_what_nobody_expected_is_500_without_detail_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:

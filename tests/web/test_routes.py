@@ -30,7 +30,9 @@ async def test_paths_are_unique_and_only_cookieless_ones_are_open_to_scripts() -
     pages = {path for path, route in deployment.routes.items() if route.page}
     open_ones = {path for path, route in deployment.routes.items() if route.cors}
     assert {"/", "/authorize", "/authorize/return", "/callback", "/consent", "/sign-in", "/clients"} <= pages
-    assert open_ones == {path for path in open_ones if path in ("/register", "/token", "/revoke") or "well-known" in path}
+    assert open_ones == {
+        path for path in open_ones if path in ("/register", "/token", "/revoke") or "well-known" in path
+    }
     assert not pages & open_ones
 
 
