@@ -118,7 +118,9 @@ class Application:
         if begun.started:
             return  # the status is on the wire; ending the stream without an answer is all that can be said
         route = self._route_of(scope["path"])
-        response = render_refusal(refusal, route, self._pages, request_id)
+        # At the MCP endpoint stand programs, whatever they accept.
+        accept = "" if scope["path"] == self._mcp_path else _first(scope["headers"], b"accept") or ""
+        response = render_refusal(refusal, route, self._pages, request_id, accept=accept)
         origin = _first(scope["headers"], b"origin")
         if route is not None and route.cors:
             response = response.with_headers(*_CORS)

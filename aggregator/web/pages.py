@@ -40,7 +40,12 @@ _TITLES = {
     500: "Something went wrong here",
     503: "Not available right now",
 }
-_NEXT_STEPS = {
+# By status where that says more than the code, else by code.
+_NEXT_STEPS: dict[int | str, str] = {
+    405: "Begin at the home page.",
+    408: "Load the page again.",
+    413: "Go back and send less.",
+    421: "Use the address that the people who run this server gave you.",
     "invalid_client": (
         "Let your MCP client forget this server (clear its stored login or registration), then connect again."
     ),
@@ -120,8 +125,13 @@ class Pages:
             place="/",
         )
 
-    def error(self, status: int, title: str, message: str, next_step: str, request_id: str) -> Response:
-        """A page that says what went wrong and one thing to do. None of the texts needs to be escaped."""
+    def error(
+        self, status: int, title: str, message: str, next_step: str, request_id: str, *, code: str = ""
+    ) -> Response:
+        """A page that says what went wrong and one thing to do. None of the texts needs to be escaped.
+
+        `code` is for whoever helps: OAuth's, or one of ours like it.
+        """
         return self._page(
             "error.html",
             status,
@@ -130,13 +140,14 @@ class Pages:
             message=message,
             next_step=next_step,
             request_id=request_id,
+            code=code,
         )
 
     def refusal(self, refusal: Refusal, request_id: str) -> Response:
         """The error page for a refusal; its headers come along."""
         title = _TITLES.get(refusal.status, _TITLES[400])
-        next_step = _NEXT_STEPS.get(refusal.error, BEGIN_AGAIN)
-        page = self.error(refusal.status, title, refusal.description, next_step, request_id)
+        next_step = _NEXT_STEPS.get(refusal.status) or _NEXT_STEPS.get(refusal.error, BEGIN_AGAIN)
+        page = self.error(refusal.status, title, refusal.description, next_step, request_id, code=refusal.error)
         return page.with_headers(*refusal.headers)
 
     def consent(

@@ -19,9 +19,17 @@ class ErrorPages(Protocol):
     def refusal(self, refusal: Refusal, request_id: str) -> Response: ...
 
 
-def render_refusal(refusal: Refusal, route: Route | None, pages: ErrorPages, request_id: str) -> Response:
-    """A page where people look, else an object as RFC 6749 5.2 has it. Neither may be stored."""
-    if route is not None and route.page:
+def render_refusal(
+    refusal: Refusal, route: Route | None, pages: ErrorPages, request_id: str, *, accept: str = ""
+) -> Response:
+    """A page where people look, else an object as RFC 6749 5.2 has it. Neither may be stored.
+
+    People look where the route says so, and where a browser's navigation (`accept` names ``text/html``; a script's
+    fetch does not) ends at no route or at one that is not for programs of every origin. The latter always get JSON:
+    some HTTP libraries ask for ``text/html`` without being asked to.
+    """
+    is_navigation = "text/html" in accept and not (route is not None and route.cors)
+    if is_navigation or (route is not None and route.page):
         return pages.refusal(refusal, request_id)
     body = {"error": refusal.error, "error_description": refusal.description}
     return no_store(json_response(body, status=refusal.status, headers=refusal.headers))

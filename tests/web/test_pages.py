@@ -96,6 +96,14 @@ def test_a_refusal_becomes_a_page_with_its_headers_and_a_next_step() -> None:
     assert PAGES.refusal(Refusal(418, "x", "y"), "r").status == 418
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 408, 413, 418, 421, 429, 500, 503])
+def test_an_error_page_has_a_title_a_reference_a_code_and_one_next_step(status: int) -> None:
+    page = text_of(PAGES.refusal(Refusal(status, "some_code", "Why."), "r7"))
+    assert page.count("What to do:") == 1
+    for text in ("Why.", "<code>r7</code>", "<code>some_code</code>", '<a href="/">Home</a>'):
+        assert text in page
+
+
 @pytest.mark.parametrize("issuer_url", ["https://mcp.example.com", "https://h.example/team"])
 async def test_the_style_sheet_stands_at_its_hash_for_ever(issuer_url: str) -> None:
     deployment = Deployment(issuer_url=issuer_url)
