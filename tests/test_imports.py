@@ -85,7 +85,14 @@ def test_nothing_below_the_demo_imports_it() -> None:
 
 
 # One request, one upstream; and around the application what ends a process or a connection in good order.
-BOUNDARIES = ["asgi.py", "cli/redaction.py", "upstream/listing.py", "web/app.py", "web/hypercorn_guard.py"]
+BOUNDARIES = [
+    "asgi.py",
+    "cli/redaction.py",
+    "upstream/command.py",
+    "upstream/listing.py",
+    "web/app.py",
+    "web/hypercorn_guard.py",
+]
 
 
 def test_exceptions_are_caught_wholesale_at_boundaries_only() -> None:

@@ -1,0 +1,53 @@
+"""What a child process writes to stderr, in our log: always drained, line by line, at a bounded rate.
+
+A pipe that nobody reads blocks its writer after 64 KiB, and looks like a hang.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import trio
+
+from ..protocol.lines import LineReader, Overlong
+from .rate_limited_log import RateLimitedLog
+
+LONGEST = 2000  # characters of a line that are logged
+MAX_LINE = 64 * 2**10  # bytes kept of a line that does not end
+SHORTEST_SECRET = 6  # characters; masking a shorter text would blank half the log
+
+log = logging.getLogger(__name__)
+
+
+class ChildLog:
+    """The stderr of the child called `what`. The values in `secrets` are never shown."""
+
+    def __init__(self, what: str, secrets: Iterable[str] = (), *, level: int = logging.INFO) -> None:
+        self.last = ""  # the last line, as it was logged
+        self._what = what
+        self._secrets = sorted({text for text in secrets if len(text) >= SHORTEST_SECRET}, key=len, reverse=True)
+        self._write = RateLimitedLog(log, level)
+
+    async def drain(self, stderr: trio.abc.ReceiveStream) -> None:
+        """Until it ends. Text without a line end is logged then, too."""
+        lines = LineReader(MAX_LINE)
+        try:
+            while chunk := await stderr.receive_some(64 * 2**10):
+                for line in lines.feed(chunk):
+                    self._log(line.head if isinstance(line, Overlong) else line)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        for line in lines.feed(b"\n"):
+            self._log(line.head if isinstance(line, Overlong) else line)
+
+    def _log(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        text = "".join(
+            char if char.isprintable() else " " for char in text[:LONGEST]
+        )  # no escape sequences, no forging
+        if text:
+            self.last = text
+            self._write("%s stderr: %s", self._what, text)

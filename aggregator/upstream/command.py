@@ -1,0 +1,380 @@
+"""An MCP server that we start: one process for everybody, started on first use, again when it ends, ended when idle.
+
+One task, `supervise`, owns the process and changes what is known of it, between
+awaits; requests only look, wait and ask. Deadlines of requests are their
+callers', and none of them ends the process: one that is busy is left alone, for
+as long as it takes. This file does not know pipes (`wire`) or signals (`child`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from ..errors import UpstreamLost
+from ..protocol.jsonrpc import Call, Json, Notice
+from ..protocol.revisions import LOG_LEVELS, at_least, is_stateless
+from ..protocol.translate import params_for_upstream
+from .child import Command, Running, StartChild, open_child
+from .child_log import ChildLog
+from .credentials import NOTHING, Credential
+from .handshake import shake_hands
+from .peers import (
+    LISTING,
+    NOBODY,
+    Answered,
+    OnNotice,
+    OnRequest,
+    Outgoing,
+    Peer,
+    SessionKey,
+    list_pages,
+    notice_for_client,
+    refuse,
+)
+from .restarts import Restarts
+from .wire import Wire
+
+HANDSHAKE_DEADLINE = 120.0  # seconds; `npx` and `uvx` fetch the server first
+PATIENCE = 3.0  # seconds that a request waits for the next start; a longer wait is told at once
+LAST_WORDS = 1.0  # seconds for the exit code to arrive, and for what was still in the pipe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one run ended. `lived` counts from the handshake, None if there was none."""
+
+    reason: str
+    lived: float | None
+    on_purpose: bool = False  # nobody used it
+    silently: bool = False  # asked `server/discover`, it ended instead of answering
+
+
+@dataclass(slots=True)
+class _Life:
+    """One run of the process, with which the handshake was done."""
+
+    wire: Wire
+    peer: Peer
+    log_level: str | None = None
+    used_at: float = field(default_factory=trio.current_time)
+
+
+class CommandUpstream:
+    """One upstream. Opened by `open_command`, which also ends its process.
+
+    `state` is ``stopped`` (until it is used), ``starting``, ``running`` or ``waiting`` (it ended, and is started again
+    at `retry_at`, of trio's clock); `reason` says why it ended last.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Command,
+        client: Json,
+        *,
+        idle_stop: float | None = None,
+        start: StartChild = open_child,
+    ) -> None:
+        self.name = name
+        self.peer: Peer | None = None
+        self.state = "stopped"
+        self.reason: str | None = None
+        self.retry_at: float | None = None
+        self.starts = 0
+        self.on_start: Callable[[], None] = _nothing  # called after each handshake but the first
+        self._command = command
+        self._client = client
+        self._idle_stop = idle_stop
+        self._start = start
+        self._life: _Life | None = None
+        self._restarts = Restarts()
+        self._older = False  # it was, or it ended when asked `server/discover`
+        self._closed = False
+        self._changed = trio.Event()  # replaced at every change of `state`
+        self._wanted = trio.Event()
+        self._hurry = trio.Event()
+        self._kept: dict[str, tuple[list[Json], float | None]] = {}
+        self._ended = trio.Event()
+        self._scope = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<CommandUpstream {self.name} {self._command.name} {self.state}, {self.starts} starts>"
+
+    @property
+    def is_in_doubt(self) -> bool:
+        return False
+
+    def doubt(self) -> None:
+        """Nothing to do: a process cannot become another, and a new one is asked anew."""
+
+    def retry(self) -> None:
+        """Start it now, if it waits."""
+        self._restarts = Restarts()
+        self._hurry.set()
+
+    async def meet(self, session: SessionKey = LISTING, credential: Credential = NOTHING) -> Peer:
+        """See `McpUpstream.meet`."""
+        if self.peer is not None and self.state == "stopped":
+            return self.peer
+        return (await self._wait_life()).peer
+
+    async def request(self, outgoing: Outgoing, on_notice: OnNotice, on_request: OnRequest = refuse) -> Answered:
+        """See `McpUpstream.request`. What the process had not been asked when it ended is asked again, once.
+
+        Raises:
+            UpstreamLost: if the process ends, or cannot be started soon.
+        """
+        for last in (False, True):
+            life = await self._wait_life()
+            try:
+                return await self._ask(life, outgoing, on_notice)
+            except UpstreamLost as exc:
+                if last or exc.executed:
+                    raise
+        raise AssertionError("the second round returns or raises")
+
+    async def list_all(
+        self, method: str, key: str, *, owner: str = NOBODY, credential: Credential = NOTHING
+    ) -> tuple[list[Json], float | None]:
+        """See `list_pages`. One that was stopped for want of use is not started for its listing, which it gave before.
+
+        Raises: as `list_pages`.
+        """
+        if self.state == "stopped" and (kept := self._kept.get(method)) is not None:
+            await trio.lowlevel.checkpoint()
+            return kept
+        listed = self._kept[method] = await list_pages(self, method, key, owner=owner, credential=credential)
+        return listed
+
+    async def supervise(self) -> None:
+        """Start the process when it is wanted, and again when it ended; runs until closed, which ends the process."""
+        try:
+            with self._scope:
+                while True:
+                    await self._wanted.wait()
+                    ended = await self._run_once()
+                    if ended.on_purpose:
+                        self._wanted = trio.Event()
+                        self._is_now("stopped", ended.reason)
+                    elif ended.silently and not self._older:
+                        self._older = True  # the next handshake begins as an older server wants it
+                    else:
+                        self._older = self._older and ended.lived is not None
+                        await self._wait_turn(ended)
+        finally:
+            self._closed = True
+            self._is_now("stopped", "is closed")
+            self._ended.set()
+
+    async def close(self) -> None:
+        """End the process, bounded, see `Child.end`. What is asked from now on is refused."""
+        self._closed = True
+        self._scope.cancel("upstream closed")
+        with trio.CancelScope(shield=True):
+            await self._ended.wait()
+
+    async def _wait_turn(self, ended: Ended) -> None:
+        self._restarts, delay = self._restarts.after(ended.lived)
+        delay *= random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+        self.retry_at = trio.current_time() + delay
+        self._is_now("waiting", ended.reason)
+        log.warning("upstream %s: %s; it is started again in %.0f s", self.name, ended.reason, delay)
+        self._hurry = trio.Event()
+        with trio.move_on_at(self.retry_at):
+            await self._hurry.wait()
+        self.retry_at = None
+        self._is_now("starting", ended.reason)
+
+    async def _run_once(self) -> Ended:
+        """One run, from start to end; whatever goes wrong in it is its reason to have ended."""
+        self._is_now("starting", self.reason)
+        try:
+            async with self._start(self._command) as child:
+                return await self._live(child)
+        except UpstreamLost as exc:
+            return Ended(f"its command {exc}", None)
+        except Exception as exc:  # the supervisor of one upstream: no process may end ours
+            log.exception("upstream %s: failed unexpectedly", self.name)
+            return Ended(f"unexpected {type(exc).__name__}", None)
+
+    async def _live(self, child: Running) -> Ended:
+        wire = Wire(self.name, child.stdin, child.stdout)
+        words = ChildLog(f"upstream {self.name}", self._command.env.values())
+        # The pipes are served until the process has ended, also when we are cancelled: who cannot write cannot end.
+        pipes = trio.CancelScope(shield=True)
+
+        drained = trio.Event()
+
+        async def drain() -> None:
+            await words.drain(child.stderr)
+            drained.set()
+
+        async def serve_pipes() -> None:
+            with pipes:
+                async with trio.open_nursery() as serving:
+                    serving.start_soon(drain)
+                    serving.start_soon(wire.read)
+                    serving.start_soon(wire.write)
+                    serving.start_soon(child.watch)
+
+        ended = Ended("was closed", None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_pipes)
+            try:
+                nursery.start_soon(_stop_when_exited, child, wire)
+                ended = await self._meet_and_serve(wire)
+                if not ended.on_purpose:
+                    with trio.move_on_after(LAST_WORDS):
+                        await child.exited.wait()
+            finally:
+                life, self._life = self._life, None
+                if wire.stopped.is_set() and not ended.on_purpose:
+                    ended = _in_words(ended, child)
+                if life is not None:
+                    self._is_now("ending", ended.reason)
+                wire.lose(ended.reason)
+                await child.end()
+                with trio.move_on_after(LAST_WORDS, shield=True):
+                    await drained.wait()
+                pipes.cancel()
+                nursery.cancel_scope.cancel()
+        return ended
+
+    async def _meet_and_serve(self, wire: Wire) -> Ended:
+        """Until the process is lost, or nobody needs it any more."""
+        met: Peer | UpstreamLost | None = None
+        with trio.move_on_after(HANDSHAKE_DEADLINE):
+            try:
+                met = await shake_hands(wire, self._client, older=self._older)
+            except UpstreamLost as exc:
+                met = exc
+        if not isinstance(met, Peer):
+            reason = f"did not answer the handshake within {HANDSHAKE_DEADLINE:g} s" if met is None else str(met)
+            return Ended(reason, None, silently=wire.stopped.is_set())
+        since = trio.current_time()
+        self.peer, self._older = met, not is_stateless(met.revision)
+        self._life = _Life(wire, met)
+        self.starts += 1
+        self._is_now("running", None)
+        log.info("upstream %s runs %s, MCP %s", self.name, self._command.name, met.revision)
+        if self.starts > 1:
+            self.on_start()
+        on_purpose = await self._wait_idle(self._life)
+        reason = "stopped: nobody used it" if on_purpose else "closed its pipes"
+        return Ended(reason, trio.current_time() - since, on_purpose=on_purpose)
+
+    async def _wait_idle(self, life: _Life) -> bool:
+        """Until it has been idle for too long (True), or lost."""
+        while not life.wire.stopped.is_set():
+            until = math.inf if self._idle_stop is None else life.used_at + self._idle_stop
+            with trio.move_on_at(until):
+                await life.wire.stopped.wait()
+                return False
+            if life.wire.calls:
+                life.used_at = trio.current_time()
+            elif life.used_at + (self._idle_stop or 0.0) <= trio.current_time():
+                self._life = None  # at once: whoever comes now waits for the next
+                self._is_now("ending", None)
+                return True
+        return False
+
+    async def _wait_life(self) -> _Life:
+        while self._life is None or self._life.wire.stopped.is_set():
+            if self._closed:
+                raise UpstreamLost("is closed", executed=False)
+            self._wanted.set()
+            if self.retry_at is not None and (left := self.retry_at - trio.current_time()) > PATIENCE:
+                raise UpstreamLost(f"{self.reason}; it is started again in {left:.0f} s", executed=False)
+            await self._changed.wait()
+        return self._life
+
+    async def _ask(self, life: _Life, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
+        id = secrets.token_hex(12)
+        envelope, revision = outgoing.envelope, life.peer.revision
+        token = id if envelope.progress_token is not None else None
+        params = params_for_upstream(outgoing.params, revision, envelope, token=token, client=self._client)
+
+        async def hear(notice: Notice) -> None:
+            if (shown := notice_for_client(notice, envelope, id)) is not None:
+                await on_notice(shown)
+
+        _set_log_level(life, envelope.log_level)
+        is_use = outgoing.owner != NOBODY
+        try:
+            outcome = await life.wire.ask(Call(id, outgoing.method, params), outgoing.owner, hear)
+        finally:
+            if is_use:
+                life.used_at = trio.current_time()
+        return Answered(outcome, revision)
+
+    def _is_now(self, state: str, reason: str | None) -> None:
+        self.state, self.reason = state, reason
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+
+@asynccontextmanager
+async def open_command(
+    name: str,
+    command: Command,
+    client: Json,
+    nursery: trio.Nursery,
+    *,
+    idle_stop: float | None = None,
+    start: StartChild = open_child,
+) -> AsyncIterator[CommandUpstream]:
+    """An upstream ready to be asked; nothing is started before the first request. Ends its process on exit, bounded.
+
+    `nursery` runs its supervisor; when that nursery is cancelled the process is ended as well.
+    """
+    upstream = CommandUpstream(name, command, client, idle_stop=idle_stop, start=start)
+    nursery.start_soon(upstream.supervise)
+    try:
+        yield upstream
+    finally:
+        await upstream.close()
+
+
+async def _stop_when_exited(child: Running, wire: Wire) -> None:
+    """A grandchild may hold the pipes open: what ends the run is the command's end, once the pipe had time to empty."""
+    await child.exited.wait()
+    with trio.move_on_after(LAST_WORDS):
+        await wire.stopped.wait()
+    wire.stopped.set()
+
+
+def _in_words(ended: Ended, child: Running) -> Ended:
+    if not child.exited.is_set():
+        return ended
+    if child.code is None:
+        how = "was lost with its guard"
+    elif child.code < 0:
+        how = f"was ended by signal {-child.code}"
+    else:
+        how = f"ended with exit code {child.code}"
+    when = " before it answered" if ended.lived is None else ""
+    text = f"its command {how}{when}; the log has what it wrote to stderr"
+    return Ended(text, ended.lived, silently=ended.silently)
+
+
+def _set_log_level(life: _Life, wanted: str | None) -> None:
+    """A process has one level: the lowest that any request asked for. What is too low for one is filtered."""
+    if is_stateless(life.peer.revision) or wanted not in LOG_LEVELS or "logging" not in life.peer.capabilities:
+        return
+    if life.log_level is None or not at_least(wanted, life.log_level):
+        life.wire.post(Call(secrets.token_hex(12), "logging/setLevel", {"level": wanted}))
+        life.log_level = wanted
+
+
+def _nothing() -> None:
+    pass

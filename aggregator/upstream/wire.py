@@ -1,0 +1,211 @@
+"""JSON-RPC over the pipes of one process: many calls at once, each with its own answer.
+
+Reading never waits for anybody: not for a caller that is slow to take its
+progress, nor for the process to read what we write; so neither of us can block
+the other. What is no JSON-RPC is counted and skipped. This file does not know
+MCP's revisions, nor how the process started or why it ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import trio
+
+from ..errors import UpstreamLost
+from ..protocol.jsonrpc import (
+    METHOD_NOT_FOUND,
+    Call,
+    Failure,
+    Message,
+    Notice,
+    Success,
+    Unreadable,
+    failure,
+    parse_loose,
+    render,
+)
+from ..protocol.lines import LineReader, Overlong
+from .peers import OnNotice
+from .rate_limited_log import RateLimitedLog
+
+MAX_LINE = 4 * 2**20  # bytes of one message
+ENDLESS = 64 * 2**20  # bytes without a line end: it is not going to come
+CHUNK = 64 * 2**10  # bytes; what a pipe holds
+NOTICES = 256  # kept for a caller that is slow to take them; progress is only as good as it is fresh
+ORDERS = 64  # messages waiting to be written
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """A call that waits for its answer. `owner` is whose it is, empty for nobody's."""
+
+    line: bytes
+    owner: str
+    notices: trio.MemorySendChannel[Notice]
+    written: bool = False
+    given_up: bool = False
+    outcome: Success | Failure | None = field(default=None, repr=False)
+    trouble: str | None = None  # why it has no outcome, where that is this call's own affair
+
+
+class Wire:
+    """The conversation with one process. `read` and `write` are run by whoever owns the process."""
+
+    def __init__(self, name: str, stdin: trio.abc.SendStream, stdout: trio.abc.ReceiveStream) -> None:
+        self.stopped = trio.Event()  # nothing more can be read, or written
+        self.garbage = 0  # lines that were no JSON-RPC
+        self._name = name
+        self._stdin = stdin
+        self._stdout = stdout
+        self._asked: dict[str, _Asked] = {}
+        self._owners: set[str] = set()
+        self._lost: str | None = None
+        self._orders, self._to_write = trio.open_memory_channel[_Asked | bytes](ORDERS)
+        self._complain = RateLimitedLog(log, logging.WARNING)
+
+    def __repr__(self) -> str:
+        return f"<Wire {self._name} {len(self._asked)} calls{', lost' if self._lost else ''}>"
+
+    @property
+    def calls(self) -> int:
+        return len(self._asked)
+
+    async def ask(self, call: Call, owner: str, on_notice: OnNotice) -> Success | Failure:
+        """The answer to `call`, whose id is a text that nobody used before; what is said meanwhile goes to `on_notice`.
+
+        When cancelled, the process is told, if it was asked at all.
+
+        Raises:
+            UpstreamLost: if the process is lost; `executed` only if the call had begun to be written.
+            Unreadable: if the call has no JSON form.
+        """
+        sender, notices = trio.open_memory_channel[Notice](NOTICES)
+        assert isinstance(call.id, str)
+        asked = self._asked[call.id] = _Asked(render(call) + b"\n", owner, sender)
+        if owner:
+            self._owners.add(owner)
+        try:
+            if self._lost is None:
+                try:
+                    await self._orders.send(asked)
+                except trio.BrokenResourceError:
+                    pass  # lost meanwhile
+                else:
+                    async for notice in notices:
+                        await on_notice(notice)
+        except trio.Cancelled:
+            if asked.written and asked.outcome is None:
+                self.post(Notice("notifications/cancelled", {"requestId": call.id, "reason": "nobody waits for it"}))
+            raise
+        finally:
+            asked.given_up = True
+            del self._asked[call.id]
+            sender.close()
+            notices.close()
+        if asked.outcome is None:
+            raise UpstreamLost(asked.trouble or self._lost or "was lost", executed=asked.written)
+        return asked.outcome
+
+    def post(self, message: Message) -> None:
+        """Say something that wants no answer, or answer; lost if the process does not read."""
+        try:
+            self._orders.send_nowait(render(message) + b"\n")
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            log.debug("upstream %s: could not say %s", self._name, type(message).__name__)
+
+    def lose(self, cause: str) -> None:
+        """The process is gone, or is to go: every call ends with `cause`, now and from now on."""
+        if self._lost is None:
+            self._lost = cause
+            self._to_write.close()
+            for asked in self._asked.values():
+                asked.notices.close()
+
+    async def write(self) -> None:
+        """Write what is asked and posted, one message at a time, until the process takes no more."""
+        try:
+            async for order in self._to_write:
+                if isinstance(order, bytes):
+                    await self._stdin.send_all(order)
+                elif not order.given_up:
+                    order.written = True
+                    await self._stdin.send_all(order.line)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.stopped.set()
+
+    async def read(self) -> None:
+        """Take in what the process says until it says nothing more."""
+        lines = LineReader(MAX_LINE)
+        try:
+            while chunk := await self._stdout.receive_some(CHUNK):
+                for line in lines.feed(chunk):
+                    self._take(line)
+                if lines.pending > ENDLESS:
+                    self._complain("upstream %s wrote %d bytes without a line end", self._name, lines.pending)
+                    break
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        self.stopped.set()
+
+    def _take(self, line: bytes | Overlong) -> None:
+        if isinstance(line, Overlong):
+            self._refuse(line)
+            return
+        if not line.strip():
+            return
+        try:
+            messages = parse_loose(line)
+        except Unreadable as exc:
+            self.garbage += 1
+            self._complain("upstream %s wrote a line to stdout that is not MCP, skipped: %s", self._name, exc)
+            return
+        for message in messages:
+            self._hear(message)
+
+    def _hear(self, message: Message) -> None:
+        match message:
+            case Success(id) | Failure(id):
+                self._answered(id, message)
+            case Notice():
+                if (asked := self._concerned(message)) is not None:
+                    try:
+                        asked.notices.send_nowait(message)
+                    except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                        log.debug("upstream %s: dropped a %s", self._name, message.method)
+            case Call(id, "ping", _):
+                self.post(Success(id, {}))
+            case Call(id, method, _):
+                # We declared no capability, so nothing but ping may be asked of us.
+                self.post(failure(id, METHOD_NOT_FOUND, f"{method[:80]} is not available"))
+
+    def _answered(self, id: object, outcome: Success | Failure) -> None:
+        asked = self._asked.get(id) if isinstance(id, str) else None
+        if asked is None or asked.outcome is not None:
+            log.debug("upstream %s answered what nobody waits for", self._name)
+            return
+        asked.outcome = outcome
+        asked.notices.close()
+
+    def _concerned(self, notice: Notice) -> _Asked | None:
+        """Whose call a notification is about. Only progress says so; anything else may be somebody's data, and goes
+        to the newest call, as long as all calls of this process were one and the same person's."""
+        if notice.method == "notifications/progress":
+            token = notice.params.get("progressToken")
+            return self._asked.get(token) if isinstance(token, str) else None
+        if len(self._owners) > 1:
+            return None
+        return next((asked for asked in reversed(self._asked.values()) if asked.owner), None)
+
+    def _refuse(self, line: Overlong) -> None:
+        """The call whose answer it was, as far as can be told, is told so; another would wait in vain."""
+        self._complain("upstream %s wrote a line of %d bytes; the limit is %d", self._name, line.size, MAX_LINE)
+        for id, asked in self._asked.items():
+            quoted = b'"%s"' % id.encode()
+            if quoted in line.head or quoted in line.tail:
+                asked.trouble = f"answered with {line.size} bytes; the limit is {MAX_LINE}"
+                asked.notices.close()
+                return
