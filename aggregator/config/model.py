@@ -93,15 +93,43 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
-    """One MCP server behind us.
+class TokenCommand:
+    """A program that prints a bearer token. One that does not say itself when it ends is used for `ttl`."""
 
-    `auth_type` is ``user`` (each person's own account, connected on first use), ``none``, ``bearer`` or ``header``;
-    what the latter two send stands in `headers`, with everything else that goes with every request.
+    argv: tuple[str, ...]
+    ttl: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserLogin:
+    """How the one account that everybody shares is logged in to, in a browser on this machine.
+
+    `callback_port` 0 is any free one. `scope_filter` names the scopes to ask for among those that are offered; it does
+    nothing if it is empty or none of its scopes is offered. A client id and secret that a program prints stand beside
+    those of the upstream's `Account`, of which there is one at most.
+    """
+
+    client_name: str = "mcp-aggregator"
+    client_id_command: tuple[str, ...] = ()
+    client_secret_command: tuple[str, ...] = ()
+    scope_filter: tuple[str, ...] = ()
+    callback_port: int = 0
+    open_browser: bool = True
+    allow_issuer_mismatch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnyUpstream:
+    """One MCP server behind us, reached in any way.
+
+    `auth_type` is ``user`` (each person's own account, connected on first use), ``none``, ``bearer``, ``header``,
+    ``command`` (what `token_command` prints) or ``oauth`` (one account for everybody, by `browser_login`). What
+    ``bearer`` and ``header`` send stands in `headers`, with everything else that goes with every request; a ``bearer``
+    without it has an empty token, which an mcpmux file may have.
     """
 
     name: str
-    url: str
+    url: str | None
     prefix: str
     display_name: str | None = None
     description: str | None = None
@@ -113,6 +141,32 @@ class Upstream:
     instructions: bool = False
     discovery_timeout: float = 5.0
     tool_timeout: float = 60.0
+    token_command: TokenCommand | None = None
+    browser_login: BrowserLogin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream(AnyUpstream):
+    """One that is reached over HTTP."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class StdioUpstream(AnyUpstream):
+    """One that we start, and speak to over its standard input and output; the same process for everybody.
+
+    `env` is what it has beside the little that every program needs. With `start_on_use` it is started when somebody
+    asks for it, else with us; unused for `idle_stop` it is stopped. Its `auth_type` is ``none``.
+    """
+
+    url: None = field(default=None, kw_only=True)
+    auth_type: str = field(default="none", kw_only=True)
+    command: tuple[str, ...] = field(kw_only=True)
+    env: Mapping[str, Secret] = field(default_factory=dict)
+    cwd: str | None = None
+    start_on_use: bool = False
+    idle_stop: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +197,37 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """Everything the operator said.
+class Listen:
+    """The front door of local mode.
+
+    `transport` is ``http``, at `socket` (the path of a Unix socket) if there is one, else at host and port; or
+    ``stdio``, where one client talks to us over standard input and output. Whoever comes over http shows `token`, if
+    there is one. `path` is that of the MCP endpoint.
+    """
+
+    transport: str = "http"
+    path: str = "/mcp"
+    socket: str | None = None
+    token: Secret | None = None
+    allow_unauthenticated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRetry:
+    """How an upstream that is down is tried again: at growing intervals up to `max_delay`."""
+
+    enabled: bool = True
+    max_delay: float = 15 * 60.0
+    attempt_timeout: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnyConfig:
+    """Everything the operator said, in whichever mode.
+
+    Without `auth` this is local mode: one person, who comes in by `listen`. `clients`, `client_schemes` and `tokens`
+    mean nothing there; `listen`, `connect_retry` and `eager_auth` (log in to every ``oauth`` upstream at the start) mean
+    nothing with `auth`.
 
     `issuer_url` has no trailing slash; with `port` 0 and no ``issuerUrl`` in the
     file it is ``http://localhost:0`` (https with `tls`), and whoever binds the port puts the real
@@ -154,8 +237,8 @@ class Config:
     to them. `input_timeout` is how long a question to a person may wait.
     """
 
-    auth: Auth
-    upstreams: tuple[Upstream, ...]
+    auth: Auth | None
+    upstreams: tuple[AnyUpstream, ...]
     issuer_url: str
     storage: str = "memory"
     host: str = "0.0.0.0"  # noqa: S104  the seed's default: a container's port must be reachable
@@ -175,3 +258,14 @@ class Config:
     tls: Tls | None = None
     ca_file: str | None = None
     proxy: Secret | None = None
+    listen: Listen = field(default_factory=Listen)
+    connect_retry: ConnectRetry = field(default_factory=ConnectRetry)
+    eager_auth: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config(AnyConfig):
+    """What can be served: the configuration of a team, all of whose upstreams are reached over HTTP."""
+
+    auth: Auth
+    upstreams: tuple[Upstream, ...]
