@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from aggregator.errors import Refusal
-from aggregator.protocol.oauth.redirects import parse_redirect_uri
 from aggregator.web import pages
 from aggregator.web.http import Response
 from aggregator.web.pages import Pages
 
-from .deployment import LOOPBACK, Deployment, config, header, text_of
+from .deployment import Deployment, config, header, text_of
+from .gallery import HOSTILE, gallery
 
 PAGES = Pages(config())
 TEMPLATES = sorted((Path(pages.__file__).parent / "templates").glob("*.html"))
-WITH_SCRIPT = {"landing"}
+WITH_SCRIPT = {"landing", "landing-signed-in"}
+LEADING_BACK = {"consent", "consent-document", "send-back"}
 
 
-def every_page() -> dict[str, Response]:
-    redirect = parse_redirect_uri(LOOPBACK)
-    return {
-        "landing": PAGES.landing(),
-        "error": PAGES.error(404, "Title", "Message.", "Do this.", "r1"),
-        "consent": PAGES.consent(redirect=redirect, client_name="n", account="a", flow="f", csrf="c"),
-        "send_back": PAGES.send_back(403, "Title", "Message.", redirect=redirect, answer="x", request_id="r1"),
-    }
+EVERY_PAGE = gallery(PAGES)
+HOSTILE_PAGES = gallery(PAGES, HOSTILE)
+
+
+def test_the_gallery_shows_every_template() -> None:
+    """What is true of every page is shown for every page."""
+    pages_of = {template.stem.replace("_", "-") for template in TEMPLATES} - {"base", "copy"}
+    assert [name for name in pages_of if not any(shown.startswith(name) for shown in EVERY_PAGE)] == []
 
 
 @pytest.mark.requirement("AZ14", "AZ15")
-@pytest.mark.parametrize("name", every_page())
+@pytest.mark.parametrize("name", EVERY_PAGE)
 def test_every_page_forbids_frames_foreign_scripts_referrers_and_caches(name: str) -> None:
-    page = every_page()[name]
+    page = EVERY_PAGE[name]
     policy = header(page, "content-security-policy")
     assert policy is not None
     directives = dict(directive.split(" ", 1) for directive in policy.split("; "))
@@ -58,9 +60,9 @@ def test_no_template_has_an_inline_script_or_style_or_trusts_a_text(template: Pa
 
 
 @pytest.mark.requirement("AZ15")
-@pytest.mark.parametrize("name", every_page())
+@pytest.mark.parametrize("name", EVERY_PAGE)
 def test_no_page_has_anything_inline_or_of_third_parties(name: str) -> None:
-    text = text_of(every_page()[name])
+    text = text_of(EVERY_PAGE[name])
     assert "<style" not in text
     assert not re.search(r"<[^>]*\s(style|on[a-z]+)=", text)
     loaded = re.findall(r'<(?:link|script|img)\b[^>]* (?:src|href)="([^"]*)"', text)
@@ -73,14 +75,26 @@ def test_no_page_has_anything_inline_or_of_third_parties(name: str) -> None:
 
 def test_only_pages_that_lead_back_keep_their_opener() -> None:
     """A web client's popup must still reach the page that opened it after the redirect."""
-    openers = {name: header(page, "cross-origin-opener-policy") for name, page in every_page().items()}
-    assert openers == {"landing": "same-origin", "error": "same-origin", "consent": None, "send_back": None}
+    openers = {name: header(page, "cross-origin-opener-policy") for name, page in EVERY_PAGE.items()}
+    assert {name for name, opener in openers.items() if opener is None} == LEADING_BACK
+    assert {opener for opener in openers.values() if opener is not None} == {"same-origin"}
 
 
-def test_texts_are_escaped() -> None:
-    page = text_of(PAGES.error(400, "<b>", "a & b <script>", '"quoted"', "r"))
-    assert "&lt;b&gt;" in page
-    assert "a &amp; b &lt;script&gt;" in page
+@pytest.mark.requirement("AZ15")
+@pytest.mark.parametrize("name", EVERY_PAGE)
+def test_no_text_of_others_becomes_part_of_a_page(name: str) -> None:
+    """The same elements with the same attributes, whatever upstreams, clients and people are called."""
+
+    class Elements(HTMLParser):
+        def __init__(self, page: Response) -> None:
+            super().__init__()
+            self.found: list[tuple[str, list[str]]] = []
+            self.feed(text_of(page))
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.found.append((tag, [name for name, _ in attrs]))
+
+    assert Elements(HOSTILE_PAGES[name]).found == Elements(EVERY_PAGE[name]).found
 
 
 def test_a_lone_surrogate_does_not_break_a_page() -> None:
