@@ -38,6 +38,7 @@ from .upstream.identity_provider import open_identity_provider
 from .upstream.learned_http import open_learned_http
 from .upstream.listings import Listings
 from .upstream.login_checks import open_login_checks
+from .upstream.proxy import parse_proxy
 from .web.app import Application
 from .web.asking import Asking
 from .web.bearer import BearerAuthentication
@@ -102,22 +103,29 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
     if config.ca_file is not None:
         trust = ssl.create_default_context()
         trust.load_verify_locations(config.ca_file)
+    proxy = parse_proxy(config.proxy)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(config.storage, keys, issuer=importing_for, clock=clock))
         revocations = Revocations(config.tokens.access, clock=clock)
         await revocations.read(store)
         identity_provider = await stack.enter_async_context(
-            open_identity_provider(config.auth, f"{config.issuer_url}/callback", clock=clock, ssl_context=trust)
+            open_identity_provider(
+                config.auth, f"{config.issuer_url}/callback", clock=clock, ssl_context=trust, proxy=proxy
+            )
         )
         login_checks = await stack.enter_async_context(open_login_checks(store, identity_provider, clock=clock))
-        learned = await stack.enter_async_context(open_learned_http(context, allow_loopback=is_on_loopback(config)))
+        learned = await stack.enter_async_context(
+            open_learned_http(context, allow_loopback=is_on_loopback(config), proxy=proxy)
+        )
         agreement = await stack.enter_async_context(open_key_agreement(store, keys, clock=clock))
         nursery = await stack.enter_async_context(trio.open_nursery())
         connections = NoConnections()
         upstreams = [
             AuthorizedUpstream(
                 upstream,
-                await stack.enter_async_context(open_upstream(upstream.name, upstream.url, IDENTITY, trust, nursery)),
+                await stack.enter_async_context(
+                    open_upstream(upstream.name, upstream.url, IDENTITY, trust, nursery, proxy)
+                ),
                 ConfiguredCredentials(upstream),
             )
             for upstream in config.upstreams

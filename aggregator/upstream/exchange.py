@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import httpcore2
 import trio
@@ -24,6 +25,7 @@ from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.jsonrpc import Failure, Message, Success, Unreadable, parse_loose
 from ..protocol.sse import EventReader, EventTooLarge
 from .network import TrioNetwork, TrioNetworkStream
+from .proxy import ProxiedNetwork, Proxy
 
 MAX_BODY = 16 * 2**20  # bytes of one JSON answer
 # Seconds. Node, behind most MCP servers, drops idle connections after 5; we must be the first to let go.
@@ -66,8 +68,12 @@ class Exchange(Protocol):
 class HttpExchange:
     """An upstream behind a URL. Opened by `open_exchange`."""
 
-    def __init__(self, url: str, pool: httpcore2.AsyncConnectionPool) -> None:
-        self._url = httpcore2.URL(url)
+    def __init__(self, url: str, pool: httpcore2.AsyncConnectionPool, forward: Proxy | None = None) -> None:
+        self._url = self._asked = httpcore2.URL(url)
+        self._added: Headers = []
+        if forward is not None:  # RFC 9112 3.2.2: to a proxy, the whole URL stands in the request line
+            self._asked = httpcore2.URL(scheme="http", host=forward.host, port=forward.port, target=bytes(self._url))
+            self._added = forward.headers
         port = b"" if self._url.port is None else b":%d" % self._url.port
         host = self._url.host if b":" not in self._url.host else b"[%s]" % self._url.host
         self._host = (b"host", host + port)
@@ -83,7 +89,10 @@ class HttpExchange:
         """
         length = (b"content-length", b"%d" % len(body))
         request = httpcore2.Request(
-            method, self._url, headers=[self._host, (b"accept-encoding", b"identity"), length, *headers], content=body
+            method,
+            self._asked,
+            headers=[self._host, (b"accept-encoding", b"identity"), length, *self._added, *headers],
+            content=body,
         )
         try:
             response = await self._pool.handle_async_request(request)
@@ -131,19 +140,23 @@ def _refuse_unasked(response: httpcore2.Response) -> None:
 
 
 @asynccontextmanager
-async def open_exchange(url: str, context: ssl.SSLContext) -> AsyncIterator[HttpExchange]:
+async def open_exchange(url: str, context: ssl.SSLContext, proxy: Proxy | None = None) -> AsyncIterator[HttpExchange]:
     """A pool of HTTP/1.1 connections to one upstream; closes them on exit.
+
+    Through `proxy`, unless the upstream is on this computer: https in a tunnel, plain http as a request to the proxy.
 
     HTTP/2 is off: the pool cannot reset a stream, so a cancelled call would run on at the upstream.
     """
+    via = proxy if proxy is not None and proxy.is_for(urlsplit(url).hostname or "") else None
+    tunnelled = via is not None and url.startswith("https:")
     async with httpcore2.AsyncConnectionPool(
         ssl_context=context,
         max_connections=CONNECTIONS,
         keepalive_expiry=KEEP_ALIVE,
         http2=False,
-        network_backend=TrioNetwork(),
+        network_backend=ProxiedNetwork(via) if via is not None and tunnelled else TrioNetwork(),
     ) as pool:
-        yield HttpExchange(url, pool)
+        yield HttpExchange(url, pool, None if tunnelled else via)
 
 
 async def converse(

@@ -52,6 +52,7 @@ from .peers import (
     refuse,
     stateless_peer,
 )
+from .proxy import Proxy
 from .sessions import JSON_AND_EVENTS, Ticket, Tickets
 
 # Answers to `server/discover` that say "I am older" rather than "not now" or "not you".
@@ -267,13 +268,18 @@ class HttpUpstream:
 
 @asynccontextmanager
 async def open_upstream(
-    name: str, url: str, client: Json, context: ssl.SSLContext, nursery: trio.Nursery
+    name: str,
+    url: str,
+    client: Json,
+    context: ssl.SSLContext,
+    nursery: trio.Nursery,
+    proxy: Proxy | None = None,
 ) -> AsyncIterator[HttpUpstream]:
     """An upstream ready to be asked; nothing is sent before the first request. Ends its sessions on exit, bounded.
 
     `nursery` runs the reaper of idle sessions and what has to be said after a cancelled call.
     """
-    async with open_exchange(url, context) as exchange:
+    async with open_exchange(url, context, proxy) as exchange:
         upstream = HttpUpstream(name, exchange, client, nursery)
         nursery.start_soon(upstream.reap)
         try:

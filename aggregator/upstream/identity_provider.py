@@ -29,8 +29,10 @@ from ..protocol import oidc
 from ..protocol.principal import Login, Principal, principal_of
 from .kept_document import KeptDocument
 from .network import reason
+from .proxy import Proxy, proxied_transport
 
 MAX_BODY = 256 * 1024  # bytes; the largest key sets of this world have 30
+CONNECTIONS = 100  # at once
 DEADLINE = 10.0  # seconds for one exchange, from connecting to the last byte
 LIFETIME = 3600.0  # seconds a document is fresh when it does not say (the seed's value)
 MIN_LIFETIME, MAX_LIFETIME = 300.0, 86400.0  # what we believe of Cache-Control: max-age
@@ -321,6 +323,7 @@ async def open_identity_provider(
     *,
     clock: Callable[[], float] = time.time,
     ssl_context: ssl.SSLContext | None = None,
+    proxy: Proxy | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[IdentityProvider]:
     """The provider of `auth`; it opens at once, whether or not the provider answers.
@@ -328,7 +331,10 @@ async def open_identity_provider(
     `ssl_context` is one to share (making one costs 40 ms); the default trusts the system's authorities and those of
     ``SSL_CERT_FILE``. `transport` replaces the network.
     """
-    verify = ssl_context or (httpx2.create_ssl_context() if transport is None else False)
+    verify: ssl.SSLContext | bool = False
+    if transport is None:
+        verify = context = ssl_context or httpx2.create_ssl_context()
+        transport = None if proxy is None else proxied_transport(proxy, context, CONNECTIONS)
     client = httpx2.AsyncClient(
         verify=verify,
         transport=transport,
@@ -336,7 +342,7 @@ async def open_identity_provider(
         follow_redirects=False,
         timeout=httpx2.Timeout(DEADLINE, connect=5.0),
         # No connection is used twice: one that the other side closes meanwhile would eat a code that works once.
-        limits=httpx2.Limits(max_connections=100, max_keepalive_connections=0),
+        limits=httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=0),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # keeps nothing (LemonLDAP refuses its own cookie)
     )
     async with client, trio.open_nursery() as nursery:

@@ -22,6 +22,7 @@ import trio
 from .. import __version__
 from ..errors import Unfetchable
 from ..protocol.learned_url import HTTPS_PORT, LearnedUrl
+from .proxy import Proxy
 from .public_network import PublicNetwork, Resolve
 
 DEADLINE = 10.0  # seconds for one exchange, from resolving to the last byte
@@ -138,13 +139,14 @@ async def open_learned_http(
     allow_loopback: bool = False,
     ports: Collection[int] = (HTTPS_PORT,),
     resolve: Resolve | None = None,
+    proxy: Proxy | None = None,
 ) -> AsyncIterator[LearnedHttp]:
-    """For `allow_loopback` and `resolve` see `PublicNetwork`. Open requests end with the block."""
+    """For `allow_loopback`, `resolve` and `proxy` see `PublicNetwork`. Open requests end with the block."""
     async with httpcore2.AsyncConnectionPool(
         ssl_context=context,
         max_connections=CONNECTIONS,
         max_keepalive_connections=0,  # RFC 9110 7.4: a connection proven for one name is not used for another
         http2=False,
-        network_backend=PublicNetwork(allow_loopback=allow_loopback, resolve=resolve),
+        network_backend=PublicNetwork(allow_loopback=allow_loopback, resolve=resolve, proxy=proxy),
     ) as pool:
         yield LearnedHttp(pool, ports, allow_loopback=allow_loopback)

@@ -118,6 +118,8 @@ def _reasons(exc: BaseException) -> Iterator[str]:
         yield from _reasons(cause)
     elif exc.args and isinstance(exc.args[0], BaseException):  # as httpcore2 wraps what it maps
         yield from _reasons(exc.args[0])
+    elif isinstance(exc, ssl.SSLError):  # an OSError whose number is OpenSSL's
+        yield exc.strerror or str(exc)
     elif isinstance(exc, OSError) and exc.errno is not None:
         yield os.strerror(exc.errno) if exc.errno > 0 else str(exc.strerror)  # negative: name resolution
     else:

@@ -19,6 +19,7 @@ import trio
 
 from ..protocol.addresses import Address, first_inside
 from .network import TrioNetworkStream, reason
+from .proxy import Proxy, open_tunnel
 
 CONNECT_DEADLINE = 5.0  # seconds for resolving and connecting
 ATTEMPT_DEADLINE = 2.0  # seconds for one address, so that one that swallows packets does not use up the others' time
@@ -37,9 +38,13 @@ class PublicNetwork(httpcore2.AsyncNetworkBackend):
 
     With `allow_loopback` the names of this computer, spelled as such, may be connected to as well: for a deployment
     that itself lives on loopback. Another name that resolves to loopback is refused even then.
+    Through `proxy` go connections to the addresses that were checked, not to names: it might resolve them otherwise.
     """
 
-    def __init__(self, *, allow_loopback: bool = False, resolve: Resolve | None = None) -> None:
+    def __init__(
+        self, *, allow_loopback: bool = False, resolve: Resolve | None = None, proxy: Proxy | None = None
+    ) -> None:
+        self._proxy = proxy
         self._allow_loopback = allow_loopback
         self._resolve = resolve or SystemResolver()
 
@@ -56,7 +61,7 @@ class PublicNetwork(httpcore2.AsyncNetworkBackend):
         """
         with trio.move_on_after(CONNECT_DEADLINE):
             addresses = await self._checked_addresses(host, port)
-            return TrioNetworkStream(await _connect(addresses[:MAX_ATTEMPTS], port))
+            return TrioNetworkStream(await self._connect(addresses[:MAX_ATTEMPTS], port))
         raise httpcore2.ConnectError(f"no connection within {CONNECT_DEADLINE:g} seconds")
 
     async def _checked_addresses(self, host: str, port: int) -> list[Address]:
@@ -72,6 +77,20 @@ class PublicNetwork(httpcore2.AsyncNetworkBackend):
             raise httpcore2.ConnectError(f"{host} is {found[0]}, which is not on the public internet ({found[1]})")
         return addresses
 
+    async def _connect(self, addresses: Sequence[Address], port: int) -> trio.SocketStream:
+        failure = "no answer in time"
+        for address in addresses:
+            with trio.move_on_after(ATTEMPT_DEADLINE):
+                try:
+                    if self._proxy is not None and self._proxy.is_for(str(address)):
+                        return await open_tunnel(self._proxy, str(address), port)
+                    return await trio.open_tcp_stream(str(address), port)
+                except OSError as exc:
+                    failure = reason(exc)
+                except httpcore2.ConnectError as exc:
+                    failure = str(exc)
+        raise httpcore2.ConnectError(f"nobody answers: {failure}")
+
 
 class SystemResolver:
     """The system's name resolution, in threads of its own so that slow name servers hold up nobody else's."""
@@ -84,14 +103,3 @@ class SystemResolver:
         # Abandoned when cancelled: the thread ends with the resolver's own time-out, and changes nothing.
         found = await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._limiter)
         return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-
-
-async def _connect(addresses: Sequence[Address], port: int) -> trio.SocketStream:
-    failure = "no answer in time"
-    for address in addresses:
-        with trio.move_on_after(ATTEMPT_DEADLINE):
-            try:
-                return await trio.open_tcp_stream(str(address), port)
-            except OSError as exc:
-                failure = reason(exc)
-    raise httpcore2.ConnectError(f"nobody answers: {failure}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 
 import httpcore2
 import pytest
@@ -31,6 +32,7 @@ UNREACHABLE = OSError(101, "Network is unreachable")
         (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
         (caused(trio.BrokenResourceError("x"), ConnectionResetError(104, "reset")), "Connection reset by peer"),
         (caused(ValueError("x"), httpcore2.ConnectError(REFUSED)), "Connection refused"),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "EOF occurred in violation of protocol"),
         (trio.ClosedResourceError("this socket was already closed"), "this socket was already closed"),
         (trio.ClosedResourceError(), "ClosedResourceError"),
     ],
