@@ -100,6 +100,7 @@ class CommandUpstream:
         self._restarts = Restarts()
         self._older = False  # it was, or it ended when asked `server/discover`
         self._closed = False
+        self._at_rest = False  # stopped for want of use, and not wanted since
         self._changed = trio.Event()  # replaced at every change of `state`
         self._wanted = trio.Event()
         self._hurry = trio.Event()
@@ -119,12 +120,12 @@ class CommandUpstream:
 
     def retry(self) -> None:
         """Start it now, if it waits."""
-        self._restarts = Restarts()
+        self._restarts, self.retry_at = Restarts(), None
         self._hurry.set()
 
     async def meet(self, session: SessionKey = LISTING, credential: Credential = NOTHING) -> Peer:
         """See `McpUpstream.meet`."""
-        if self.peer is not None and self.state == "stopped":
+        if self.peer is not None and self._at_rest:
             return self.peer
         return (await self._wait_life()).peer
 
@@ -150,7 +151,7 @@ class CommandUpstream:
 
         Raises: as `list_pages`.
         """
-        if self.state == "stopped" and (kept := self._kept.get(method)) is not None:
+        if self._at_rest and (kept := self._kept.get(method)) is not None:
             await trio.lowlevel.checkpoint()
             return kept
         listed = self._kept[method] = await list_pages(self, method, key, owner=owner, credential=credential)
@@ -164,8 +165,9 @@ class CommandUpstream:
                     await self._wanted.wait()
                     ended = await self._run_once()
                     if ended.on_purpose:
-                        self._wanted = trio.Event()
-                        self._is_now("stopped", ended.reason)
+                        if self._at_rest:
+                            self._wanted = trio.Event()
+                            self._is_now("stopped", ended.reason)
                     elif ended.silently and not self._older:
                         self._older = True  # the next handshake begins as an older server wants it
                     else:
@@ -190,7 +192,7 @@ class CommandUpstream:
         self._is_now("waiting", ended.reason)
         log.warning("upstream %s: %s; it is started again in %.0f s", self.name, ended.reason, delay)
         self._hurry = trio.Event()
-        with trio.move_on_at(self.retry_at):
+        with trio.move_on_after(delay):
             await self._hurry.wait()
         self.retry_at = None
         self._is_now("starting", ended.reason)
@@ -253,11 +255,14 @@ class CommandUpstream:
     async def _meet_and_serve(self, wire: Wire) -> Ended:
         """Until the process is lost, or nobody needs it any more."""
         met: Peer | UpstreamLost | None = None
-        with trio.move_on_after(HANDSHAKE_DEADLINE):
-            try:
-                met = await shake_hands(wire, self._client, older=self._older)
-            except UpstreamLost as exc:
-                met = exc
+        with trio.move_on_after(HANDSHAKE_DEADLINE) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when, wire.stopped, scope)
+                try:
+                    met = await shake_hands(wire, self._client, older=self._older)
+                except UpstreamLost as exc:
+                    met = exc
+                nursery.cancel_scope.cancel("met")
         if not isinstance(met, Peer):
             reason = f"did not answer the handshake within {HANDSHAKE_DEADLINE:g} s" if met is None else str(met)
             return Ended(reason, None, silently=wire.stopped.is_set())
@@ -283,7 +288,7 @@ class CommandUpstream:
             if life.wire.calls:
                 life.used_at = trio.current_time()
             elif life.used_at + (self._idle_stop or 0.0) <= trio.current_time():
-                self._life = None  # at once: whoever comes now waits for the next
+                self._life, self._at_rest = None, True  # at once: whoever comes now waits for the next
                 self._is_now("ending", None)
                 return True
         return False
@@ -292,6 +297,7 @@ class CommandUpstream:
         while self._life is None or self._life.wire.stopped.is_set():
             if self._closed:
                 raise UpstreamLost("is closed", executed=False)
+            self._at_rest = False
             self._wanted.set()
             if self.retry_at is not None and (left := self.retry_at - trio.current_time()) > PATIENCE:
                 raise UpstreamLost(f"{self.reason}; it is started again in {left:.0f} s", executed=False)
@@ -351,6 +357,11 @@ async def _stop_when_exited(child: Running, wire: Wire) -> None:
     with trio.move_on_after(LAST_WORDS):
         await wire.stopped.wait()
     wire.stopped.set()
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel("the process is lost")
 
 
 def _in_words(ended: Ended, child: Running) -> Ended:
