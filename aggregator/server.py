@@ -44,13 +44,16 @@ from .web.asking import Asking
 from .web.bearer import BearerAuthentication
 from .web.client_sessions import ClientSessions
 from .web.clients import is_on_loopback
+from .web.conversing import Conversing
 from .web.gate import Gate
 from .web.gateway_tools import GatewayTools, gateway_tools
 from .web.hypercorn_guard import guarded
 from .web.mcp_endpoint import McpEndpoint
 from .web.mcp_methods import McpMethods
 from .web.pages import Pages
+from .web.parking import Parking
 from .web.probes import probe_routes
+from .web.questions import Questions
 from .web.reply import Receive, Send
 from .web.revocations import Revocations
 from .web.routes import oauth_routes
@@ -140,6 +143,8 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         site = site_of(config.issuer_url)
         documents = ClientDocuments(learned, config.client_schemes)
         sessions = ClientSessions(keys)
+        questions = Questions(patience=config.input_timeout)
+        parking = Parking(nursery, keys, questions.instance, patience=config.input_timeout, clock=clock)
         endpoint = McpEndpoint(
             BearerAuthentication(config, keys, revocations, clock=clock),
             sessions,
@@ -148,9 +153,11 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
                 listings,
                 GatewayTools(site, listings, connections),
                 Asking(site, keys, connections, clock),
+                Conversing(questions, parking),
                 sessions,
                 IDENTITY,
             ),
+            questions,
             body_limit=config.limits.body,
             clock=clock,
         )

@@ -165,7 +165,9 @@ class HttpUpstream:
         id = secrets.token_hex(12)
         envelope = outgoing.envelope
         token = id if envelope.progress_token is not None else None
-        params = params_for_upstream(outgoing.params, STATELESS, envelope, token=token, client=self._client)
+        params = params_for_upstream(
+            outgoing.params, STATELESS, envelope, token=token, client=self._client, askable=outgoing.capabilities
+        )
         headers = _stateless_headers(outgoing.method, outgoing.params, outgoing.extra_headers)
         headers.extend(outgoing.credential.headers)
 
@@ -263,7 +265,7 @@ class HttpUpstream:
 
     async def _initialize(self, session: SessionKey, credential: Credential) -> Peer:
         ticket = await self._tickets.ticket(session, credential)
-        return Peer(ticket.revision, ticket.capabilities, ticket.server)
+        return Peer(ticket.revision, ticket.capabilities, ticket.server, ticket.instructions)
 
 
 @asynccontextmanager

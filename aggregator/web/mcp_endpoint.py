@@ -36,6 +36,7 @@ from .body import read_body
 from .client_sessions import ClientSession, ClientSessions
 from .http import Response
 from .mcp_methods import McpMethods
+from .questions import Questions
 from .reply import RawHeaders, Receive, Reply, Send, send_whole
 
 SESSION_HEADER = "mcp-session-id"
@@ -64,6 +65,7 @@ class McpEndpoint:
         bearer: BearerAuthentication,
         sessions: ClientSessions,
         methods: McpMethods,
+        questions: Questions,
         *,
         body_limit: int,
         clock: Callable[[], float],
@@ -71,6 +73,7 @@ class McpEndpoint:
         self._bearer = bearer
         self._sessions = sessions
         self._methods = methods
+        self._questions = questions
         self._body_limit = body_limit
         self._clock = clock
         self._running: dict[tuple[str, str, jsonrpc.Id], trio.CancelScope] = {}
@@ -104,8 +107,8 @@ class McpEndpoint:
                     self._hear(message, _revision(message, headers), who, headers)
                     await send_whole(send, 202, extra, b"")
                 case Success() | Failure():
-                    # Nothing is asked of clients yet, so no answer can be expected.
-                    raise Unreadable(jsonrpc.INVALID_REQUEST, "no request of ours waits for this answer")
+                    self._take_answer(message, who, headers)
+                    await send_whole(send, 202, extra, b"")
         except Mismatch as exc:
             id = message.id if isinstance(message, Call) else None
             await Reply(send, STATELESS, extra).finish(failure(id, exc.code, str(exc), exc.data))
@@ -221,6 +224,14 @@ class McpEndpoint:
             scope = self._running.get((who.principal.key, session.id if session else "", id))
             if scope is not None:
                 scope.cancel("cancelled by the client")
+
+    def _take_answer(self, answer: Success | Failure, who: Authenticated, headers: Mapping[str, str]) -> None:
+        """Raises:
+        Unreadable: if nobody waits for this answer from this person and session.
+        """
+        session = self._find_session(who, headers)
+        if session is None or not self._questions.answer(answer, who.principal.key, session.id):
+            raise Unreadable(jsonrpc.INVALID_REQUEST, "no request of ours waits for this answer")
 
     def _find_session(self, who: Authenticated, headers: Mapping[str, str]) -> ClientSession | None:
         text = headers.get(SESSION_HEADER)

@@ -1,47 +1,31 @@
-"""What each MCP method does here: lists from the catalog, calls to upstreams, our own tools.
+"""Which method is answered where, and what we say about ourselves.
 
-Deadlines around upstream work are set here and nowhere below. Whatever goes
-wrong with an upstream becomes words that a model can act on: which upstream,
-why, after how long. This file knows no HTTP.
+Lists, tools, resources and prompts have a file each (`mcp_lists`, `mcp_tools`,
+`mcp_resources`, `mcp_prompts`); what goes to an upstream goes through `relaying`.
+This file knows no HTTP.
 """
 
 from __future__ import annotations
 
-import logging
-
-import trio
-
-from ..config.model import Config, Upstream
-from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
+from ..config.model import Config
 from ..protocol import jsonrpc
-from ..protocol.catalog import Catalog
-from ..protocol.headers import check_parameters, parameter_headers
-from ..protocol.jsonrpc import Failure, Json, Success, dump, failure
-from ..protocol.merged_tools import Route
+from ..protocol.jsonrpc import Failure, Json, Success, failure
+from ..protocol.offering import Described, capabilities_for, instructions_for
 from ..protocol.revisions import FOR_CLIENTS, LOG_LEVELS, is_stateless
-from ..protocol.translate import result_for_client, signed, tool_error
-from ..upstream.listings import Listings, View, why_refused
-from ..upstream.peers import Answered, OnNotice
+from ..protocol.translate import signed
+from ..upstream.listings import Listings
+from ..upstream.peers import OnNotice
 from .asked import Asked, Rendered
-from .asking import Asking, Declined
+from .asking import Asking
 from .client_sessions import ClientSessions
-from .gateway_tools import GatewayTools, instructions
+from .gateway_tools import GatewayTools
+from .mcp_lists import LISTED, McpLists
+from .mcp_prompts import McpPrompts
+from .mcp_resources import McpResources
+from .mcp_tools import McpTools
+from .relaying import Relaying
 
-DISCOVER_TTL = 3600_000  # milliseconds; what we say about ourselves changes with a restart only
-
-# What an upstream says with these is about the request that we made. A client would take them for its own: a 404 for
-# `tools/call`, a reason to fall back to an older revision.
-_ABOUT_US = frozenset(
-    {
-        jsonrpc.PARSE_ERROR,
-        jsonrpc.INVALID_REQUEST,
-        jsonrpc.METHOD_NOT_FOUND,
-        jsonrpc.HEADER_MISMATCH,
-        jsonrpc.UNSUPPORTED_VERSION,
-    }
-)
-
-log = logging.getLogger(__name__)
+DISCOVER_TTL = 3600_000  # milliseconds; what we say about ourselves changes when an upstream does
 
 
 class McpMethods:
@@ -56,15 +40,15 @@ class McpMethods:
         sessions: ClientSessions,
         server: Json,
     ) -> None:
-        self._listings = listings
         self._upstreams = listings.upstreams()
-        self._gateway = gateway
-        self._asking = asking
         self._sessions = sessions
         self._server = server
-        self._instructions = instructions(config.upstreams)
-        self._calls_per_person = config.limits.calls_per_person
-        self._calls: dict[str, int] = {}
+        relaying = Relaying(listings, asking, calls_per_person=config.limits.calls_per_person)
+        self._calls = relaying.calls
+        self._lists = McpLists(listings, server)
+        self._tools = McpTools(listings, gateway, relaying)
+        self._resources = McpResources(listings, relaying)
+        self._prompts = McpPrompts(listings, relaying)
 
     def answer_at_once(self, asked: Asked) -> Success | Failure | Rendered | None:
         """The answer to a request that nothing has to be waited for; None if something has.
@@ -73,12 +57,10 @@ class McpMethods:
         """
         call, stateless = asked.call, is_stateless(asked.revision)
         match call.method:
-            case "tools/call":
+            case "tools/call" | "resources/read" | "prompts/get" | "completion/complete":
                 return None
-            case "tools/list":
-                view = self._listings.view_at_hand(asked.principal)
-                catalog = None if view is None else self._listings.catalog_at_hand(view)
-                return None if view is None or catalog is None else self._list_tools(asked, view, catalog)
+            case method if method in LISTED:
+                return self._lists.page_at_hand(asked)
             case "server/discover" if stateless:
                 return Success(call.id, signed(self._discovered(), self._server))
             case "initialize" if not stateless:
@@ -97,10 +79,17 @@ class McpMethods:
             Mismatch: if `Mcp-Param-*` headers contradict the arguments.
             StoreUnavailable: if it is not known which accounts the person has connected.
         """
-        if asked.call.method == "tools/list":
-            view = await self._listings.view(asked.principal)
-            return self._list_tools(asked, view, await self._listings.catalog(view))
-        outcome = await self._call_tool(asked, on_notice)
+        match asked.call.method:
+            case "tools/call":
+                outcome = await self._tools.call(asked, on_notice)
+            case "resources/read":
+                outcome = await self._resources.read(asked, on_notice)
+            case "prompts/get":
+                outcome = await self._prompts.get(asked, on_notice)
+            case "completion/complete":
+                outcome = await self._prompts.complete(asked, on_notice)
+            case _:
+                return await self._lists.page(asked)
         if isinstance(outcome, Success) and is_stateless(asked.revision):
             return Success(outcome.id, signed(outcome.result, self._server))
         return outcome
@@ -109,19 +98,29 @@ class McpMethods:
         return {
             "resultType": "complete",
             "supportedVersions": list(FOR_CLIENTS),
-            "capabilities": {"tools": {}, "logging": {}},
-            **({"instructions": self._instructions} if self._instructions else {}),
+            **self._about(),
             "ttlMs": DISCOVER_TTL,
             "cacheScope": "private",
         }
 
     def _initialized(self, agreed: str) -> Json:
-        return {
-            "protocolVersion": agreed,
-            "capabilities": {"tools": {}, "logging": {}},
-            "serverInfo": self._server,
-            **({"instructions": self._instructions} if self._instructions else {}),
-        }
+        return {"protocolVersion": agreed, "serverInfo": self._server, **self._about()}
+
+    def _about(self) -> Json:
+        """What upstreams, as far as they were met, let us promise; and what the operator and they say about them."""
+        upstreams = list(self._upstreams.values())
+        peers = [upstream.peer for upstream in upstreams]
+        instructions = instructions_for(
+            Described(
+                upstream.name,
+                upstream.config.prefix,
+                upstream.config.description or "",
+                peer.instructions if peer is not None and upstream.config.instructions else "",
+            )
+            for upstream, peer in zip(upstreams, peers, strict=True)
+        )
+        capabilities = capabilities_for(None if peer is None else peer.capabilities for peer in peers)
+        return {"capabilities": capabilities, **({"instructions": instructions} if instructions else {})}
 
     def _set_level(self, asked: Asked) -> Success | Failure:
         level = asked.call.params.get("level")
@@ -131,117 +130,3 @@ class McpMethods:
         if asked.session is not None:
             self._sessions.set_level(asked.session, level)
         return Success(asked.call.id, {})
-
-    def _list_tools(self, asked: Asked, view: View, catalog: Catalog) -> Rendered | Failure:
-        cursor = asked.call.params.get("cursor")
-        if not isinstance(cursor, str | None):
-            return failure(asked.call.id, jsonrpc.INVALID_PARAMS, "'cursor' must be a string")
-        ttl = int(self._listings.time_to_live(view) * 1000)
-        try:
-            page = catalog.page(asked.revision, cursor, ttl=ttl, server=self._server)
-        except ValueError as exc:
-            return failure(asked.call.id, jsonrpc.INVALID_PARAMS, str(exc))
-        return Rendered(b"".join((b'{"jsonrpc":"2.0","id":', dump(asked.call.id), b',"result":', *page, b"}")))
-
-    async def _call_tool(self, asked: Asked, on_notice: OnNotice) -> Success | Failure:
-        params, id = asked.call.params, asked.call.id
-        name, arguments = params.get("name"), params.get("arguments", {})
-        if not isinstance(name, str) or not isinstance(arguments, dict | None):
-            return failure(id, jsonrpc.INVALID_PARAMS, "'name' must be a string and 'arguments' an object")
-        arguments = arguments or {}
-        if self._gateway.runs(name):
-            return Success(id, await self._call_gateway(name, arguments, asked))
-        key = asked.principal.key
-        if self._calls.get(key, 0) >= self._calls_per_person:
-            text = f"You have {self._calls_per_person} calls running already; wait for one of them to end."
-            return Success(id, tool_error(text, asked.revision))
-        self._calls[key] = self._calls.get(key, 0) + 1
-        try:
-            resumed = await self._asking.resume(asked)
-            if isinstance(resumed, Declined):
-                text = f"The person did not want to connect {resumed.upstream}, so nothing was run."
-                return Success(id, tool_error(text, asked.revision))
-            return await self._locate_and_relay(resumed, name, arguments, on_notice)
-        finally:
-            self._calls[key] -= 1
-            if not self._calls[key]:
-                del self._calls[key]
-
-    async def _locate_and_relay(
-        self, asked: Asked, name: str, arguments: Json, on_notice: OnNotice
-    ) -> Success | Failure:
-        started = trio.current_time()
-        view = self._listings.view_at_hand(asked.principal) or await self._listings.view(asked.principal)
-        route = (await self._listings.catalog_for(view, name)).locate(name)
-        if route is None and (absent := self._listings.absent(view, name)) is not None:
-            if absent.needs_login:
-                return self._asking.ask(asked, absent.config, absent.error or "it asks for a login")
-            cause = f"{absent.error}; its tools are not known yet, so nothing was run"
-            elapsed = trio.current_time() - started
-            return Success(asked.call.id, tool_error(_error_text(name, absent.config, cause, elapsed), asked.revision))
-        if route is None:
-            return failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:128]}")
-        if is_stateless(asked.revision):
-            check_parameters(route.annotated, arguments, asked.headers)
-        return await self._relay(asked, view, name, route, arguments, on_notice)
-
-    async def _call_gateway(self, name: str, arguments: Json, asked: Asked) -> Json:
-        try:
-            view = await self._listings.view(asked.principal)
-            return await self._gateway.call(name, arguments, view, asked.revision)
-        except StoreUnavailable as exc:
-            log.warning("%s: %s", name, exc)
-            return tool_error(f"{name}: the aggregator's store is not available now; try again later.", asked.revision)
-
-    async def _relay(
-        self, asked: Asked, view: View, name: str, route: Route, arguments: Json, on_notice: OnNotice
-    ) -> Success | Failure:
-        upstream = self._upstreams[route.upstream]
-        config = upstream.config
-        headers = tuple(parameter_headers(route.annotated, arguments)) if route.annotated else ()
-        params = {**asked.call.params, "name": route.tool}
-        started = trio.current_time()
-        cause: str
-        with trio.move_on_after(config.tool_timeout):
-            try:
-                answered = await upstream.request(
-                    asked.principal, "tools/call", params, asked.envelope, on_notice, headers
-                )
-                return self._answer_of(asked, view, upstream.name, answered)
-            except ConnectNeeded as exc:
-                return self._asking.ask(asked, config, str(exc))
-            except UpstreamRefused as exc:
-                cause = why_refused(exc)
-            except UpstreamLost as exc:
-                cause = str(exc) if exc.executed else f"{exc}; the tool was not run"
-            elapsed = trio.current_time() - started
-            return Success(asked.call.id, tool_error(_error_text(name, config, cause, elapsed), asked.revision))
-        cause = (
-            f"no answer within toolTimeout ({config.tool_timeout:g} s); it was told to stop and may have run in part"
-        )
-        elapsed = trio.current_time() - started
-        return Success(asked.call.id, tool_error(_error_text(name, config, cause, elapsed), asked.revision))
-
-    def _answer_of(self, asked: Asked, view: View, upstream: str, answered: Answered) -> Success | Failure:
-        """Raises:
-        UpstreamLost: for an answer that the client cannot be given.
-        """
-        match answered.outcome:
-            case Failure(_, error) as refused:
-                if refused.code == jsonrpc.HEADER_MISMATCH:
-                    self._listings.doubt(view, upstream)  # its schema has changed, and with it the headers to send
-                if refused.code in _ABOUT_US:
-                    raise UpstreamLost(f"refused our request: {refused.message[:200]} ({refused.code})")
-                return Failure(asked.call.id, error)
-            case Success(_, result):
-                shown = result_for_client(result, answered.revision, asked.revision)
-                if shown is None:
-                    kind = str(result.get("resultType"))[:40]
-                    raise UpstreamLost(
-                        f"answered with a result of type '{kind}', which this client cannot be given yet"
-                    )
-                return Success(asked.call.id, shown)
-
-
-def _error_text(name: str, config: Upstream, cause: str, elapsed: float) -> str:
-    return f"Error calling {name}: upstream {config.name}: {cause} (after {elapsed:.1f} s)"

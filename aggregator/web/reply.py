@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from ..protocol.jsonrpc import Failure, Notice, Success, render
+from ..protocol.jsonrpc import Call, Failure, Notice, Success, render
 from ..protocol.revisions import http_status
 from ..protocol.sse import render_event
 
@@ -18,7 +18,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 RawHeaders = list[tuple[bytes, bytes]]
 
-_EVENT_HEADERS: RawHeaders = [
+COMMENT = b": keep-alive\n\n"
+
+EVENT_HEADERS: RawHeaders = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),  # nginx would otherwise hold progress back until its buffer is full
@@ -33,20 +35,27 @@ class Reply:
         self._revision = revision
         self._headers = headers
         self._streaming = False
+        self._finished = False
         self._broken = False  # a send was cancelled half-way; whatever came after it would be garbage
         self._writing = trio.Lock()  # the calls of a batch share one stream
 
-    async def notice(self, notice: Notice) -> None:
-        """Send a notification on its way now; the answer follows as an event too."""
-        event = render_event(render(notice))
+    async def notice(self, message: Notice | Call) -> None:
+        """Send a notification, or a question of ours, on its way now; the answer follows as an event too."""
+        await self._write(render_event(render(message)))
+
+    async def keep_alive(self) -> None:
+        """Send bytes that mean nothing, so that nobody on the way takes a long silence for the end."""
+        await self._write(COMMENT)
+
+    async def _write(self, event: bytes) -> None:
         async with self._writing:
-            if self._broken:
+            if self._broken or self._finished:
                 return
             self._broken = True
             if not self._streaming:
                 self._streaming = True
                 await self._send(
-                    {"type": "http.response.start", "status": 200, "headers": [*_EVENT_HEADERS, *self._headers]}
+                    {"type": "http.response.start", "status": 200, "headers": [*EVENT_HEADERS, *self._headers]}
                 )
             await self._send({"type": "http.response.body", "body": event, "more_body": True})
             self._broken = False
@@ -57,12 +66,13 @@ class Reply:
 
     async def finish_rendered(self, body: bytes, status: int = 200) -> None:
         """`finish` for an answer that is JSON already. A broken stream stays unfinished: the server then closes it."""
-        if self._broken:
-            return
-        if self._streaming:
-            await self._send({"type": "http.response.body", "body": render_event(body), "more_body": False})
-        else:
+        self._finished = True
+        if not self._streaming:  # and nothing will begin to
             await send_whole(self._send, status, [(b"content-type", b"application/json"), *self._headers], body)
+            return
+        async with self._writing:
+            if not self._broken:
+                await self._send({"type": "http.response.body", "body": render_event(body), "more_body": False})
 
 
 async def send_whole(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:

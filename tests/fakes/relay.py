@@ -31,11 +31,14 @@ from aggregator.web.app import Application
 from aggregator.web.asking import Asking
 from aggregator.web.bearer import Authenticated
 from aggregator.web.client_sessions import ClientSessions
+from aggregator.web.conversing import Conversing
 from aggregator.web.gate import Gate
 from aggregator.web.gateway_tools import GatewayTools, gateway_tools
 from aggregator.web.http import Response, Route
 from aggregator.web.mcp_endpoint import McpEndpoint
 from aggregator.web.mcp_methods import McpMethods
+from aggregator.web.parking import Parking
+from aggregator.web.questions import Questions
 
 from .asgi import Browser, Ongoing, Received
 from .mcp_server import LEGACY, META, MODERN, FakeServer
@@ -131,6 +134,8 @@ class Relay:
     upstreams: dict[str, HttpUpstream]
     connections: FakeConnections
     sessions: ClientSessions
+    questions: Questions
+    parking: Parking
     nursery: trio.Nursery
 
     def modern(self, person: str = "alice", **more: Any) -> ModernClient:
@@ -143,7 +148,7 @@ class Relay:
 
     def is_idle(self) -> bool:
         """Whether no registry of the endpoint remembers a request."""
-        return not self.endpoint._running and not self.methods._calls
+        return not (self.endpoint._running or self.methods._calls or len(self.questions) or len(self.parking))
 
 
 @asynccontextmanager
@@ -177,11 +182,16 @@ async def open_relay(
         )
         asking = Asking(site, KEYS, connections, lambda: NOW)
         gateway = GatewayTools(site, listings, connections)
-        methods = McpMethods(settings, listings, gateway, asking, sessions, IDENTITY)
+        questions = Questions(patience=settings.input_timeout)
+        parking = Parking(
+            nursery, KEYS, questions.instance, patience=settings.input_timeout, clock=lambda: NOW + trio.current_time()
+        )
+        conversing = Conversing(questions, parking)
+        methods = McpMethods(settings, listings, gateway, asking, conversing, sessions, IDENTITY)
         bearer: Any = FakeBearer()
-        endpoint = McpEndpoint(bearer, sessions, methods, body_limit=settings.limits.body, clock=lambda: NOW)
+        endpoint = McpEndpoint(bearer, sessions, methods, questions, body_limit=settings.limits.body, clock=lambda: NOW)
         app = Application(Gate(settings), "/mcp", endpoint, routes, probes, PlainPages())
-        yield Relay(app, endpoint, methods, listings, connected, connections, sessions, nursery)
+        yield Relay(app, endpoint, methods, listings, connected, connections, sessions, questions, parking, nursery)
         nursery.cancel_scope.cancel()
 
 

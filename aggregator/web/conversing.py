@@ -1,0 +1,213 @@
+"""One request of a client relayed to one upstream, with everything that either may ask of the other meanwhile.
+
+Four cells: both stateless, and what is asked passes as it came; both with
+handshakes, and a question goes out on the stream of the call; a client with
+handshakes before a stateless upstream, whose ``input_required`` is driven here,
+round by round; and a stateless client before an older upstream, whose call is
+parked (`web/parking.py`). This file must not know tools, prompts or resources.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import trio
+
+from ..errors import UpstreamLost
+from ..protocol.jsonrpc import Call, Failure, Json, Notice, Success
+from ..protocol.questions import (
+    askable,
+    cannot_be_asked,
+    input_requests,
+    missing_capability,
+    params_for_client,
+    question_for_upstreams_peer,
+)
+from ..protocol.revisions import is_stateless
+from ..upstream.authorized import AuthorizedUpstream
+from ..upstream.peers import Answered, OnRequest, refuse
+from .asked import Asked
+from .parking import Parking
+from .questions import Questions
+from .tool_clock import ToolClock
+
+MAX_ROUNDS = 16  # of questions in one call
+FIRST_PAUSE, LAST_PAUSE = 0.5, 8.0  # seconds before a retry that answers nothing ("retry, with backoff")
+
+Tell = Callable[[Notice | Call], Awaitable[None]]
+
+
+class Conversing:
+    """Relays requests in all four cells."""
+
+    def __init__(self, questions: Questions, parking: Parking) -> None:
+        self._questions = questions
+        self._parking = parking
+
+    async def request(
+        self,
+        asked: Asked,
+        upstream: AuthorizedUpstream,
+        params: Json,
+        tell: Tell,
+        headers: tuple[tuple[str, str], ...] = (),
+        *,
+        timeout: float,
+    ) -> Answered:
+        """Have `upstream` answer the request `asked`, with `params` in its own names.
+
+        `timeout` bounds the upstream's time in seconds; while a person is asked it stands still. Cancelling this
+        cancels the upstream's work, except while that is parked.
+
+        Raises:
+            TooSlowError: after `timeout`; the upstream was told to stop.
+            ConnectNeeded, UpstreamLost, UpstreamRefused, StoreUnavailable: see `AuthorizedUpstream.request`.
+        """
+        capabilities = askable(asked.envelope.capabilities)
+        if is_stateless(asked.revision):
+            if capabilities or self._parking.is_parked(asked):
+                peer = upstream.peer or await upstream.meet(asked.principal)
+                if not is_stateless(peer.revision):
+                    return await self._park(asked, upstream, params, tell, headers, capabilities, timeout)
+            clock = ToolClock(timeout)
+            with clock.scope:
+                answered = await upstream.request(
+                    asked.principal, asked.call.method, params, asked.envelope, tell, headers
+                )
+                return _asked_fairly(asked, answered)
+            raise trio.TooSlowError
+        clock = ToolClock(timeout)
+        with clock.scope:
+            return await self._converse(asked, upstream, params, tell, headers, capabilities, clock)
+        raise trio.TooSlowError
+
+    async def _converse(
+        self,
+        asked: Asked,
+        upstream: AuthorizedUpstream,
+        params: Json,
+        tell: Tell,
+        headers: tuple[tuple[str, str], ...],
+        capabilities: Json,
+        clock: ToolClock,
+    ) -> Answered:
+        """For a client with handshakes: whatever is asked goes out on its stream, and comes back by a POST."""
+        on_request = self._live(asked, tell, capabilities, clock) if capabilities else refuse
+        rounds = 0
+        pause = FIRST_PAUSE
+        original = params
+        while True:
+            answered = await upstream.request(
+                asked.principal,
+                asked.call.method,
+                params,
+                asked.envelope,
+                tell,
+                headers,
+                capabilities=capabilities,
+                on_request=on_request,
+            )
+            match answered.outcome:
+                case Success(_, result) if is_stateless(answered.revision) and _wants_input(result):
+                    pass
+                case _:
+                    return answered
+            if (refused := cannot_be_asked(asked.call.id, result, capabilities)) is not None:
+                return replace(answered, outcome=refused)
+            rounds += 1
+            if rounds > MAX_ROUNDS:
+                raise UpstreamLost(f"asked more than {MAX_ROUNDS} times")
+            questions = input_requests(result)
+            params = {key: value for key, value in original.items() if key not in ("inputResponses", "requestState")}
+            if questions:
+                with clock.standing():
+                    params["inputResponses"] = await self._ask_all(asked, questions, tell)
+            else:
+                await trio.sleep(pause)
+                pause = min(pause * 2, LAST_PAUSE)
+            if "requestState" in result:
+                params["requestState"] = result["requestState"]
+
+    async def _ask_all(self, asked: Asked, questions: Mapping[str, Json], tell: Tell) -> Json:
+        """The client's answers to all `questions`, asked together.
+
+        Raises:
+            UpstreamLost: if the client fails to answer one.
+        """
+        answers: Json = {}
+        failures: list[str] = []
+
+        async def ask(key: str, question: Json) -> None:
+            outcome = await self._ask(asked, tell, question)
+            if isinstance(outcome, Success):
+                answers[key] = outcome.result
+            else:
+                failures.append(f"{question['method']}: {outcome.message[:200]} ({outcome.code})")
+
+        async with trio.open_nursery() as nursery:
+            for key, question in questions.items():
+                nursery.start_soon(ask, key, question)
+        if failures:
+            raise UpstreamLost(f"asked the client, which did not answer {failures[0]}")
+        return {key: answers[key] for key in questions}
+
+    async def _ask(self, asked: Asked, tell: Tell, question: Json) -> Success | Failure:
+        assert asked.session is not None  # without one there is nobody whose capabilities were known
+        params = params_for_client(question, asked.revision, secrets.token_hex(16))
+        return await self._questions.ask(tell, asked.principal, asked.session, question["method"], params)
+
+    def _live(self, asked: Asked, tell: Tell, capabilities: Json, clock: ToolClock) -> OnRequest:
+        async def answer(question: Call) -> Success | Failure:
+            if missing_capability(question.method, question.params, capabilities) is not None:
+                return await refuse(question)
+            with clock.standing():
+                outcome = await self._ask(asked, tell, question_for_upstreams_peer(question))
+            match outcome:
+                case Success(_, result):
+                    return Success(question.id, result)
+                case Failure(_, error):
+                    return Failure(question.id, error)
+
+        return answer
+
+    async def _park(
+        self,
+        asked: Asked,
+        upstream: AuthorizedUpstream,
+        params: Json,
+        tell: Tell,
+        headers: tuple[tuple[str, str], ...],
+        capabilities: Json,
+        timeout: float,
+    ) -> Answered:
+        rest = {key: value for key, value in params.items() if key not in ("inputResponses", "requestState")}
+
+        async def work(on_notice: Tell, on_request: OnRequest) -> Answered:
+            return await upstream.request(
+                asked.principal,
+                asked.call.method,
+                rest,
+                asked.envelope,
+                on_notice,
+                headers,
+                capabilities=capabilities,
+                on_request=on_request,
+            )
+
+        return await self._parking.run(asked, work, tell, timeout=timeout)
+
+
+def _wants_input(result: Json) -> bool:
+    return result.get("resultType") == "input_required"
+
+
+def _asked_fairly(asked: Asked, answered: Answered) -> Answered:
+    """The answer of a stateless upstream, unless it asks what the client cannot answer."""
+    match answered.outcome:
+        case Success(_, result) if is_stateless(answered.revision) and _wants_input(result):
+            refused = cannot_be_asked(asked.call.id, result, asked.envelope.capabilities)
+            return answered if refused is None else replace(answered, outcome=refused)
+        case _:
+            return answered
