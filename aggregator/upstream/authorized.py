@@ -15,6 +15,7 @@ from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
 from ..protocol.translate import Envelope
 from .credentials import Credential, Credentials
+from .pauses import Pauses
 from .peers import NOBODY, Answered, McpUpstream, OnNotice, OnRequest, Outgoing, Peer, refuse
 
 _CREDENTIALS = frozenset({401, 403})
@@ -27,6 +28,7 @@ class AuthorizedUpstream:
         self.config = config
         self.credentials = credentials
         self._upstream = upstream
+        self._pauses = Pauses()
 
     def __repr__(self) -> str:
         return f"<AuthorizedUpstream {self._upstream!r}>"
@@ -63,10 +65,12 @@ class AuthorizedUpstream:
         """
         asked = capabilities or {}
         credential = await self._current(principal)
+        self._pauses.check(credential.owner, trio.current_time())
         outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
         try:
             return await self._upstream.request(outgoing, on_notice, on_request)
         except UpstreamRefused as exc:
+            self._pauses.note(exc, credential.owner, trio.current_time())
             credential = await self._renewed(principal, credential, exc)
         outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
         try:
