@@ -158,10 +158,12 @@ class HelperCredentials:
         with trio.move_on_after(HELPER_DEADLINE):
             async with self._start(self._command) as child:
                 output = await self._collect(child)
-            return _checked(output)
+                code = child.code
+            return _checked(output, code)
         raise UpstreamLost(f"printed nothing within {HELPER_DEADLINE:g} s and was stopped", executed=False)
 
     async def _collect(self, child: Running) -> bytes:
+        """What the program prints until it ends, or prints too much."""
         output = b""
         words = ChildLog(f"credential helper {self._command.name} of upstream {self._upstream}")
         async with trio.open_nursery() as nursery:
@@ -176,17 +178,22 @@ class HelperCredentials:
             finally:
                 await child.end(gently=False)
             nursery.cancel_scope.cancel()
-        if len(output) > MAX_OUTPUT:
-            raise UpstreamLost(f"printed more than {MAX_OUTPUT} bytes", executed=False)
-        if child.code is None:
-            raise UpstreamLost("was lost with its guard", executed=False)
-        if child.code != 0:
-            how = f"failed with exit code {child.code}" if child.code > 0 else f"was ended by signal {-child.code}"
-            raise UpstreamLost(f"{how}; the log has what it wrote to stderr", executed=False)
         return output
 
 
-def _checked(output: bytes) -> bytes:
+def _checked(output: bytes, code: int | None) -> bytes:
+    """The credential in `output`, of a program that ended with `code`.
+
+    Raises:
+        UpstreamLost: if there is none.
+    """
+    if len(output) > MAX_OUTPUT:
+        raise UpstreamLost(f"printed more than {MAX_OUTPUT} bytes", executed=False)
+    if code is None:
+        raise UpstreamLost("was lost with its guard", executed=False)
+    if code != 0:
+        how = f"failed with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+        raise UpstreamLost(f"{how}; the log has what it wrote to stderr", executed=False)
     text = output.strip(b" \t\r\n")
     if not text:
         raise UpstreamLost("printed no credential", executed=False)
