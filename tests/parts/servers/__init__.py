@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ..install import node_package, node_path, sdk1_python
+from ..install import fastmcp_python, node_package, node_path, sdk1_python
 from ..processes import free_port, open_process
 
 HERE = Path(__file__).parent
@@ -84,4 +84,12 @@ async def open_older_python_server(port: int = 0, *, pages: int = 0) -> AsyncIte
     """A server on the Python SDK 1.x, with sessions: a slow tool as above. With `pages`, 300 tools on each instead."""
     command = [str(sdk1_python()), str(HERE / "python1.py"), str(port), str(pages)]
     async with open_process("Python SDK 1.x server", command) as process:
+        yield (await process.wait_output(r"listening (\S+)"))[1]
+
+
+@asynccontextmanager
+async def open_fastmcp_server(port: int = 0, *, access_seconds: int = 3600) -> AsyncIterator[str]:
+    """A server on fastmcp with an OAuth server of its own: people log in with any name, refresh tokens rotate."""
+    command = [str(fastmcp_python()), str(HERE / "fastmcp_oauth.py"), str(port), str(access_seconds)]
+    async with open_process("fastmcp server", command, env={"FASTMCP_CHECK_FOR_UPDATES": "off"}) as process:
         yield (await process.wait_output(r"listening (\S+)"))[1]
