@@ -40,13 +40,13 @@ def gallery(pages: Pages, hostile: str | None = None) -> dict[str, Response]:
     redirect = parse_redirect_uri("http://127.0.0.1:50123/cb")
     far = parse_redirect_uri("https://chat.example.com/cb")
     upstream = {"name": "mail", "title": said("Mail"), "host": "mcp.mail.example"}
-    connect = {
+    connect: dict[str, Any] = {
         **upstream,
         "viewer": viewer,
         "description": said("Read and send letters."),
         "account": said("anna@work"),
     }
-    connected = {"viewer": viewer, "title": said("Mail"), "account": said("anna@work"), "then": ""}
+    connected: dict[str, Any] = {"viewer": viewer, "title": said("Mail"), "account": said("anna@work"), "then": ""}
     silent = said("Its authorization server did not answer.")
     not_connected: dict[str, Any] = {"status": 502, "viewer": viewer, "message": silent}
     when = Moment("21 November 2026, 07:15 UTC", "2026-11-21T07:15:00Z")
