@@ -41,6 +41,8 @@ ENVELOPE_KEYS: Final = frozenset({PROTOCOL_VERSION_KEY, CLIENT_CAPABILITIES_KEY,
 # Result fields that 2026-07-28 added; older clients' schemas do not have them.
 STATELESS_RESULT_FIELDS: Final = frozenset({"resultType", "ttlMs", "cacheScope"})
 
+NOT_FOUND_BEFORE: Final = -32002  # up to 2025-11-25
+
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 _STATUS_OF_CODE: Final = {
@@ -62,6 +64,11 @@ def disconnect_cancels(revision: str) -> bool:
     """2026-07-28, cancellation: closing the response stream cancels. 2025-11-25: "Disconnection SHOULD NOT be
     interpreted as the client cancelling its request"."""
     return revision == STATELESS
+
+
+def not_found_code(revision: str) -> int:
+    """What a resource that is not there is answered with: since 2026-07-28 an invalid parameter (SEP-2164)."""
+    return INVALID_PARAMS if revision == STATELESS else NOT_FOUND_BEFORE
 
 
 def http_status(code: int, revision: str) -> int:

@@ -16,11 +16,13 @@ from .revisions import (
     CLIENT_INFO_KEY,
     ENVELOPE_KEYS,
     LOG_LEVEL_KEY,
+    NOT_FOUND_BEFORE,
     PROTOCOL_VERSION_KEY,
     SERVER_INFO_KEY,
     STATELESS,
     STATELESS_RESULT_FIELDS,
     is_stateless,
+    not_found_code,
 )
 
 DEFAULT_LOG_LEVEL = "info"
@@ -56,18 +58,24 @@ def read_envelope(
 
 
 def params_for_upstream(
-    params: Json, revision: str, envelope: Envelope, *, token: str | None, client: Mapping[str, Any]
+    params: Json,
+    revision: str,
+    envelope: Envelope,
+    *,
+    token: str | None,
+    client: Mapping[str, Any],
+    askable: Json | None = None,
 ) -> Json:
     """`params` as an upstream of `revision` wants them: our envelope, our progress token, the rest as it came.
 
-    `client` is our own identity. Capabilities are passed on only between stateless peers, where answers to what they
-    invite come with a retry of the same request.
+    `client` is our own identity. Capabilities are passed on as they came between stateless peers; of a client with
+    handshakes, `askable` is what it can be asked.
     """
     meta = params.get("_meta")
     kept = {key: value for key, value in meta.items() if key not in OUR_OWN} if isinstance(meta, dict) else {}
     if is_stateless(revision):
         kept[PROTOCOL_VERSION_KEY] = STATELESS
-        kept[CLIENT_CAPABILITIES_KEY] = envelope.capabilities if is_stateless(envelope.revision) else {}
+        kept[CLIENT_CAPABILITIES_KEY] = envelope.capabilities if is_stateless(envelope.revision) else askable or {}
         kept[CLIENT_INFO_KEY] = dict(client)
         # A handshake client that set no level leaves the choice to its server; a stateless server would send nothing.
         level = envelope.log_level or (None if is_stateless(envelope.revision) else DEFAULT_LOG_LEVEL)
@@ -79,14 +87,21 @@ def params_for_upstream(
     return {**rest, "_meta": kept} if kept else rest
 
 
-def result_for_client(result: Json, upstream_revision: str, client_revision: str) -> Json | None:
-    """A ``tools/call`` result as a client of `client_revision` can read it, or None if there is no such form: an
+def result_for_client(
+    result: Json, upstream_revision: str, client_revision: str, method: str = "tools/call"
+) -> Json | None:
+    """A result of `method` as a client of `client_revision` can read it, or None if there is no such form: an
     older client would take a question (``input_required``) or a task for an empty success."""
     if is_stateless(client_revision):
-        if is_stateless(upstream_revision) and "resultType" in result:
-            return result
-        # From an older upstream a field of that name means nothing, and must not pass for one that does.
-        return {**result, "resultType": "complete"}
+        if not is_stateless(upstream_revision) or "resultType" not in result:
+            # From an older upstream a field of that name means nothing, and must not pass for one that does.
+            result = {**result, "resultType": "complete"}
+        if method == "resources/read" and result["resultType"] == "complete":
+            # 2026-07-28, caching: both are required. It was read with this person's rights; 0 is "do not keep it".
+            ttl = result.get("ttlMs") if is_stateless(upstream_revision) else None
+            good = isinstance(ttl, int) and not isinstance(ttl, bool) and ttl >= 0
+            result = {**result, "ttlMs": ttl if good else 0, "cacheScope": "private"}
+        return result
     if not is_stateless(upstream_revision):
         return result
     if result.get("resultType", "complete") != "complete":
@@ -96,6 +111,8 @@ def result_for_client(result: Json, upstream_revision: str, client_revision: str
         shown["_meta"] = {key: value for key, value in meta.items() if key != SERVER_INFO_KEY}
         if not shown["_meta"]:
             del shown["_meta"]
+    if method != "tools/call":
+        return shown
     shown.setdefault("content", [])
     # 2025-11-25: structuredContent is an object; another value would fail the client's parser.
     if "structuredContent" in shown and not isinstance(shown["structuredContent"], dict):
@@ -103,6 +120,22 @@ def result_for_client(result: Json, upstream_revision: str, client_revision: str
         if not shown["content"]:
             shown["content"] = [{"type": "text", "text": dump(value).decode()}]
     return shown
+
+
+def error_for_client(error: Json, method: str, upstream_revision: str, client_revision: str, subject: str = "") -> Json:
+    """An upstream's error as the client's revision writes it, every field kept but the code and the URI of a resource
+    that was not found. `subject` is that URI as the client knows it."""
+    if method != "resources/read" or not _is_not_found(error, upstream_revision):
+        return error
+    return {**error, "code": not_found_code(client_revision), "data": {**_object(error.get("data")), "uri": subject}}
+
+
+def _is_not_found(error: Json, revision: str) -> bool:
+    """2026-07-28 has one code for every bad parameter; of a missing resource it says the URI (SEP-2164)."""
+    code = error.get("code")
+    if code == NOT_FOUND_BEFORE:
+        return True
+    return is_stateless(revision) and code == not_found_code(revision) and "uri" in _object(error.get("data"))
 
 
 def signed(result: Json, server: Mapping[str, Any]) -> Json:
@@ -120,3 +153,7 @@ def tool_error(text: str, revision: str) -> Json:
 def text_result(text: str, revision: str) -> Json:
     result: Json = {"content": [{"type": "text", "text": text}], "isError": False}
     return {"resultType": "complete", **result} if is_stateless(revision) else result
+
+
+def _object(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}

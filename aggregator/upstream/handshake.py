@@ -19,7 +19,7 @@ from ..errors import UpstreamLost
 from ..protocol.jsonrpc import Call, Failure, Json, Notice
 from ..protocol.revisions import HANDSHAKE, STATELESS, WITH_HANDSHAKE
 from ..protocol.translate import Envelope, params_for_upstream
-from .peers import NOBODY, Peer, as_object, drop, stateless_peer
+from .peers import NOBODY, Peer, as_object, drop, instructions_in, stateless_peer
 from .wire import Wire
 
 SILENCE = 2.0  # seconds
@@ -80,4 +80,6 @@ async def _initialize(wire: Wire, client: Json) -> Peer:
     if revision not in WITH_HANDSHAKE:
         raise UpstreamLost(f"speaks MCP revision {str(revision)[:40]!r}, which is not supported", executed=False)
     wire.post(Notice("notifications/initialized", {}))
-    return Peer(revision, as_object(outcome.result.get("capabilities")), as_object(outcome.result.get("serverInfo")))
+    result = outcome.result
+    server = as_object(result.get("serverInfo"))
+    return Peer(revision, as_object(result.get("capabilities")), server, instructions_in(result))

@@ -50,6 +50,7 @@ class Peer:
     revision: str
     capabilities: Json
     server: Json
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,13 @@ def stateless_peer(discovered: Json) -> Peer | None:
         return None
     # 2026-07-28 puts the server's name into `_meta`; early servers beside it.
     server = as_object(as_object(discovered.get("_meta")).get(SERVER_INFO_KEY) or discovered.get("serverInfo"))
-    return Peer(STATELESS, as_object(discovered.get("capabilities")), server)
+    return Peer(STATELESS, as_object(discovered.get("capabilities")), server, instructions_in(discovered))
+
+
+def instructions_in(result: Json) -> str:
+    """What a server says of itself in words when it is met; nothing if it says something else."""
+    text = result.get("instructions")
+    return text if isinstance(text, str) else ""
 
 
 def as_object(value: object) -> Json:

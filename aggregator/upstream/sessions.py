@@ -22,7 +22,7 @@ from ..protocol.jsonrpc import Call, Failure, Json, Message, Notice, render
 from ..protocol.revisions import HANDSHAKE, WITH_HANDSHAKE
 from .credentials import NOTHING, Credential
 from .exchange import Exchange, Headers, read_outcome
-from .peers import SessionKey
+from .peers import SessionKey, instructions_in
 
 IDLE = 600.0  # seconds; a session costs its server memory, and a new one costs two round trips
 FAREWELL = 2.0  # seconds for a DELETE that must be sent but may be lost
@@ -48,6 +48,7 @@ class Ticket:
     log_level: str | None = None
     credential: Credential = NOTHING  # the last that was good for it: a token is refreshed while its session lives on
     lost: bool = field(default=False)
+    instructions: str = ""
 
     def headers(self) -> Headers:
         made = [*JSON_AND_EVENTS, (VERSION_HEADER.encode(), self.revision.encode())]
@@ -171,6 +172,7 @@ def _read_handshake(result: Json, session_id: str | None) -> Ticket:
         revision,
         capabilities if isinstance(capabilities, dict) else {},
         server if isinstance(server, dict) else {},
+        instructions=instructions_in(result),
     )
 
 

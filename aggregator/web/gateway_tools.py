@@ -8,10 +8,8 @@ and never a token: the URLs they name hold an upstream's name and nothing else
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any, Protocol
 
-from ..config.model import Upstream
 from ..protocol.jsonrpc import Json
 from ..protocol.names import AUTH_TOOL, STATUS_TOOL, UNAUTH_TOOL, auth_tool, is_gateway_name
 from ..protocol.oauth.site import Site
@@ -155,18 +153,6 @@ class GatewayTools:
 def connect_url(site: Site, upstream: str) -> str:
     """Where a person connects their account. It names nobody and opens nothing by itself (UP10)."""
     return site.url(f"/connect/{upstream}")
-
-
-def instructions(upstreams: Iterable[Upstream]) -> str | None:
-    """What a client should know before the first call, or None if the operator described nothing."""
-    described = [
-        f"- {upstream.prefix}__*: {upstream.description}" if upstream.prefix else f"- {upstream.description}"
-        for upstream in upstreams
-        if upstream.description
-    ]
-    if not described:
-        return None
-    return "\n".join(["Tools are namespaced as <upstream>__<tool>, aggregated from these servers:", *described])
 
 
 def _auth(needing: tuple[str, ...]) -> Json:

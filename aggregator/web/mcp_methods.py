@@ -14,10 +14,10 @@ from ..protocol.offering import Described, capabilities_for, instructions_for
 from ..protocol.revisions import FOR_CLIENTS, LOG_LEVELS, is_stateless
 from ..protocol.translate import signed
 from ..upstream.listings import Listings
-from ..upstream.peers import OnNotice
 from .asked import Asked, Rendered
 from .asking import Asking
 from .client_sessions import ClientSessions
+from .conversing import Conversing, Tell
 from .gateway_tools import GatewayTools
 from .mcp_lists import LISTED, McpLists
 from .mcp_prompts import McpPrompts
@@ -37,13 +37,14 @@ class McpMethods:
         listings: Listings,
         gateway: GatewayTools,
         asking: Asking,
+        conversing: Conversing,
         sessions: ClientSessions,
         server: Json,
     ) -> None:
         self._upstreams = listings.upstreams()
         self._sessions = sessions
         self._server = server
-        relaying = Relaying(listings, asking, calls_per_person=config.limits.calls_per_person)
+        relaying = Relaying(listings, asking, conversing, calls_per_person=config.limits.calls_per_person)
         self._calls = relaying.calls
         self._lists = McpLists(listings, server)
         self._tools = McpTools(listings, gateway, relaying)
@@ -72,7 +73,7 @@ class McpMethods:
             case _:
                 return failure(call.id, jsonrpc.METHOD_NOT_FOUND, f"Method not found: {call.method[:80]}")
 
-    async def answer(self, asked: Asked, on_notice: OnNotice) -> Success | Failure | Rendered:
+    async def answer(self, asked: Asked, tell: Tell) -> Success | Failure | Rendered:
         """The answer to a request for which `answer_at_once` has none. Cancelling it cancels the upstream's work.
 
         Raises:
@@ -81,13 +82,13 @@ class McpMethods:
         """
         match asked.call.method:
             case "tools/call":
-                outcome = await self._tools.call(asked, on_notice)
+                outcome = await self._tools.call(asked, tell)
             case "resources/read":
-                outcome = await self._resources.read(asked, on_notice)
+                outcome = await self._resources.read(asked, tell)
             case "prompts/get":
-                outcome = await self._prompts.get(asked, on_notice)
+                outcome = await self._prompts.get(asked, tell)
             case "completion/complete":
-                outcome = await self._prompts.complete(asked, on_notice)
+                outcome = await self._prompts.complete(asked, tell)
             case _:
                 return await self._lists.page(asked)
         if isinstance(outcome, Success) and is_stateless(asked.revision):

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from aggregator.config.model import Upstream
-from aggregator.web.gateway_tools import gateway_tools, instructions
+from aggregator.web.gateway_tools import gateway_tools
 
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Raw
 from ..fakes.relay import Client, open_relay, text_of
@@ -88,13 +87,3 @@ def test_our_tools_keep_the_words_of_the_predecessor() -> None:
     )
     assert unauth["inputSchema"]["required"] == ["server"]
     assert unauth["annotations"]["destructiveHint"] is True
-
-
-def test_instructions_tell_what_the_operator_described() -> None:
-    def upstream(name: str, description: str | None, prefix: str | None = None) -> Upstream:
-        return Upstream(name, "http://x", name if prefix is None else prefix, description=description)
-
-    assert instructions([upstream("a", None)]) is None
-    text = instructions([upstream("a", "Cats."), upstream("b", None), upstream("c", "Dogs.", "")])
-    assert text is not None
-    assert text.splitlines()[1:] == ["- a__*: Cats.", "- Dogs."]

@@ -130,7 +130,11 @@ async def test_discovery_names_every_revision_and_handshake_only_its_own() -> No
         result = (await relay.modern().request("server/discover")).json()["result"]
         assert result["supportedVersions"] == [MODERN, *WITH_HANDSHAKE]
         assert (result["ttlMs"], result["cacheScope"]) == (DISCOVER_TTL, "private")
-        assert result["capabilities"] == {"tools": {}, "logging": {}}
+        everything = {"tools": {}, "logging": {}, "prompts": {}, "resources": {}, "completions": {}}
+        assert result["capabilities"] == everything, "it was not met yet"
+        await relay.modern().tools()
+        result = (await relay.modern().request("server/discover")).json()["result"]
+        assert result["capabilities"] == {"tools": {}, "logging": {}}, "it has nothing else"
         assert "up__*: Everything about cats." in result["instructions"]
         assert result["_meta"][META + "serverInfo"]["name"] == "mcp-aggregator"
         client = await relay.legacy()
@@ -145,11 +149,11 @@ async def test_discovery_names_every_revision_and_handshake_only_its_own() -> No
 @pytest.mark.requirement("TR2")
 async def test_a_method_that_nobody_has_is_404_for_stateless_clients_and_a_plain_answer_for_others() -> None:
     async with one(MODERN) as (_, relay):
-        for method in ("resources/list", "ping", "initialize", "logging/setLevel", "x" * 500):
+        for method in ("resources/subscribe", "ping", "initialize", "logging/setLevel", "x" * 500):
             received = await relay.modern().request(method)
             assert (received.status, received.json()["error"]["code"]) == (404, -32601)
         legacy = await relay.legacy()
-        for method in ("resources/list", "server/discover"):
+        for method in ("resources/subscribe", "server/discover"):
             received = await legacy.request(method)
             assert (received.status, received.json()["error"]["code"]) == (200, -32601)
         assert (await legacy.request("ping")).json()["result"] == {}
@@ -157,7 +161,7 @@ async def test_a_method_that_nobody_has_is_404_for_stateless_clients_and_a_plain
 
 async def test_a_cursor_that_is_none_of_ours_is_refused() -> None:
     async with one(MODERN) as (_, relay):
-        cursors: list[Any] = ["", "x", "dDE=", "dDEwMDA=", "é", 1, [], {}]
+        cursors: list[Any] = ["", "x", "dDE=", "dDEwMDE=", "é", 1, [], {}]
         for cursor in cursors:
             received = await relay.modern().request("tools/list", {"cursor": cursor})
             assert (received.status, received.json()["error"]["code"]) == (400, -32602), cursor

@@ -1,0 +1,83 @@
+"""`prompts/get`, and `completion/complete` for the arguments of prompts and of resource templates."""
+
+from __future__ import annotations
+
+import trio
+
+from ..protocol import jsonrpc
+from ..protocol.jsonrpc import Failure, Json, Success, failure
+from ..protocol.revisions import is_stateless
+from ..upstream.listings import Listings
+from .asked import Asked
+from .conversing import Tell
+from .relaying import Errand, Relaying
+
+_NOTHING: Json = {"completion": {"values": [], "total": 0, "hasMore": False}}
+
+
+class McpPrompts:
+    """Gets prompts and completes arguments."""
+
+    def __init__(self, listings: Listings, relaying: Relaying) -> None:
+        self._listings = listings
+        self._upstreams = listings.upstreams()
+        self._relaying = relaying
+
+    async def get(self, asked: Asked, tell: Tell) -> Success | Failure:
+        """Raises:
+        StoreUnavailable: if it is not known which accounts the person has connected.
+        """
+        name, arguments = asked.call.params.get("name"), asked.call.params.get("arguments", {})
+        if not isinstance(name, str) or not isinstance(arguments, dict | None):
+            return failure(asked.call.id, jsonrpc.INVALID_PARAMS, "'name' must be a string and 'arguments' an object")
+        return await self._relaying.for_person(asked, lambda resumed: self._get(resumed, name, tell))
+
+    async def complete(self, asked: Asked, tell: Tell) -> Success | Failure:
+        """An upstream that completes nothing completes to nothing.
+
+        Raises:
+            StoreUnavailable: as `get`.
+        """
+        params = asked.call.params
+        ref = params.get("ref")
+        if not isinstance(ref, dict) or not isinstance(params.get("argument"), dict):
+            return failure(asked.call.id, jsonrpc.INVALID_PARAMS, "'ref' and 'argument' must be objects")
+        key = {"ref/prompt": "name", "ref/resource": "uri"}.get(str(ref.get("type")))
+        subject = ref.get(key) if key is not None else None
+        if key is None or not isinstance(subject, str):
+            expected = "'ref' must be of type 'ref/prompt' with a 'name' or 'ref/resource' with a 'uri'"
+            return failure(asked.call.id, jsonrpc.INVALID_PARAMS, expected)
+        return await self._relaying.for_person(asked, lambda resumed: self._complete(resumed, ref, key, subject, tell))
+
+    async def _get(self, asked: Asked, name: str, tell: Tell) -> Success | Failure:
+        started = trio.current_time()
+        view = self._listings.view_at_hand(asked.principal) or await self._listings.view(asked.principal)
+        catalog = await self._listings.catalog_where(view, lambda found: found.locate_prompt(name) is not None)
+        route = catalog.locate_prompt(name)
+        if route is None:
+            unknown = failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Unknown prompt: {name[:128]}")
+            return self._relaying.absent(asked, view, name, started) or unknown
+        params = {**asked.call.params, "name": route.prompt}
+        errand = Errand(route.upstream, name, params, publish=catalog.publisher(route.upstream))
+        return await self._relaying.run(asked, view, errand, tell)
+
+    async def _complete(self, asked: Asked, ref: Json, key: str, subject: str, tell: Tell) -> Success | Failure:
+        view = self._listings.view_at_hand(asked.principal) or await self._listings.view(asked.principal)
+        upstream: str | None = None
+        own = subject
+        if key == "name":
+            catalog = await self._listings.catalog_where(view, lambda found: found.locate_prompt(subject) is not None)
+            if (route := catalog.locate_prompt(subject)) is not None:
+                upstream, own = route.upstream, route.prompt
+        else:
+            catalog = await self._listings.catalog_where(view, lambda found: found.locate_template(subject) is not None)
+            if (place := catalog.locate_template(subject)) is not None:
+                upstream, own = place.upstream, place.uri
+        if upstream is None:
+            return failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Nothing to complete is called {subject[:128]}")
+        peer = self._upstreams[upstream].peer
+        if peer is not None and not isinstance(peer.capabilities.get("completions"), dict):
+            stateless = {"resultType": "complete"} if is_stateless(asked.revision) else {}
+            return Success(asked.call.id, {**stateless, **_NOTHING})
+        params = {**asked.call.params, "ref": {**ref, key: own}}
+        return await self._relaying.run(asked, view, Errand(upstream, subject, params), tell)
