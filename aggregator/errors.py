@@ -58,6 +58,18 @@ class UpstreamRefused(AggregatorError):
         self.challenge = challenge
 
 
+class ConnectFailed(UpstreamLost):
+    """An upstream's authorization server cannot be used now, or says no.
+
+    The text is for the person who connects and for the operator; it holds no secret, and does not tell one
+    unreachable host from another. `temporary` tells whether the same may succeed later, with nothing changed by anybody.
+    """
+
+    def __init__(self, cause: str, *, temporary: bool = False) -> None:
+        super().__init__(cause, executed=False)
+        self.temporary = temporary
+
+
 class ConnectNeeded(AggregatorError):
     """A person has to connect their own account at `upstream` before this can be done for them.
 

@@ -1,4 +1,4 @@
-"""An https URL that somebody else gave us, taken apart before anything is resolved or connected to.
+"""A URL that somebody else gave us, https as a rule, taken apart before anything is resolved or connected to.
 
 The syntax is closed: one regular expression describes it all, so that no two
 parsers can disagree about which host is meant. This file must not know what the
@@ -13,13 +13,15 @@ from dataclasses import dataclass
 
 MAX_URL = 1024  # characters; the longest known to be in use is under 100
 HTTPS_PORT = 443
+HTTP_PORT = 80
+_PORTS = {"https": HTTPS_PORT, "http": HTTP_PORT}
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})  # exact texts
 
 _PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
 _URL = re.compile(
     rf"""
-    https://
-    (?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]+(?:(?:-+|\.)[A-Za-z0-9]+)*\.?)
+    (?P<scheme>https?)://
+    (?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]+(?:(?:-+|\.|_+)[A-Za-z0-9]+)*\.?)
     (?::(?P<port>[1-9][0-9]{{0,4}}))?
     (?P<path>(?:/{_PCHAR}*)*)
     (?P<query>\?(?:{_PCHAR}|[/?])*)?
@@ -42,6 +44,7 @@ class LearnedUrl:
     port: int
     path: str
     query: str
+    scheme: str = "https"
 
     @property
     def target(self) -> str:
@@ -50,7 +53,7 @@ class LearnedUrl:
 
     @property
     def netloc(self) -> str:
-        return self.host if self.port == HTTPS_PORT else f"{self.host}:{self.port}"
+        return self.host if self.port == _PORTS[self.scheme] else f"{self.host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
@@ -58,8 +61,11 @@ class LearnedUrl:
         return self.host in LOOPBACK_NAMES
 
 
-def parse_learned_url(text: str) -> LearnedUrl:
+def parse_learned_url(text: str, *, inside: bool = False) -> LearnedUrl:
     """Take the URL apart.
+
+    With `inside` it may be one of an operator's own network: plain http, and a name with underscores, which are no
+    host names (RFC 952) and which container networks give out nevertheless.
 
     Raises:
         NotPlainUrl: for another scheme than https, user information, a fragment, a dot segment, characters that are
@@ -68,16 +74,16 @@ def parse_learned_url(text: str) -> LearnedUrl:
     if len(text) > MAX_URL:
         raise NotPlainUrl(f"is longer than {MAX_URL} characters")
     match = _URL.fullmatch(text)
-    if match is None:
-        raise NotPlainUrl(_why_malformed(text))
+    if match is None or not (inside or (match["scheme"] == "https" and "_" not in match["host"])):
+        raise NotPlainUrl(_why_malformed(text, inside=inside))
     if not is_host(match["host"]):
         raise NotPlainUrl("has a host that is neither a name nor an address")
-    port = int(match["port"] or HTTPS_PORT)
+    port = int(match["port"] or _PORTS[match["scheme"]])
     if port > 65535:
         raise NotPlainUrl("has a port that does not exist")
     if _DOT_SEGMENT.search(match["path"]):
         raise NotPlainUrl("has a '.' or '..' segment")
-    return LearnedUrl(text, match["host"], port, match["path"], match["query"] or "")
+    return LearnedUrl(text, match["host"], port, match["path"], match["query"] or "", match["scheme"])
 
 
 def is_host(host: str) -> bool:
@@ -99,11 +105,11 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _why_malformed(text: str) -> str:
-    if not text.startswith("https://"):
-        return "is not an https URL"
+def _why_malformed(text: str, *, inside: bool) -> str:
+    if not text.startswith(("https://", "http://") if inside else "https://"):
+        return "is not an http(s) URL" if inside else "is not an https URL"
     if "#" in text:
         return "has a fragment"
-    if "@" in text[8:].partition("/")[0]:
+    if "@" in text.partition("://")[2].partition("/")[0]:
         return "has a user name before the host"
     return "is not a plain URL; write the host in ASCII and escape other characters"

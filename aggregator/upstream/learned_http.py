@@ -22,6 +22,7 @@ import trio
 from .. import __version__
 from ..errors import Unfetchable
 from ..protocol.learned_url import HTTPS_PORT, LearnedUrl
+from .network import TrioNetwork
 from .proxy import Proxy
 from .public_network import PublicNetwork, Resolve
 
@@ -53,11 +54,16 @@ class Answer:
 
 
 class LearnedHttp:
-    """Opened by `open_learned_http`. `ports` are the ones that may be connected to; loopback's are free."""
+    """Opened by `open_learned_http` or `open_inside_http`.
 
-    def __init__(self, pool: httpcore2.AsyncConnectionPool, ports: Collection[int], *, allow_loopback: bool) -> None:
+    `ports` are the ones that may be connected to, None for all; loopback's are free.
+    """
+
+    def __init__(
+        self, pool: httpcore2.AsyncConnectionPool, ports: Collection[int] | None, *, allow_loopback: bool
+    ) -> None:
         self._pool = pool
-        self._ports = frozenset(ports)
+        self._ports = ports
         self._allow_loopback = allow_loopback
 
     async def fetch_json(self, url: LearnedUrl, *, limit: int) -> Answer:
@@ -89,12 +95,15 @@ class LearnedHttp:
             Unfetchable: if the port or an address is not allowed, the host cannot be reached or proven, the answer is
                 too large or compressed, or does not come within `DEADLINE`.
         """
-        if url.port not in self._ports and not (self._allow_loopback and url.is_loopback):
+        if self._ports is not None and url.port not in self._ports and not (self._allow_loopback and url.is_loopback):
             raise Unfetchable(f"{url.text} is at port {url.port}; allowed: {', '.join(map(str, sorted(self._ports)))}")
         length = [(b"content-length", b"%d" % len(content))] if content else []
         fields = [(b"host", url.netloc.encode()), (b"accept-encoding", b"identity"), _USER_AGENT, *length, *headers]
         target = httpcore2.URL(
-            scheme=b"https", host=url.host.strip("[]").encode(), port=url.port, target=url.target.encode()
+            scheme=url.scheme.encode(),
+            host=url.host.strip("[]").encode(),
+            port=url.port,
+            target=url.target.encode(),
         )
         request = httpcore2.Request(method, target, headers=fields, content=content)
         try:
@@ -150,3 +159,19 @@ async def open_learned_http(
         network_backend=PublicNetwork(allow_loopback=allow_loopback, resolve=resolve, proxy=proxy),
     ) as pool:
         yield LearnedHttp(pool, ports, allow_loopback=allow_loopback)
+
+
+@asynccontextmanager
+async def open_inside_http(
+    context: ssl.SSLContext, network: httpcore2.AsyncNetworkBackend | None = None
+) -> AsyncIterator[LearnedHttp]:
+    """The same towards hosts of which the operator said that they may be reached, wherever they are and over plain http
+    as well. Whoever uses this has compared the URL with the configuration first (`protocol.brokering.reach`)."""
+    async with httpcore2.AsyncConnectionPool(
+        ssl_context=context,
+        max_connections=CONNECTIONS,
+        max_keepalive_connections=0,
+        http2=False,
+        network_backend=network or TrioNetwork(),
+    ) as pool:
+        yield LearnedHttp(pool, None, allow_loopback=True)

@@ -1,0 +1,142 @@
+"""What we are called at each authorization server: configured, by our document, or registered once and remembered.
+
+A registration belongs to one upstream and one issuer, to one redirect URI and to
+the scope it was made for; where one of them no longer fits, there is a new one.
+This file must not know people or tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+import trio
+
+from ..config.model import Upstream
+from ..errors import ConnectFailed
+from ..protocol.brokering.registration import (
+    Client,
+    RegistrationNeeded,
+    choose_client,
+    client_metadata,
+    fits,
+    process_registration_response,
+    secret_method,
+)
+from ..protocol.brokering.server import ServerMetadata
+from ..store import Store, UpstreamRegistration
+from .oauth_discovery import Discovery
+from .oauth_http import OAuthHttp, reach_of
+
+MARGIN = 600.0  # seconds a secret must last still: as long as a login may take
+
+log = logging.getLogger(__name__)
+
+
+class Registrations:
+    """`document_url` is where our own metadata document stands, None if nobody outside could fetch it."""
+
+    def __init__(
+        self,
+        http: OAuthHttp,
+        discovery: Discovery,
+        store: Store,
+        clock: Callable[[], float],
+        *,
+        issuer_url: str,
+        document_url: str | None,
+    ) -> None:
+        self._http = http
+        self._discovery = discovery
+        self._store = store
+        self._clock = clock
+        self._issuer_url = issuer_url
+        self._document_url = document_url
+        self._locks: WeakValueDictionary[tuple[str, str], trio.Lock] = WeakValueDictionary()
+
+    async def client_for(
+        self, upstream: Upstream, server: ServerMetadata, *, redirect_uri: str, scope: str | None
+    ) -> Client:
+        """Who we are in a new login at `server`; we register if we must, once for all who ask.
+
+        Raises:
+            ConnectFailed: if we cannot become a client there.
+            StoreUnavailable: if the registration cannot be remembered.
+        """
+        account = upstream.account
+        secret = account.client_secret.reveal() if account.client_secret else None
+        chosen = choose_client(
+            server, client_id=account.client_id, client_secret=secret, document_url=self._document_url
+        )
+        if not isinstance(chosen, RegistrationNeeded):
+            return chosen
+        lock = self._locks.setdefault((upstream.name, server.issuer), trio.Lock())
+        async with lock:
+            known = await self._store.find_registration(upstream.name, server.issuer)
+            now = self._clock() + MARGIN
+            if known is not None and fits(
+                known.redirect_uri, known.scope, known.expires_at, redirect_uri=redirect_uri, scope=scope, now=now
+            ):
+                return _client(known)
+            return await self._register(upstream, server, chosen.endpoint, redirect_uri, scope)
+
+    async def known(self, upstream: Upstream, issuer: str, client_id: str) -> Client:
+        """The client that began a login or was given a refresh token; one without a secret if we know no more of it.
+
+        Raises:
+            StoreUnavailable: if it is not known now.
+        """
+        account = upstream.account
+        if client_id == account.client_id:
+            if account.client_secret is None:
+                return Client(client_id)
+            try:
+                method = secret_method((await self._discovery.server(upstream, issuer)).auth_methods)
+            except ConnectFailed:
+                method = "client_secret_basic"  # RFC 6749 2.3.1: what every server has to take
+            return Client(client_id, account.client_secret.reveal(), method)
+        known = await self._store.find_registration(upstream.name, issuer)
+        return _client(known) if known is not None and known.client_id == client_id else Client(client_id)
+
+    def is_ours_to_mend(self, upstream: Upstream, client_id: str) -> bool:
+        """Whether a server that does not know this client would know another one that we register."""
+        return client_id not in (upstream.account.client_id, self._document_url)
+
+    async def forget(self, upstream: Upstream, issuer: str, client_id: str) -> None:
+        """The server does not know this client any more: the next login registers anew.
+
+        Raises:
+            StoreUnavailable: if it cannot be forgotten.
+        """
+        if await self._store.forget_registration(upstream.name, issuer, client_id):
+            log.warning("%s: %s no longer knows our registration; the next login registers anew", upstream.name, issuer)
+
+    async def _register(
+        self, upstream: Upstream, server: ServerMetadata, endpoint: str, redirect_uri: str, scope: str | None
+    ) -> Client:
+        metadata = client_metadata(server, redirect_uri=redirect_uri, issuer_url=self._issuer_url, scope=scope)
+        answer = await self._http.post_json(reach_of(upstream), endpoint, metadata)
+        method = metadata["token_endpoint_auth_method"]
+        client = process_registration_response(
+            server, answer.status, answer.headers, answer.body, method=method, now=self._clock()
+        )
+        made = UpstreamRegistration(
+            upstream=upstream.name,
+            issuer=server.issuer,
+            client_id=client.client_id,
+            client_secret=client.client_secret,
+            auth_method=client.auth_method,
+            redirect_uri=redirect_uri,
+            scope=scope,
+            expires_at=client.secret_until,
+        )
+        await self._store.save_registration(made)
+        log.info("%s: registered at %s", upstream.name, server.issuer)
+        # Another process may have registered at the same moment; the one that is kept is the one whose secret lasts.
+        kept = await self._store.find_registration(upstream.name, server.issuer)
+        return _client(made if kept is None or kept.redirect_uri != redirect_uri else kept)
+
+
+def _client(registration: UpstreamRegistration) -> Client:
+    return Client(registration.client_id, registration.client_secret, registration.auth_method, registration.expires_at)
