@@ -52,7 +52,7 @@ def account_routes(authority: Authority, accounts: Accounts) -> tuple[Route, ...
             page(
                 f"/connect/{upstream.name}",
                 {
-                    "GET": partial(show_connect, authority, accounts, upstream),
+                    "GET": partial(show_connect, authority, upstream),
                     "POST": partial(begin_connect, authority, accounts, upstream),
                 },
             )

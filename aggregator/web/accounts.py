@@ -12,7 +12,7 @@ from typing import Protocol
 from ..config.model import Upstream
 from ..protocol.brokering import Beginning, IssuedTokens
 from ..protocol.principal import Principal
-from ..upstream.listings import UpstreamStatus
+from ..upstream.listings import Listings, UpstreamStatus
 
 
 class Challenging(Protocol):
@@ -80,3 +80,14 @@ class Accounts:
     connections: Connecting
     upstreams: Mapping[str, Challenging]
     statuses: Callable[[Principal], Awaitable[Sequence[UpstreamStatus]]]
+
+
+async def statuses(listings: Listings, principal: Principal) -> tuple[UpstreamStatus, ...]:
+    """How a person stands with every upstream; waits for listings that are missing or old, as any list does.
+
+    Raises:
+        StoreUnavailable: if the person's connections are not known now.
+    """
+    view = await listings.view(principal)
+    await listings.catalog(view)
+    return listings.status(view)

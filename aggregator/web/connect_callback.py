@@ -15,7 +15,8 @@ from dataclasses import replace
 import trio
 
 from ..config.model import Upstream
-from ..errors import Refusal, Unsealable, UpstreamLost
+from ..errors import ConnectFailed, Refusal, Unsealable, UpstreamLost
+from ..protocol.brokering import IssuedTokens
 from ..protocol.brokering.flow import ConnectFlow, open_connect, seal_connect
 from ..protocol.oauth.browser import BrowserSession
 from ..protocol.oauth.sealed import FLOW_LIFETIME
@@ -23,7 +24,7 @@ from ..protocol.oauth.words import display_name
 from .accounts import Accounts
 from .authority import Authority
 from .browser_session import find_session
-from .connecting import callback_path, not_connected, personal, sentence, title_of
+from .connecting import callback_path, failed_status, not_connected, personal, sentence, title_of
 from .cookies import ended_flow_cookie, flow_cookie, flow_cookies
 from .http import Request, Response
 from .sign_in import begin_sign_in
@@ -138,10 +139,25 @@ async def _connect(
     try:
         with trio.fail_after(REDEEM_TIMEOUT):
             issued = await accounts.oauth.redeem(flow.beginning, code)
-    except (UpstreamLost, trio.TooSlowError) as exc:
-        told = str(exc) or f"its authorization server did not answer within {REDEEM_TIMEOUT:g} s"
-        log.warning("request %s: %s: no tokens for %s: %s", request.request_id, upstream.name, flow.principal.key, told)
-        return not_connected(authority, session, upstream, request, 502, sentence(told))
+    except UpstreamLost as exc:
+        failure = exc
+    except trio.TooSlowError:
+        failure = ConnectFailed(f"its authorization server did not answer within {REDEEM_TIMEOUT:g} s", temporary=True)
+    else:
+        return await _save(authority, accounts, session, flow, upstream, issued)
+    who = flow.principal.key
+    log.warning("request %s: %s: no tokens for %s: %s", request.request_id, upstream.name, who, failure)
+    return not_connected(authority, session, upstream, request, failed_status(failure), sentence(str(failure)))
+
+
+async def _save(
+    authority: Authority,
+    accounts: Accounts,
+    session: BrowserSession,
+    flow: ConnectFlow,
+    upstream: Upstream,
+    issued: IssuedTokens,
+) -> Response:
     await accounts.connections.save(flow.principal, upstream.name, flow.beginning, issued)
     log.info("%s connected an account at %s", flow.principal.key, upstream.name)
     following = next((u for name in flow.then for u in personal(authority) if u.name == name), None)

@@ -13,7 +13,7 @@ import secrets
 from urllib.parse import urlsplit
 
 from ..config.model import Upstream
-from ..errors import Refusal, UpstreamLost
+from ..errors import ConnectFailed, Refusal, UpstreamLost
 from ..protocol.brokering.flow import ConnectFlow, seal_connect
 from ..protocol.oauth.browser import BrowserSession
 from ..protocol.oauth.words import display_name
@@ -27,13 +27,12 @@ from .sign_in import begin_sign_in
 log = logging.getLogger(__name__)
 
 
-async def show_connect(authority: Authority, accounts: Accounts, upstream: Upstream, request: Request) -> Response:
+async def show_connect(authority: Authority, upstream: Upstream, request: Request) -> Response:
     """Ask whether the person wants to connect. Nobody is asked for anything yet, and nothing changes."""
     session = await find_session(authority, request)
     if session is None:
         return await begin_sign_in(authority, request, f"/connect/{upstream.name}")
-    statuses = await accounts.statuses(session.person.principal)
-    standing = next(status.standing for status in statuses if status.name == upstream.name)
+    stored = await authority.store.find_connection(session.person.principal, upstream.name)
     return authority.pages.render(
         "connect.html",
         viewer=session,
@@ -41,8 +40,8 @@ async def show_connect(authority: Authority, accounts: Accounts, upstream: Upstr
         title=title_of(upstream),
         host=urlsplit(upstream.url).netloc,
         description=upstream.description,
-        account=standing.account,
-        is_connected=standing.state in ("connected", "retrying"),
+        account=None if stored is None else stored.account,
+        is_connected=stored is not None and stored.state == "connected",
     )
 
 
@@ -80,7 +79,7 @@ async def go_and_connect(
         )
     except UpstreamLost as exc:
         log.warning("request %s: %s cannot connect %s: %s", request.request_id, principal.key, upstream.name, exc)
-        return not_connected(authority, session, upstream, request, 502, sentence(str(exc)))
+        return not_connected(authority, session, upstream, request, failed_status(exc), sentence(str(exc)))
     flow = ConnectFlow(flow_id, principal, beginning, tuple(known))
     sealed = seal_connect(authority.keys, flow, now=authority.clock())
     cookie = flow_cookie(authority.site, flow_id, sealed)
@@ -144,6 +143,11 @@ def personal(authority: Authority) -> tuple[Upstream, ...]:
 def callback_path(upstream: Upstream) -> str:
     """Below the issuer's path. RFC 9700 4.4.2.2: a redirect URI per authorization server, unless it says who it is."""
     return upstream.account.callback_path or f"/upstream-auth/callback/{upstream.name}"
+
+
+def failed_status(failure: UpstreamLost) -> int:
+    """503 says that the same may succeed in a while, 502 that somebody has to change something."""
+    return 503 if isinstance(failure, ConnectFailed) and failure.temporary else 502
 
 
 def title_of(upstream: Upstream) -> str:
