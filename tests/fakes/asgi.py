@@ -52,6 +52,8 @@ class Received:
             return [self.json()]
         found = []
         for event in self.body.decode().split("\n\n")[:-1]:
+            if event.startswith(":"):
+                continue  # a comment, to keep the connection alive
             name, data = event.split("\n")
             assert name == "event: message"
             found.append(json.loads(data.removeprefix("data: ")))
@@ -61,6 +63,21 @@ class Received:
         while not (self.status and (self.is_stream or self.ended)) or len(self.messages()) < count:
             await self._changed.wait()
         return self.messages()
+
+    async def events(self) -> AsyncIterator[Any]:
+        """Every message as it comes, to the end of the response."""
+        seen = 0
+        while True:
+            while not (self.status and (self.is_stream or self.ended)):
+                await self._changed.wait()
+            messages = self.messages()
+            for message in messages[seen:]:
+                yield message
+            if len(messages) == seen and self.ended:
+                return
+            if len(messages) == seen:
+                await self._changed.wait()
+            seen = len(messages)
 
     def take(self, message: Message) -> None:
         assert not self.ended, f"{message['type']} after the end of the response"

@@ -76,10 +76,19 @@ class Incoming:
         return meta
 
 
+@dataclass
+class ClientAnswer:
+    """A client's answer to what a server asked."""
+
+    came: trio.Event = field(default_factory=trio.Event)
+    message: Json | None = None
+
+
 class Speaking:
     """What a tool may do while it runs."""
 
-    def __init__(self, incoming: Incoming, out: _Out) -> None:
+    def __init__(self, incoming: Incoming, out: _Out, server: FakeServer) -> None:
+        self._server = server
         self.incoming = incoming
         self.arguments: Json = incoming.params.get("arguments") or {}
         self._out = out
@@ -93,6 +102,16 @@ class Speaking:
 
     async def log(self, level: str, data: Any) -> None:
         await self.notify("notifications/message", level=level, data=data)
+
+    async def ask(self, method: str, **params: Any) -> Json:
+        """Ask the client, as servers with handshakes do; its whole answer."""
+        server = self._server
+        id = f"ask-{len(server.answers)}"
+        server.answers[id] = answered = ClientAnswer()
+        await self.send({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+        await answered.came.wait()
+        assert answered.message is not None
+        return answered.message
 
     async def notify(self, method: str, **params: Any) -> None:
         await self.send({"jsonrpc": "2.0", "method": method, "params": params})
@@ -170,6 +189,8 @@ class FakeServer:
         self.sessions: dict[str, Json] = {}
         self.running: dict[tuple[str | None, Any], trio.CancelScope] = {}
         self.cancelled: list[Any] = []
+        self.answers: dict[str, ClientAnswer] = {}  # to what tools asked, by id
+        self.client: Json = {}  # what the last `initialize` said
         self._keeps_sessions = sessions
         self._count = 0
         self._nursery = nursery
@@ -273,6 +294,7 @@ class FakeServer:
         session_id = incoming.headers.get("mcp-session-id")
         if incoming.method == "initialize":
             self._count += 1
+            self.client = incoming.params
             given = {"mcp-session-id": f"s{self._count}"} if self._keeps_sessions else {}
             self.sessions[f"s{self._count}"] = {"level": None}
             server = {"name": self.name, "version": "9"}
@@ -303,7 +325,12 @@ class FakeServer:
             case "logging/setLevel":
                 self.sessions[session_id or "s1"]["level"] = incoming.params["level"]
                 _reply(out, incoming, {"result": {}})
-            case _ if "id" not in incoming.message or "method" not in incoming.message:
+            case _ if "method" not in incoming.message:
+                answered = self.answers[incoming.message["id"]]
+                answered.message = incoming.message
+                answered.came.set()
+                out.begin(202, {})
+            case _ if "id" not in incoming.message:
                 out.begin(202, {})
             case _:
                 _reply(out, incoming, {"error": {"code": -32601, "message": "Method not found"}})
@@ -328,7 +355,7 @@ class FakeServer:
         try:
             with trio.CancelScope() as scope:
                 self.running[key] = scope
-                result = await run(Speaking(incoming, out))
+                result = await run(Speaking(incoming, out, self))
             if not scope.cancelled_caught:
                 _reply(out, incoming, {"result": {**self._fields(), **result}})
         except ToolFailure as exc:

@@ -285,7 +285,9 @@ async def test_a_handshake_upstream_cannot_pose_a_stateless_question() -> None:
 
 
 @pytest.mark.parametrize("kind", ["input_required", "task", "of-tomorrow"])
-async def test_a_result_that_an_older_client_cannot_read_is_an_error_and_never_an_empty_success(kind: str) -> None:
+async def test_a_result_that_an_older_client_cannot_read_is_an_error_and_never_an_empty_success(
+    kind: str, autojump_clock: trio.testing.MockClock
+) -> None:
     async def run(speaking: Speaking) -> Json:
         return {"resultType": kind, "requestState": "s"}
 
