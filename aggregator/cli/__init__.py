@@ -15,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from ..config import Loaded
+    from ..config.model import Config
     from ..errors import ConfigError, Problem
 
 # sysexits.h: systemd prints their names, and RestartPreventExitStatus=78 ends a restart loop over a bad configuration.
@@ -86,7 +87,7 @@ def check(config: str | None, as_json: bool) -> None:
         _check_as_json(config)
     loaded = _load_or_exit(config)
     _print_warnings(loaded)
-    names = [upstream.name for upstream in loaded.config.upstreams]
+    names = [upstream.name for upstream in loaded.settings.upstreams]
     count = f"{len(names)} upstream{'' if len(names) == 1 else 's'}"
     click.echo(f"{loaded.source}: good, {count}: {', '.join(names)}")
 
@@ -123,7 +124,7 @@ def rekey(config: str | None, dry_run: bool) -> None:
     loaded = _load_or_exit(config)
     from . import stored
 
-    sys.exit(stored.rekey(loaded.config, dry_run=dry_run))
+    sys.exit(stored.rekey(_config_or_exit(loaded), dry_run=dry_run))
 
 
 @main.command()
@@ -139,7 +140,7 @@ def revoke(name: str, config: str | None, as_client: bool) -> None:
     loaded = _load_or_exit(config)
     from . import stored
 
-    sys.exit(stored.revoke(loaded.config, name, as_client=as_client))
+    sys.exit(stored.revoke(_config_or_exit(loaded), name, as_client=as_client))
 
 
 @main.command()
@@ -158,13 +159,14 @@ def demo(check: bool, port: int | None) -> None:
 
 
 def _serve(loaded: Loaded, log_level: str, log_format: str) -> None:
+    config = _config_or_exit(loaded)
     _print_warnings(loaded)
     from .logs import set_up_logging
 
     set_up_logging(log_level, log_format)
     from .. import server
 
-    sys.exit(server.run(loaded.config))
+    sys.exit(server.run(config))
 
 
 def _load(config: str | None) -> Loaded:
@@ -191,6 +193,15 @@ def _load_or_exit(config: str | None) -> Loaded:
     try:
         return _load(config)
     except NoConfig as exc:
+        _exit_with(exc)
+
+
+def _config_or_exit(loaded: Loaded) -> Config:
+    from ..errors import ConfigError
+
+    try:
+        return loaded.config
+    except ConfigError as exc:
         _exit_with(exc)
 
 

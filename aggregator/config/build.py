@@ -5,35 +5,48 @@ This file must not know texts, files or problems: nothing can be wrong any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
+from ..errors import Problem
 from .headers import BEARER
-from .model import Account, Auth, Config, KnownClient, Limits, Secret, Tls, Tokens, ToolFilter, Upstream
+from .model import (
+    Account,
+    AnyConfig,
+    AnyUpstream,
+    Auth,
+    BrowserLogin,
+    Config,
+    KnownClient,
+    Limits,
+    Listen,
+    Secret,
+    StdioUpstream,
+    Tls,
+    TokenCommand,
+    Tokens,
+    ToolFilter,
+    Upstream,
+)
 
 if TYPE_CHECKING:
-    from .upstream_keys import UpstreamKeys
-    from .vocabulary import ClientKeys, File
+    from .upstream_keys import UpstreamAuthKeys, UpstreamKeys
+    from .vocabulary import AuthKeys, ClientKeys, File
+
+SERVED = ("user", "none", "bearer", "header")  # types of authorisation that can be served
 
 
-def config_of(keys: File) -> Config:
-    """The configuration that validated `keys` are."""
-    auth, tokens, limits = keys.auth, keys.tokens, keys.limits
-    return Config(
-        auth=Auth(
-            issuer=auth.issuer,
-            client_id=auth.client_id,
-            client_secret=auth.client_secret,
-            scopes=tuple(auth.scopes),
-            user_claim=auth.user_claim,
-            allow=auth.allow,
-            allow_http_issuer=auth.allow_http_issuer,
-            relogin_after=auth.relogin_after,
-        ),
+def config_of(keys: File, environ: Mapping[str, str]) -> AnyConfig:
+    """The configuration that validated `keys` are: a `Config` if it can be served."""
+    tokens, limits, local = keys.tokens, keys.limits, keys.auth is None
+    config = AnyConfig(
+        auth=None if keys.auth is None else _auth(keys.auth),
         upstreams=tuple(_upstream(upstream, keys) for upstream in keys.upstreams),
-        issuer_url=keys.issuer_url or f"{'https' if keys.tls else 'http'}://localhost:{keys.port}",
-        storage=keys.storage,
-        host=keys.host,
+        issuer_url=keys.issuer_url or _own_url(keys),
+        storage=keys.storage or (local_storage(environ) if local else "memory"),
+        host=keys.host or ("127.0.0.1" if local else "0.0.0.0"),  # noqa: S104  a container's port must be reachable
         port=keys.port,
         allowed_origins=tuple(keys.allowed_origins),
         allowed_hosts=tuple(keys.allowed_hosts),
@@ -50,6 +63,67 @@ def config_of(keys: File) -> Config:
         ca_file=keys.outbound.ca_file,
         proxy=keys.outbound.proxy,
         tls=Tls(keys.tls.cert_file, keys.tls.key_file) if keys.tls else None,
+        listen=Listen(
+            transport=keys.listen.transport,
+            socket=keys.socket,
+            token=keys.listen.token,
+            allow_unauthenticated=keys.listen.allow_unauthenticated,
+        ),
+    )
+    return served(config)
+
+
+def served(config: AnyConfig) -> AnyConfig:
+    """`config` as a `Config`, if it can be served."""
+    if any(not_yet_served(config)):
+        return config
+    settings = {each.name: getattr(config, each.name) for each in fields(config)}
+    return Config(**settings | {"upstreams": tuple(each for each in config.upstreams if isinstance(each, Upstream))})
+
+
+def not_yet_served(config: AnyConfig) -> Iterator[Problem]:
+    """What `config` asks for that cannot be served yet."""
+    if config.auth is None:
+        yield Problem("", "serving without 'auth' (local mode) is not available yet; give 'auth.issuer'")
+    for index, upstream in enumerate(config.upstreams):
+        if not upstream.enabled:
+            continue
+        here = f"upstreams[{index}]"
+        if not isinstance(upstream, Upstream):
+            yield Problem(f"{here}.command", "starting commands is not available yet; give 'url', or enabled: false")
+        elif upstream.auth_type not in SERVED:
+            yield Problem(
+                f"{here}.auth.type", f"'{upstream.auth_type}' is not available yet; use another, or enabled: false"
+            )
+
+
+def local_storage(environ: Mapping[str, str]) -> str:
+    """Where local mode remembers what outlives a restart: below the person's state directory, if they have one."""
+    base = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):
+        # XDG Base Directory 0.8: "If $XDG_STATE_HOME is either not set or empty, a default equal to
+        # $HOME/.local/state should be used."
+        home = environ.get("HOME", "")
+        if not os.path.isabs(home):
+            return "memory"
+        base = os.path.join(home, ".local/state")
+    return os.path.join(base, "mcp-aggregator/local.sqlite")
+
+
+def _own_url(keys: File) -> str:
+    return "http://localhost" if keys.socket else f"{'https' if keys.tls else 'http'}://localhost:{keys.port}"
+
+
+def _auth(keys: AuthKeys) -> Auth:
+    return Auth(
+        issuer=keys.issuer,
+        client_id=keys.client_id,
+        client_secret=keys.client_secret,
+        scopes=tuple(keys.scopes),
+        user_claim=keys.user_claim,
+        allow=keys.allow,
+        allow_http_issuer=keys.allow_http_issuer,
+        relogin_after=keys.relogin_after,
     )
 
 
@@ -57,15 +131,33 @@ def _client(keys: ClientKeys) -> KnownClient:
     return KnownClient(keys.client_id, keys.name or keys.client_id, tuple(keys.redirect_uris), keys.client_secret)
 
 
-def _upstream(keys: UpstreamKeys, top: File) -> Upstream:
+def _upstream(keys: UpstreamKeys, top: File) -> AnyUpstream:
+    common: dict[str, Any] = {
+        "name": keys.name,
+        "prefix": keys.name if keys.prefix is None else keys.prefix,
+        "display_name": keys.display_name,
+        "description": keys.description,
+        "enabled": keys.enabled,
+        "tools": ToolFilter(tuple(keys.tools.include), tuple(keys.tools.exclude)),
+        "instructions": keys.instructions,
+        "discovery_timeout": top.discovery_timeout if keys.discovery_timeout is None else keys.discovery_timeout,
+        "tool_timeout": top.tool_timeout if keys.tool_timeout is None else keys.tool_timeout,
+    }
+    if keys.url is None:
+        assert keys.command is not None  # `upstream_rules`
+        return StdioUpstream(
+            **common,
+            command=keys.command,
+            env=keys.env,
+            cwd=keys.cwd,
+            start_on_use=keys.start_on_use,
+            idle_stop=keys.idle_stop,
+        )
+    kind = keys.auth.type or ("oauth" if top.auth is None else "user")
     return Upstream(
-        name=keys.name,
+        **common,
         url=keys.url,
-        prefix=keys.name if keys.prefix is None else keys.prefix,
-        display_name=keys.display_name,
-        description=keys.description,
-        enabled=keys.enabled,
-        auth_type=keys.auth.type,
+        auth_type=kind,
         headers=tuple(_headers(keys)),
         account=Account(
             client_id=keys.client_id,
@@ -77,10 +169,19 @@ def _upstream(keys: UpstreamKeys, top: File) -> Upstream:
             callback_path=keys.callback_path,
             allow_private_network=keys.allow_private_network,
         ),
-        instructions=keys.instructions,
-        tools=ToolFilter(tuple(keys.tools.include), tuple(keys.tools.exclude)),
-        discovery_timeout=top.discovery_timeout if keys.discovery_timeout is None else keys.discovery_timeout,
-        tool_timeout=top.tool_timeout if keys.tool_timeout is None else keys.tool_timeout,
+        token_command=None if keys.auth.command is None else TokenCommand(keys.auth.command, keys.auth.ttl),
+        browser_login=_browser_login(keys.auth) if kind == "oauth" else None,
+    )
+
+
+def _browser_login(keys: UpstreamAuthKeys) -> BrowserLogin:
+    return BrowserLogin(
+        client_name=keys.client_name,
+        client_id_command=keys.client_id_command or (),
+        client_secret_command=keys.client_secret_command or (),
+        callback_port=keys.callback_port,
+        open_browser=keys.open_browser,
+        allow_issuer_mismatch=keys.allow_issuer_mismatch,
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic_core import core_schema
 
-from . import accounts, certificates, clients, headers, kinds, scalars, urls
+from . import accounts, certificates, clients, commands, headers, kinds, scalars, urls
 from .model import Secret
 from .secrets import read_deployment_secret, read_secret
 
@@ -52,11 +52,6 @@ def text(parse: Callable[[Any], Any], pattern: str | None = None) -> Kind:
 def number(minimum: int, maximum: int, what: str) -> Kind:
     schema = {"anyOf": [{"type": "integer", "minimum": minimum, "maximum": maximum}, _FROM_VARIABLE]}
     return Kind(scalars.whole(minimum, maximum, what), schema)
-
-
-def later(refusal: str, *harmless: Any) -> Kind:
-    """A key that comes later: `refusal` for every value but those that change nothing."""
-    return Kind(kinds.refuse_unless(refusal, harmless), {"enum": list(harmless)} if harmless else {"not": {}})
 
 
 def _read_deployment_secrets(value: Any, cwd: Path) -> tuple[Secret, ...]:
@@ -103,7 +98,20 @@ Allow = Annotated[
     dict[str, tuple[str, ...]],
     Kind(kinds.parse_allow, {"type": "object", "additionalProperties": _CLAIM_SCHEMA}),
 ]
-UpstreamAuthType = Annotated[str, Kind(kinds.parse_upstream_auth_type, {"enum": list(kinds.AUTH_TYPES)})]
+UpstreamAuthType = Annotated[str, Kind(kinds.one_of(kinds.AUTH_TYPES), {"enum": list(kinds.AUTH_TYPES)})]
+Transport = Annotated[str, Kind(kinds.one_of(kinds.TRANSPORTS), {"enum": list(kinds.TRANSPORTS)})]
+Command = Annotated[
+    tuple[str, ...],
+    Kind(commands.parse_command, {"type": "array", "items": {"type": "string"}, "minItems": 1}),
+]
+VariableName = Annotated[str, text(commands.parse_variable_name)]
+Variable = Annotated[
+    Secret, Kind(commands.read_variable, {"anyOf": [{"type": "string"}, _SECRET_FILE]}, reads_files=True)
+]
+Directory = Annotated[str, Kind(commands.read_directory, {"type": "string"}, reads_files=True)]
+SocketPath = Annotated[str, Kind(commands.read_socket_path, {"type": "string"}, reads_files=True)]
+ListenToken = Annotated[Secret, Kind(commands.read_listen_token, _SECRET_SCHEMA, reads_files=True)]
+Port = Annotated[int, number(0, 65535, "port")]
 HeaderName = Annotated[str, text(headers.parse_header_name)]
 HeaderValue = Annotated[Secret, Kind(headers.read_header_value, _SECRET_SCHEMA, reads_files=True)]
 BearerToken = Annotated[Secret, Kind(headers.read_bearer_token, _SECRET_SCHEMA, reads_files=True)]
@@ -133,11 +141,6 @@ def default(value: Any, description: str, *examples: Any) -> Any:
 def optional(description: str, *examples: Any) -> Any:
     """A key that may be absent and then is None."""
     return Field(default=None, description=description, examples=list(examples) or None)
-
-
-def absent(description: str) -> Any:
-    """A key that must be absent, for now."""
-    return Field(default=None, description=f"Not available yet. {description}")
 
 
 class Keys(BaseModel):

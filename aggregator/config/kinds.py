@@ -13,8 +13,8 @@ MAX_CODE_LIFETIME = 600.0  # seconds; RFC 6749 4.1.2: "A maximum authorization c
 # RECOMMENDED."
 RESERVED = "gateway"  # `gateway__status` and its kind are ours
 NAME_PATTERN = "[A-Za-z0-9_.-]{1,32}"
-AUTH_TYPES = ("user", "none", "bearer", "header")
-LATER_AUTH_TYPES = ("command", "oauth")
+AUTH_TYPES = ("user", "none", "bearer", "header", "command", "oauth")
+TRANSPORTS = ("http", "stdio")
 
 _NAME = re.compile(NAME_PATTERN, re.ASCII)
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
@@ -58,16 +58,17 @@ def parse_pattern(value: Any) -> str:
     return parse_text(value)
 
 
-def parse_upstream_auth_type(value: Any) -> str:
-    if value in AUTH_TYPES:
-        return str(value)
-    known = ", ".join(f"'{each}'" for each in AUTH_TYPES)
-    if value in LATER_AUTH_TYPES:
-        raise NotYet(f"'{value}' is not available yet; use one of {known}")
-    raise Wrong(
-        f"{show(value)} is not one of {known}",
-        nearest(value, AUTH_TYPES) if value and isinstance(value, str) else None,
-    )
+def one_of(words: Sequence[str]) -> Callable[[Any], str]:
+    """A parser that takes each of `words` and nothing else."""
+
+    def parse(value: Any) -> str:
+        if isinstance(value, str) and value in words:
+            return str(value)
+        known = ", ".join(f"'{each}'" for each in words)
+        meant = nearest(value, words) if value and isinstance(value, str) else None
+        raise Wrong(f"{show(value)} is not one of {known}", meant)
+
+    return parse
 
 
 def parse_storage(value: Any) -> str:
@@ -100,14 +101,3 @@ def parse_allow(value: Any) -> dict[str, tuple[str, ...]]:
                 raise Wrong(f"{show(text)} is not a value of the claim '{claim}'; expected a text or a list of texts")
         allowed[claim] = tuple(str(text) for text in texts)
     return allowed
-
-
-def refuse_unless(refusal: str, harmless: Sequence[Any]) -> Callable[[Any], None]:
-    """A parser that says `refusal` to every value but those that change nothing."""
-
-    def parse(value: Any) -> None:
-        # By type as well: 0 == False, and 0 is nobody's way to say false.
-        if not any(type(value) is type(each) and value == each for each in harmless):
-            raise NotYet(refusal)
-
-    return parse

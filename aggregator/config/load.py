@@ -13,14 +13,14 @@ from pathlib import Path as FilePath
 from typing import Any, get_args
 
 from ..errors import ConfigError, Problem
-from .build import config_of
+from .build import config_of, not_yet_served
 from .document import Document, Path, parse_document
 from .expand import expand_tree
 from .find import find_source
 from .mask import mask_document
-from .model import Config
+from .model import AnyConfig, Config
 from .rules import broken_rules, empty_values
-from .scalars import Misplaced, NotYet, Wrong, nearest, show
+from .scalars import Misplaced, Wrong, nearest, show
 from .warn import warnings_for
 
 
@@ -28,10 +28,21 @@ from .warn import warnings_for
 class Loaded:
     """A good configuration, the name of where it came from, what is worth a word, and its text without secrets."""
 
-    config: Config
+    settings: AnyConfig
     source: str
     warnings: tuple[Problem, ...]
     text: str = ""
+
+    @property
+    def config(self) -> Config:
+        """The configuration as something that can be served.
+
+        Raises:
+            ConfigError: if it asks for what is not available yet.
+        """
+        if isinstance(self.settings, Config):
+            return self.settings
+        raise ConfigError(self.source, tuple(not_yet_served(self.settings)), text=self.text)
 
 
 def load_config(
@@ -76,7 +87,7 @@ def parse_config(text: str, *, source: str, environ: Mapping[str, str], cwd: Fil
     if problems or keys is None:
         in_order = sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0))
         raise ConfigError(source, tuple(in_order), text=masked)
-    config = config_of(keys)
+    config = config_of(keys, environ)
     return Loaded(config, source, tuple(warnings_for(config, document)), masked)
 
 
@@ -109,27 +120,13 @@ def _validate(model: Any, root: Any, cwd: FilePath) -> tuple[Any, list[tuple[Pat
         return model.model_validate(root, context={"cwd": cwd}), []
     except ValidationError as exc:
         errors = exc.errors(include_url=False)
-    found = [_located(tuple(error["loc"]), _translate(error, model)) for error in errors]
-    refused = {path: wrong for path, wrong in found if isinstance(wrong, NotYet)}
-    return None, [(path, wrong) for path, wrong in found if not _follows(path, wrong, refused)]
+    return None, [_located(tuple(error["loc"]), _translate(error, model)) for error in errors]
 
 
 def _located(path: Path, wrong: Wrong) -> tuple[Path, Wrong]:
     if path[-1:] == (_KEY,):
         return path[:-1], Misplaced(str(wrong), wrong.suggestion)
     return (path if wrong.item is None else (*path, wrong.item)), wrong
-
-
-def _follows(path: Path, wrong: Wrong, refused: Mapping[Path, Wrong]) -> bool:
-    """Whether this problem only follows from a key that is not available yet and goes away with it."""
-    around = path[:-1]
-    if isinstance(wrong, _Missing):
-        return path[-1:] == ("url",) and (*around, "command") in refused
-    return isinstance(wrong, _UnknownKey) and path[-2:-1] == ("auth",) and (*around, "type") in refused
-
-
-class _Missing(Wrong):
-    pass
 
 
 def _translate(error: Any, model: Any) -> Wrong:
@@ -139,10 +136,8 @@ def _translate(error: Any, model: Any) -> Wrong:
         case "value_error":
             cause = error["ctx"]["error"]
             return cause if isinstance(cause, Wrong) else Wrong(str(cause))
-        case "missing" if path == ("auth",):
-            return NotYet("is missing: local mode is not available yet; give 'auth.issuer'")
         case "missing":
-            return _Missing("is missing")
+            return Wrong("is missing")
         case "extra_forbidden":
             return _UnknownKey("is not a known key", nearest(str(path[-1]), _keys_around(model, path)))
         case "too_short":

@@ -15,10 +15,10 @@ from .urls import redact_urls
 # Keys whose values may be seen. A misspelled or unknown key may hold anything, so its value is blanked as a secret is.
 SHOWN = frozenset(
     "$schema auth issuer clientId scopes userClaim allow allowHttpIssuer reloginAfter upstreams name url displayName "
-    "description enabled prefix type tools include exclude discoveryTimeout toolTimeout command cwd instructions "
+    "description enabled prefix type tools include exclude discoveryTimeout toolTimeout cwd instructions "
     "sendResource callbackPath allowPrivateNetwork authorizationServer issuerUrl host port storage tokens access "
     "refresh refreshIdle code allowedOrigins allowedHosts drain limits body nameLength callsPerPerson "
-    "inputTimeout clients redirectUris clientSchemes tls certFile keyFile".split()
+    "inputTimeout startOnUse idleStop socket clients redirectUris clientSchemes tls certFile keyFile".split()
 )
 _SUSPECT = re.compile(r"secret|token|passw|key|authoriz|bearer|credential|header|env", re.IGNORECASE)
 

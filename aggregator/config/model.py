@@ -226,8 +226,8 @@ class AnyConfig:
     """Everything the operator said, in whichever mode.
 
     Without `auth` this is local mode: one person, who comes in by `listen`. `clients`, `client_schemes` and `tokens`
-    mean nothing there; `listen`, `connect_retry` and `eager_auth` (log in to every ``oauth`` upstream at the start) mean
-    nothing with `auth`.
+    mean nothing there; `listen`, `connect_retry` and `eager_auth` (log in to every ``oauth`` upstream at the start)
+    mean nothing with `auth`.
 
     `issuer_url` has no trailing slash; with `port` 0 and no ``issuerUrl`` in the
     file it is ``http://localhost:0`` (https with `tls`), and whoever binds the port puts the real

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .document import Path
-from .scalars import Wrong, is_true
+from .scalars import Misplaced, NotYet, Wrong, is_true, show
 from .upstream_rules import broken_upstream_rules
-from .urls import is_plain_http, show_url
+from .urls import is_loopback, is_plain_http, show_url
 
 INSECURE_VARIABLE = "MCP_DANGEROUSLY_ALLOW_INSECURE_ISSUER_URL"
 
@@ -25,12 +25,55 @@ def broken_rules(root: Mapping[str, Any], environ: Mapping[str, str]) -> Iterato
     auth = root.get("auth")
     if isinstance(auth, dict):
         yield from _login(auth)
+    yield from _for_teams(root) if "auth" in root else _front_door(root)
     own = root.get("issuerUrl")
     if is_plain_http(own) and environ.get(INSECURE_VARIABLE) not in ("true", "1"):
         yield (
             ("issuerUrl",),
             Wrong(f"{show_url(own)} is not https; http is for localhost only ({INSECURE_VARIABLE}=true lifts this)"),
         )
+
+
+def _for_teams(root: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
+    if "listen" in root:
+        yield ("listen",), Misplaced("is for local mode, and with 'auth' people log in; remove one of them")
+    if "socket" in root:
+        yield ("socket",), NotYet("listening on a Unix socket with 'auth' is not available yet; give 'host' and 'port'")
+
+
+def _front_door(root: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
+    """Local mode: who is on this machine may come in, others only if the operator says so."""
+    for key in ("clients", "clientSchemes", "tokens"):
+        if key in root:
+            yield (
+                (key,),
+                Misplaced("is for teams, and there is no 'auth' to log in by; give 'auth.issuer' or remove it"),
+            )
+    listen = root.get("listen", {})
+    if not isinstance(listen, dict):
+        return
+    if listen.get("transport") == "stdio":
+        for path in (("socket",), ("host",), ("port",), ("tls",), ("listen", "token")):
+            if path[-1] in (listen if len(path) == 2 else root):
+                yield path, Misplaced("is for http, and listen.transport is 'stdio'; remove one of them")
+        return
+    if "socket" in root:
+        for key in ("host", "port", "tls"):
+            if key in root:
+                yield (key,), Misplaced("stands beside 'socket'; give only one of them")
+        return
+    host = root.get("host", "127.0.0.1")
+    asked = "token" in listen or is_true(listen.get("allowUnauthenticated"))
+    if isinstance(host, str) and not is_loopback(host) and not asked:
+        yield ("host",), Wrong(open_door(show(host), "listen.token", "listen.allowUnauthenticated"))
+
+
+def open_door(address: str, token: str, allow: str) -> str:
+    """Why `address` is refused, and the names of the keys that change that."""
+    return (
+        f"{address} lets other machines in, and whoever comes could use every upstream; "
+        f"give '{token}', or '{allow}: true' if all who can reach it may"
+    )
 
 
 def empty_values(value: Any, path: Path = ()) -> Iterator[tuple[Path, Wrong]]:

@@ -5,8 +5,6 @@ What concerns several of them at once is in `upstream_rules`.
 No ``from __future__ import annotations`` here: pydantic would evaluate each annotation again, at every start.
 """
 
-from typing import Annotated, Any
-
 from pydantic import Field
 
 from .fields import (
@@ -14,6 +12,9 @@ from .fields import (
     BearerToken,
     Boolean,
     CallbackPath,
+    Command,
+    Directory,
+    Duration,
     HeaderName,
     HeaderValue,
     Issuer,
@@ -21,15 +22,16 @@ from .fields import (
     Milliseconds,
     Name,
     Pattern,
+    Port,
     Prefix,
     Scope,
     SecretText,
     Text,
     UpstreamAuthType,
     UpstreamUrl,
-    absent,
+    Variable,
+    VariableName,
     default,
-    later,
     optional,
 )
 
@@ -37,16 +39,35 @@ from .fields import (
 class UpstreamAuthKeys(Keys):
     """How an upstream is paid its due."""
 
-    type: UpstreamAuthType = default(
-        "user",
+    type: UpstreamAuthType | None = optional(
         "`user`: each person's own account, authorised on first use. `none`: the upstream asks for nothing. "
-        "`bearer`, `header`: one account for everybody who may log in.",
+        "`bearer`, `header`, `command`, `oauth`: one account for everybody who may log in. "
+        "Absent: `user`, or `oauth` in local mode.",
+        "bearer",
     )
     token: BearerToken | None = optional(
         "With `bearer`: the token, sent as `Authorization: Bearer <token>`.", {"file": "/run/secrets/wiki"}
     )
     header: HeaderName | None = optional("With `header`: the name of the header.", "X-Api-Key")
     value: HeaderValue | None = optional("With `header`: what the header says.", "${WIKI_KEY}")
+    command: Command | None = optional(
+        "With `command`: a program that prints a bearer token.", ["gcloud", "auth", "print-access-token"]
+    )
+    ttl: Duration = default("5m", "With `command`: how long a token is used that does not say itself when it ends.")
+    client_name: Text = default("mcp-aggregator", "With `oauth`: our name on the authorization server's pages.")
+    client_id_command: Command | None = optional(
+        "With `oauth`: a program that prints what `clientId` would be.", ["pass", "show", "wiki/id"]
+    )
+    client_secret_command: Command | None = optional(
+        "With `oauth`: a program that prints what `clientSecret` would be.", ["pass", "show", "wiki/secret"]
+    )
+    callback_port: Port = default(
+        0, "With `oauth`: the port of the redirect URI `http://127.0.0.1:<port>/callback`; 0 takes any free one."
+    )
+    open_browser: Boolean = default(True, "With `oauth`: `false` only prints the link.")
+    allow_issuer_mismatch: Boolean = default(
+        False, "With `oauth`: accept an authorization server that calls itself by another name than its URL."
+    )
 
 
 class ToolKeys(Keys):
@@ -60,9 +81,19 @@ class UpstreamKeys(Keys):
     """One MCP server behind the aggregator."""
 
     name: Name = Field(description="Unique name; namespace of its tools (`gmail__send_email`).", examples=["gmail"])
-    url: UpstreamUrl = Field(
-        description="Streamable HTTP endpoint of the MCP server.", examples=["https://gmail-mcp.example.com/mcp"]
+    url: UpstreamUrl | None = optional(
+        "Streamable HTTP endpoint of the MCP server. This or `command`.", "https://gmail-mcp.example.com/mcp"
     )
+    command: Command | None = optional(
+        "Program and arguments that are the MCP server, started without a shell. This or `url`.",
+        ["npx", "-y", "@modelcontextprotocol/server-everything"],
+    )
+    env: dict[VariableName, Variable] = default(
+        {}, "Environment of `command`, beside the little that every program needs.", {"GITHUB_TOKEN": "${GITHUB_TOKEN}"}
+    )
+    cwd: Directory | None = optional("Working directory of `command`. Absent: ours.", "/srv/files")
+    start_on_use: Boolean = default(False, "`true` starts `command` when somebody asks for it, not with us.")
+    idle_stop: Duration | None = optional("Stop `command` when it was unused for so long. Absent: never.", "15m")
     display_name: Text | None = optional("Name for people. Absent: the title that the server gives itself.", "Gmail")
     description: Text | None = optional("What it is for, for people and models.", "The team's mail")
     enabled: Boolean = default(True, "`false` leaves it out without forgetting its settings.")
@@ -105,13 +136,3 @@ class UpstreamKeys(Keys):
     tools: ToolKeys = Field(default_factory=ToolKeys, description="Which of its tools are shown.")
     discovery_timeout: Milliseconds | None = optional("As the top-level key, for this upstream.", 5000)
     tool_timeout: Milliseconds | None = optional("As the top-level key, for this upstream.", 60000)
-
-    command: Annotated[Any, later("starting commands is not available yet; give 'url'")] = absent(
-        "Program and arguments that are the server, instead of `url`."
-    )
-    env: Annotated[Any, later("starting commands is not available yet; remove it", {})] = absent(
-        "Environment of `command`."
-    )
-    cwd: Annotated[Any, later("starting commands is not available yet; remove it")] = absent(
-        "Working directory of `command`."
-    )

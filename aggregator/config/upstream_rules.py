@@ -17,11 +17,25 @@ from .urls import is_plain_http, show_url
 
 Found = Iterator[tuple[Path, Wrong]]
 
-# How a person's own account is connected: of no use where there are no such accounts.
+# How an account is connected: of no use where there is none.
 ACCOUNT_KEYS = (
     "clientId clientSecret scopes authorizationServer authorizationParams sendResource callbackPath allowPrivateNetwork"
 ).split()
-KEYS_OF_TYPE = {"bearer": ("token",), "header": ("header", "value")}
+KEYS_OF_TYPE = {
+    "bearer": ("token",),
+    "header": ("header", "value"),
+    "command": ("command", "ttl"),
+    "oauth": (
+        "clientName",
+        "clientIdCommand",
+        "clientSecretCommand",
+        "callbackPort",
+        "openBrowser",
+        "allowIssuerMismatch",
+    ),
+}
+NEEDED = {"bearer": ("token",), "header": ("header", "value"), "command": ("command",)}
+COMMAND_KEYS = ("env", "cwd", "startOnUse", "idleStop")
 
 
 def broken_upstream_rules(root: Mapping[str, Any]) -> Found:
@@ -31,12 +45,14 @@ def broken_upstream_rules(root: Mapping[str, Any]) -> Found:
         return
     yield from _names(upstreams)
     yield from _callbacks(upstreams)
+    usual = "user" if "auth" in root else "oauth"
     for index, upstream in enumerate(upstreams):
         if isinstance(upstream, dict):
             path: Path = ("upstreams", index)
-            yield from _authorization(path, upstream)
-            yield from _headers(path, upstream)
-            yield from _account(path, upstream)
+            if "command" in upstream:
+                yield from _command(path, upstream)
+            else:
+                yield from _over_http(path, upstream, usual)
 
 
 def _names(upstreams: list[Any]) -> Found:
@@ -73,40 +89,51 @@ def _callbacks(upstreams: list[Any]) -> Found:
             yield ("upstreams", index, "callbackPath"), Wrong(told)
 
 
-def _type(upstream: Mapping[str, Any]) -> tuple[str | None, str]:
-    """The type of authorisation, None if it is not a known one, and how a message says it."""
-    auth = upstream.get("auth", {})
-    if not isinstance(auth, dict):
-        return None, ""
-    kind = auth.get("type", "user")
-    told = f"auth.type is '{kind}'" if "type" in auth else "auth.type is 'user', the default"
-    return (str(kind), told) if isinstance(kind, str) and kind in AUTH_TYPES else (None, "")
-
-
-def _authorization(path: Path, upstream: Mapping[str, Any]) -> Found:
-    kind, told = _type(upstream)
-    if kind is None:
+def _command(path: Path, upstream: Mapping[str, Any]) -> Found:
+    if "url" in upstream:
+        yield (*path, "command"), Misplaced("stands beside 'url'; an upstream is one or the other, remove one of them")
         return
+    for key in ("auth", "headers", *ACCOUNT_KEYS):
+        if key in upstream:
+            yield (*path, key), Misplaced("is for an upstream with 'url'; a command gets its credentials by 'env'")
+
+
+def _over_http(path: Path, upstream: Mapping[str, Any], usual: str) -> Found:
+    if "url" not in upstream:
+        yield (*path, "url"), Wrong("is missing; give it, or 'command' to start the server here")
+    for key in COMMAND_KEYS:
+        if key in upstream:
+            yield (*path, key), Misplaced("is for an upstream with 'command'; remove it")
     auth = upstream.get("auth", {})
+    kind = auth.get("type", usual) if isinstance(auth, dict) else None
+    if not isinstance(kind, str) or kind not in AUTH_TYPES:
+        return  # refused already
+    told = f"auth.type is '{kind}'" + ("" if "type" in auth else ", the default")
+    if kind == "user" and usual != "user":
+        told = "'user' is for teams, and there is no 'auth' at the top; local mode has one person, use 'oauth'"
+        yield (*path, "auth", "type"), Wrong(told)
+        return
+    yield from _authorization(path, auth, kind, told)
+    yield from _headers(path, upstream, kind, told)
+    yield from _account(path, upstream, kind, told)
+
+
+def _authorization(path: Path, auth: Mapping[str, Any], kind: str, told: str) -> Found:
+    for key in NEEDED.get(kind, ()):
+        if key not in auth:
+            yield (*path, "auth", key), Wrong(f"is missing; type '{kind}' needs it")
     for other, keys in KEYS_OF_TYPE.items():
         for key in keys:
-            if kind == other and key not in auth:
-                yield (*path, "auth", key), Wrong(f"is missing; type '{kind}' sends it")
-            elif kind != other and key in auth:
-                remedy = f"write 'type: {other}'" if "type" not in auth else "remove one of them"
+            if kind != other and key in auth:
+                remedy = "remove one of them" if "type" in auth else f"write 'type: {other}'"
                 yield (*path, "auth", key), Misplaced(f"is for type '{other}', and {told}; {remedy}")
-    for key in ACCOUNT_KEYS:
-        if kind != "user" and key in upstream:
-            yield (*path, key), Misplaced(f"is for each person's own account (auth.type 'user'), and {told}; remove it")
 
 
-def _headers(path: Path, upstream: Mapping[str, Any]) -> Found:
+def _headers(path: Path, upstream: Mapping[str, Any], kind: str, told: str) -> Found:
     headers = upstream.get("headers")
     if not isinstance(headers, dict):
         return
-    kind, told = _type(upstream)
-    auth = upstream.get("auth", {})
-    sent = auth.get("header") if kind == "header" else None
+    sent = upstream["auth"].get("header") if kind == "header" else None
     seen: dict[str, str] = {}
     for name in headers:
         here = (*path, "headers", name)
@@ -117,18 +144,32 @@ def _headers(path: Path, upstream: Mapping[str, Any]) -> Found:
             yield here, Misplaced("is auth.header already; remove one of them")
         elif plain == "authorization" and kind == "user":
             yield here, Misplaced(f"carries each person's own token, as {told}; remove it, or use type 'header'")
-        elif plain == "authorization" and kind == "bearer":
-            yield here, Misplaced("carries auth.token already; remove one of them")
+        elif plain == "authorization" and kind not in ("none", "header"):
+            yield here, Misplaced(f"carries the token, as {told}; remove one of them")
         elif plain == "cookie" and kind == "user":
             yield here, Misplaced(f"would log everybody in as one beside their own tokens, as {told}; remove it")
         seen.setdefault(plain, name)
 
 
-def _account(path: Path, upstream: Mapping[str, Any]) -> Found:
-    if _type(upstream)[0] != "user":
+def _account(path: Path, upstream: Mapping[str, Any], kind: str, told: str) -> Found:
+    if kind not in ("user", "oauth"):
+        for key in ACCOUNT_KEYS:
+            if key in upstream:
+                yield (
+                    (*path, key),
+                    Misplaced(f"is for an account that somebody logs in to (auth.type 'user'), and {told}; remove it"),
+                )
         return
-    if "clientSecret" in upstream and "clientId" not in upstream:
-        yield (*path, "clientSecret"), Misplaced("is the secret of a 'clientId', which is missing; give both or none")
+    auth = upstream.get("auth", {})
+    if kind == "oauth" and "callbackPath" in upstream:
+        yield (*path, "callbackPath"), Misplaced(f"is for auth.type 'user', and {told}; use auth.callbackPort")
+    for key, command in (("clientId", "clientIdCommand"), ("clientSecret", "clientSecretCommand")):
+        if key in upstream and command in auth:
+            yield (*path, "auth", command), Misplaced(f"stands beside '{key}'; give only one of them")
+    if "clientId" not in upstream and "clientIdCommand" not in auth:
+        for here in ((*path, "clientSecret"), (*path, "auth", "clientSecretCommand")):
+            if here[-1] in (auth if here[-2] == "auth" else upstream):
+                yield here, Misplaced("is the secret of a 'clientId', which is missing; give both or none")
     server = upstream.get("authorizationServer")
     if is_plain_http(server) and not is_true(upstream.get("allowPrivateNetwork")):
         remedy = "use https, or set allowPrivateNetwork: true if the network between is yours"

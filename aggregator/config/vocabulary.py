@@ -1,9 +1,7 @@
 """Every key of the file but those of an upstream (`upstream_keys`): its kind, default and one line about it.
 
 Nowhere else are keys listed: validation, the JSON Schema and the documentation's test all come from these
-classes. Keys whose feature does not exist yet stand here too, so that they are
-refused by name and never ignored. What concerns several keys at once is in
-`rules`. This file must not know where the text came from.
+classes. What concerns several keys at once is in `rules`. This file must not know where the text came from.
 
 No ``from __future__ import annotations`` here: pydantic would evaluate each annotation again, at every start.
 """
@@ -28,20 +26,22 @@ from .fields import (
     Issuer,
     KeyFile,
     Keys,
+    ListenToken,
     Milliseconds,
     Origin,
     OwnUrl,
+    Port,
     Proxy,
     RedirectUri,
     Scope,
     SecretText,
     Size,
+    SocketPath,
     Storage,
     Text,
+    Transport,
     UriScheme,
-    absent,
     default,
-    later,
     number,
     optional,
 )
@@ -127,6 +127,20 @@ class OutboundKeys(Keys):
     )
 
 
+class ListenKeys(Keys):
+    """Local mode's front door."""
+
+    transport: Transport = default(
+        "http", "`http`, or `stdio`: one client over standard input and output, which starts us."
+    )
+    token: ListenToken | None = optional(
+        "Bearer token that clients must show, 16 characters or more.", {"file": "/run/secrets/mcp"}
+    )
+    allow_unauthenticated: Boolean = default(
+        False, "`true` lets everybody in who can reach a `host` that is not this machine's own."
+    )
+
+
 class LimitKeys(Keys):
     """What one request, one name and one person may take."""
 
@@ -143,18 +157,22 @@ class File(Keys):
     """The whole file."""
 
     schema_: Any = Field(default=None, alias="$schema", description="Where editors find this schema.")
-    auth: AuthKeys = Field(description="How people log in.")
+    auth: AuthKeys | None = Field(default=None, description="How people log in. Absent: local mode, for one person.")
     upstreams: list[UpstreamKeys] = Field(min_length=1, description="The MCP servers, in the order of their tools.")
     issuer_url: OwnUrl | None = optional(
         "Public URL of this server. Required behind a reverse proxy. Absent: `http://localhost:<port>`.",
         "https://mcp.example.com",
     )
-    host: BindHost = default("0.0.0.0", "Address to listen on.", "127.0.0.1")  # noqa: S104  the seed's default
-    port: Annotated[int, number(0, 65535, "port")] = default(3000, "Port to listen on; 0 takes any free one.")
+    host: BindHost | None = optional("Address to listen on. Absent: `0.0.0.0`, in local mode `127.0.0.1`.", "127.0.0.1")
+    port: Port = default(3000, "Port to listen on; 0 takes any free one.")
+    socket: SocketPath | None = optional(
+        "Local mode: path of a Unix socket to listen on, instead of `host` and `port`.",
+        "/run/user/1000/mcp-aggregator.sock",
+    )
     tls: TlsKeys | None = Field(default=None, description="Certificate and key to serve https with. Absent: http.")
-    storage: Storage = default(
-        "memory",
-        "Where upstream tokens, grants and consents are kept: `memory`, or the path of a SQLite file.",
+    storage: Storage | None = optional(
+        "Where upstream tokens, grants and consents are kept: `memory`, or the path of a SQLite file. "
+        "Absent: `memory`, in local mode `$XDG_STATE_HOME/mcp-aggregator/local.sqlite`.",
         "/data/aggregator.sqlite",
     )
     secret: DeploymentSecrets | None = optional(
@@ -184,7 +202,4 @@ class File(Keys):
         ["cursor", "windsurf"],
     )
 
-    listen: Annotated[Any, later("local mode is not available yet; remove it")] = absent("Local mode's front door.")
-    socket: Annotated[Any, later("listening on a Unix socket is not available yet; give 'host' and 'port'")] = absent(
-        "Unix socket to listen on."
-    )
+    listen: ListenKeys = Field(default_factory=ListenKeys, description="Local mode's front door.")

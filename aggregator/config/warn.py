@@ -10,17 +10,34 @@ from collections.abc import Iterator
 
 from ..errors import Problem
 from .document import Document, Path
-from .model import Config
+from .model import AnyConfig, Auth
 from .secrets import Passphrase, check_secret
+from .urls import is_loopback
 
 _GOOGLE = "https://accounts.google.com"
 _NEW_SECRET = "make one with 'mcp-aggregator secret new'"  # noqa: S105  a remedy, not a secret
 
 
-def warnings_for(config: Config, document: Document) -> Iterator[Problem]:
+def warnings_for(config: AnyConfig, document: Document) -> Iterator[Problem]:
     """The warnings, each at the value that it is about."""
-    issuer = config.auth.issuer
-    if issuer.rstrip("/") == _GOOGLE and not config.auth.allow:
+    if config.auth is None:
+        yield from _local(config, document)
+    else:
+        yield from _login(config.auth, document)
+    yield from _secret(config, document)
+
+
+def _local(config: AnyConfig, document: Document) -> Iterator[Problem]:
+    listen = config.listen
+    if listen.transport == "http" and listen.socket is None and listen.token is None and not is_loopback(config.host):
+        yield document.problem(
+            ("host",), "lets other machines in without a token: whoever reaches it uses every upstream as you"
+        )
+
+
+def _login(auth: Auth, document: Document) -> Iterator[Problem]:
+    issuer = auth.issuer
+    if issuer.rstrip("/") == _GOOGLE and not auth.allow:
         yield document.problem(
             ("auth", "issuer"),
             "Google logs in every Google account there is; name your own in auth.allow, such as {hd: example.com}, "
@@ -28,7 +45,12 @@ def warnings_for(config: Config, document: Document) -> Iterator[Problem]:
         )
     if found := re.search(r"<[^<>]*>", issuer):
         yield document.problem(("auth", "issuer"), f"'{found[0]}' looks like a gap to fill in")
+
+
+def _secret(config: AnyConfig, document: Document) -> Iterator[Problem]:
     if config.secret is None:
+        if config.auth is None:
+            return  # local mode keeps a key of its own
         tokens = (
             "" if config.storage == "memory" else f", and the upstream tokens in {config.storage} become unreadable"
         )

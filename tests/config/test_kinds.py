@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.config.kinds import (
+    AUTH_TYPES,
+    one_of,
     parse_allow,
     parse_code_lifetime,
     parse_name,
     parse_prefix,
     parse_scope,
     parse_storage,
-    parse_upstream_auth_type,
 )
 from aggregator.config.scalars import NotYet, Wrong
 
@@ -79,13 +80,13 @@ def test_a_rule_that_nobody_could_meet_is_refused(allow: Any) -> None:
         parse_allow(allow)
 
 
-def test_an_unknown_way_to_pay_an_upstream_is_told_from_a_later_one() -> None:
-    for later in ("command", "oauth"):
-        with pytest.raises(NotYet):
-            parse_upstream_auth_type(later)
-    with pytest.raises(Wrong, match="is not one of") as caught:
-        parse_upstream_auth_type("users")
-    assert caught.value.suggestion == "user"
+def test_a_word_that_is_none_of_those_known_is_told_them() -> None:
+    parse = one_of(AUTH_TYPES)
+    assert parse("bearer") == "bearer"
+    for wrong in ("users", 5, None, ["user"]):
+        with pytest.raises(Wrong, match="is not one of 'user', 'none'") as caught:
+            parse(wrong)
+        assert caught.value.suggestion == ("user" if wrong == "users" else None)
 
 
 def test_a_code_lives_ten_minutes_at_most() -> None:

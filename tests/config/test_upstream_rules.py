@@ -26,14 +26,14 @@ def in_yaml(*lines: str) -> str:
 BEARER = "    auth: {type: bearer, token: hunter2}, "
 REFUSED: list[tuple[str, str, str, tuple[int, int]]] = [
     # What a type needs.
-    (in_yaml("auth: {type: bearer} END"), "auth.token", "is missing; type 'bearer' sends it", (4, 7)),
+    (in_yaml("auth: {type: bearer} END"), "auth.token", "is missing; type 'bearer' needs it", (4, 7)),
     (
         in_yaml("auth: {type: header, value: hunter2} END"),
         "auth.header",
-        "is missing; type 'header' sends it",
+        "is missing; type 'header' needs it",
         (4, 7),
     ),
-    (in_yaml("auth: {type: header, header: X-Key} END"), "auth.value", "is missing; type 'header' sends it", (4, 7)),
+    (in_yaml("auth: {type: header, header: X-Key} END"), "auth.value", "is missing; type 'header' needs it", (4, 7)),
     # What is of another type; the caret is at the key.
     (
         in_yaml("auth: {token: hunter2} END"),
@@ -57,7 +57,7 @@ REFUSED: list[tuple[str, str, str, tuple[int, int]]] = [
         (
             in_yaml(BEARER, f"    {key}: {value} END"),
             key,
-            "is for each person's own account (auth.type 'user'), and auth.type is 'bearer'; remove it",
+            "is for an account that somebody logs in to (auth.type 'user'), and auth.type is 'bearer'; remove it",
             (5, 5),
         )
         for key, value in {
@@ -73,8 +73,61 @@ REFUSED: list[tuple[str, str, str, tuple[int, int]]] = [
     (
         in_yaml("auth: {type: none}, clientSecret: hunter2 END"),
         "clientSecret",
-        "is for each person's own account (auth.type 'user'), and auth.type is 'none'; remove it",
+        "is for an account that somebody logs in to (auth.type 'user'), and auth.type is 'none'; remove it",
         (4, 21),
+    ),
+    (
+        in_yaml("auth: {type: command, ttl: 5m} END"),
+        "auth.command",
+        "is missing; type 'command' needs it",
+        (4, 7),
+    ),
+    (
+        in_yaml("auth: {type: command, command: gcloud auth print-access-token} END"),
+        "auth.command",
+        "is one text; write the program and each argument as an item of a list",
+        (4, 32),
+    ),
+    (
+        in_yaml("auth: {openBrowser: false} END"),
+        "auth.openBrowser",
+        "is for type 'oauth', and auth.type is 'user', the default; write 'type: oauth'",
+        (4, 8),
+    ),
+    (
+        in_yaml("auth: {type: oauth, clientIdCommand: [x]}, clientId: y END"),
+        "auth.clientIdCommand",
+        "stands beside 'clientId'; give only one of them",
+        (4, 21),
+    ),
+    (
+        in_yaml("auth: {type: oauth, clientSecretCommand: [x], clientIdCommand: [z]}, clientSecret: hunter2 END"),
+        "auth.clientSecretCommand",
+        "stands beside 'clientSecret'; give only one of them",
+        (4, 21),
+    ),
+    (
+        in_yaml("auth: {type: oauth, clientSecretCommand: [x]} END"),
+        "auth.clientSecretCommand",
+        "is the secret of a 'clientId', which is missing",
+        (4, 21),
+    ),
+    (
+        in_yaml("auth: {type: oauth}, callbackPath: /upstream-auth/callback END"),
+        "callbackPath",
+        "is for auth.type 'user', and auth.type is 'oauth'; use auth.callbackPort",
+        (4, 22),
+    ),
+    # A command instead of a URL.
+    (
+        in_yaml("command: [x] END"),
+        "command",
+        "stands beside 'url'; an upstream is one or the other",
+        (4, 1),
+    ),
+    *(
+        (in_yaml(f"{key}: {value} END"), key, "is for an upstream with 'command'; remove it", (4, 1))
+        for key, value in {"env": "{A: b}", "cwd": "/", "startOnUse": "true", "idleStop": "5m"}.items()
     ),
     # Headers.
     (in_yaml("headers: {Host: a} END"), "headers.Host", "'Host' belongs to the connection", (4, 11)),
@@ -95,7 +148,7 @@ REFUSED: list[tuple[str, str, str, tuple[int, int]]] = [
     (
         in_yaml(BEARER, "headers: {Authorization: hunter2} END"),
         "headers.Authorization",
-        "carries auth.token already; remove one of them",
+        "carries the token, as auth.type is 'bearer'; remove one of them",
         (5, 11),
     ),
     (
@@ -211,6 +264,36 @@ def test_upstreams_do_not_get_in_each_others_way(text: str, path: str, message: 
 )
 def test_what_the_rules_allow_loads(text: str) -> None:
     assert problems_of(text) == ()
+
+
+def started(**keys: Any) -> str:
+    return json.dumps(minimal(upstreams=[{"name": "a", "command": ["x"], **keys}]))
+
+
+COMMANDS: list[tuple[str, str, str]] = [
+    (started(command=[]), "command", "an empty list is not a command; write a list"),
+    (started(command="npx server"), "command", "is one text; write the program and each argument as an item"),
+    (started(command=["npx", 5]), "command[1]", "is not a text; put it in quotes"),
+    (started(command=[" "]), "command[0]", "is empty or holds a NUL"),
+    (started(command=["x", "hunter2\0"]), "command[1]", "is empty or holds a NUL"),
+    (started(env={"A-B": "hunter2"}), "env.A-B", "'A-B' is not the name of an environment variable"),
+    (started(env={"A": 5}), "env.A", "is not a text; put it in quotes"),
+    (started(env={"A": "hunter2\0"}), "env.A", "holds a NUL"),
+    (started(env={"A": {"file": "/nonexistent/x"}}), "env.A", "the file '/nonexistent/x' cannot be read"),
+    (started(cwd="/nonexistent/x"), "cwd", "'/nonexistent/x' is not a directory"),
+    (started(idleStop="5"), "idleStop", "'5' is not a duration"),
+    (started(auth={"type": "none"}), "auth", "is for an upstream with 'url'; a command gets its credentials by 'env'"),
+    (started(headers={"A": "hunter2"}), "headers", "is for an upstream with 'url'"),
+    (started(clientId="x"), "clientId", "is for an upstream with 'url'"),
+]
+
+
+@pytest.mark.parametrize(("text", "path", "message"), COMMANDS, ids=[f"{row[1]}-{n}" for n, row in enumerate(COMMANDS)])
+def test_what_is_wrong_with_a_command_is_told_without_quoting_it(text: str, path: str, message: str) -> None:
+    (problem,) = problems_of(text)
+    assert problem.path == f"upstreams[0].{path}"
+    assert problem.message.startswith(message)
+    assert "hunter2" not in problem.message
 
 
 def test_an_unknown_type_is_the_only_problem_of_its_upstream() -> None:
