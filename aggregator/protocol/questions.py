@@ -14,6 +14,8 @@ from .jsonrpc import MISSING_CAPABILITY, Call, Failure, Id, Json, failure
 from .revisions import HANDSHAKE, is_stateless
 
 ELICIT, SAMPLE, ROOTS = "elicitation/create", "sampling/createMessage", "roots/list"
+URL_REQUIRED = -32042  # 2025-11-25; 2026-07-28 took it away
+_URL_KEY = "open-url-"
 _CAPABILITY = {ELICIT: "elicitation", SAMPLE: "sampling", ROOTS: "roots"}
 
 
@@ -81,6 +83,38 @@ def question_for_upstreams_peer(question: Call) -> Json:
     return {"method": question.method, "params": _without_token(question.params)}
 
 
+def urls_to_open(error: Json) -> list[Json]:
+    """What a person has to open before the request can be done, of error -32042 (2025-11-25); each has message and URL.
+
+    Empty for every other error.
+    """
+    data = error.get("data")
+    found = data.get("elicitations") if isinstance(data, dict) and error.get("code") == URL_REQUIRED else None
+    return [
+        one
+        for one in (found if isinstance(found, list) else [])
+        if isinstance(one, dict) and isinstance(one.get("url"), str) and isinstance(one.get("message"), str)
+    ]
+
+
+def ask_for_urls(urls: list[Json]) -> Json:
+    """The same in the words of 2026-07-28, which has no such error."""
+    requests = {
+        f"{_URL_KEY}{number}": {"method": ELICIT, "params": {"mode": "url", **_without_id(one)}}
+        for number, one in enumerate(urls)
+    }
+    return {"resultType": "input_required", "inputRequests": requests}
+
+
+def is_declined(params: Json) -> bool:
+    """Whether the retry says that the person did not open what `ask_for_urls` asked them to."""
+    answers = params.get("inputResponses")
+    return isinstance(answers, dict) and any(
+        key.startswith(_URL_KEY) and isinstance(answer, dict) and answer.get("action") in ("decline", "cancel")
+        for key, answer in answers.items()
+    )
+
+
 def params_for_client(question: Json, revision: str, elicitation_id: str) -> Json:
     """The parameters of a question to a client of `revision`, which has handshakes.
 
@@ -92,6 +126,10 @@ def params_for_client(question: Json, revision: str, elicitation_id: str) -> Jso
     if params.get("mode") == "url":
         return {"elicitationId": elicitation_id, **params}
     return params if revision == HANDSHAKE else {key: value for key, value in params.items() if key != "mode"}
+
+
+def _without_id(elicitation: Json) -> Json:
+    return {key: value for key, value in elicitation.items() if key not in ("mode", "elicitationId")}
 
 
 def _params(question: Json) -> Json:

@@ -18,14 +18,17 @@ import trio
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import Call, Failure, Json, Notice, Success
 from ..protocol.questions import (
+    ask_for_urls,
     askable,
     cannot_be_asked,
     input_requests,
+    is_declined,
     missing_capability,
     params_for_client,
     question_for_upstreams_peer,
+    urls_to_open,
 )
-from ..protocol.revisions import is_stateless
+from ..protocol.revisions import STATELESS, is_stateless
 from ..upstream.authorized import AuthorizedUpstream
 from ..upstream.peers import Answered, OnRequest, refuse
 from .asked import Asked
@@ -65,6 +68,24 @@ class Conversing:
             TooSlowError: after `timeout`; the upstream was told to stop.
             ConnectNeeded, UpstreamLost, UpstreamRefused, StoreUnavailable: see `AuthorizedUpstream.request`.
         """
+        if is_declined(params):
+            raise UpstreamLost("wants a page to be opened first, which the person did not want", executed=False)
+        answered = await self._request(asked, upstream, params, tell, headers, timeout)
+        match answered.outcome:
+            case Failure(_, error) if urls := urls_to_open(error):
+                return _ask_to_open(asked, answered, urls)
+            case _:
+                return answered
+
+    async def _request(
+        self,
+        asked: Asked,
+        upstream: AuthorizedUpstream,
+        params: Json,
+        tell: Tell,
+        headers: tuple[tuple[str, str], ...],
+        timeout: float,
+    ) -> Answered:
         capabilities = askable(asked.envelope.capabilities)
         if is_stateless(asked.revision):
             if capabilities or self._parking.is_parked(asked):
@@ -197,6 +218,20 @@ class Conversing:
             )
 
         return await self._parking.run(asked, work, tell, timeout=timeout)
+
+
+def _ask_to_open(asked: Asked, answered: Answered, urls: list[Json]) -> Answered:
+    """Error -32042 as the client can understand it.
+
+    Raises:
+        UpstreamLost: in words, for a client that cannot show a URL.
+    """
+    if not asked.can_show_urls:
+        told = "; ".join(f"{one['message'][:300]} {one['url'][:1000]}" for one in urls[:4])
+        raise UpstreamLost(f"wants a page to be opened first: {told}", executed=False)
+    if is_stateless(asked.revision):
+        return Answered(Success(asked.call.id, ask_for_urls(urls)), STATELESS)
+    return answered
 
 
 def _wants_input(result: Json) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from ..fakes.mcp_server import LEGACY, META, MODERN, FakeServer, Json, Speaking
+from ..fakes.mcp_server import LEGACY, META, MODERN, FakeServer, Json, Speaking, ToolFailure
 from ..fakes.relay import Client, LegacyClient, Relay, one, text_of
 
 FORM: Json = {"message": "Who?", "requestedSchema": {"type": "object", "properties": {"name": {"type": "string"}}}}
@@ -241,3 +241,56 @@ async def test_a_client_that_never_answers_is_told_to_forget_the_question(
             assert "nobody answered within 30 s" in text_of(answer)
         else:
             assert answer["result"]["content"][0]["text"] == "[None]"
+
+
+URL_ERROR: Json = {
+    "code": -32042,
+    "message": "open this",
+    "data": {
+        "elicitations": [
+            {"mode": "url", "elicitationId": "e1", "url": "https://up.example.com/pay", "message": "Pay first"}
+        ]
+    },
+}
+SHOWS: Json = {"elicitation": {"url": {}}}
+
+
+def wants_payment(server: FakeServer) -> list[bool]:
+    paid: list[bool] = []
+
+    async def run(speaking: Speaking) -> Json:
+        if not paid:
+            raise ToolFailure(URL_ERROR)
+        return {"content": []}
+
+    server.tool("ask", run)
+    return paid
+
+
+async def test_a_page_that_an_older_upstream_wants_opened_is_a_question_to_a_stateless_client() -> None:
+    async with one(LEGACY) as (server, relay):
+        paid = wants_payment(server)
+        client = relay.modern(meta={f"{META}clientCapabilities": SHOWS})
+        result = (await client.call("up__ask"))["result"]
+        ((key, question),) = result["inputRequests"].items()
+        assert question == {
+            "method": "elicitation/create",
+            "params": {"mode": "url", "url": "https://up.example.com/pay", "message": "Pay first"},
+        }
+        declined = await client.call("up__ask", inputResponses={key: {"action": "decline"}})
+        assert "did not want" in text_of(declined)
+        paid.append(True)
+        answer = await client.call("up__ask", inputResponses={key: {"action": "accept"}})
+        assert answer["result"]["resultType"] == "complete"
+        assert "inputResponses" not in server.calls()[-1].params
+
+
+async def test_a_page_to_open_is_told_in_words_where_it_cannot_be_shown() -> None:
+    async with one(LEGACY) as (server, relay):
+        wants_payment(server)
+        for client in (relay.modern(), await relay.legacy()):
+            text = text_of(await client.call("up__ask"))
+            assert "Pay first https://up.example.com/pay" in text
+            assert "the tool was not run" in text
+        shows = await legacy_client(relay, capabilities=SHOWS)
+        assert (await shows.call("up__ask"))["error"] == URL_ERROR
