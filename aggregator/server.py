@@ -53,6 +53,7 @@ from .web.mcp_methods import McpMethods
 from .web.pages import Pages
 from .web.parking import Parking
 from .web.probes import probe_routes
+from .web.pulse import Pulse
 from .web.questions import Questions
 from .web.reply import Receive, Send
 from .web.revocations import Revocations
@@ -143,6 +144,8 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         site = site_of(config.issuer_url)
         documents = ClientDocuments(learned, config.client_schemes)
         sessions = ClientSessions(keys)
+        pulse = Pulse()
+        nursery.start_soon(pulse.run)
         questions = Questions(patience=config.input_timeout)
         parking = Parking(nursery, keys, questions.instance, patience=config.input_timeout, clock=clock)
         endpoint = McpEndpoint(
@@ -158,6 +161,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
                 IDENTITY,
             ),
             questions,
+            pulse,
             body_limit=config.limits.body,
             clock=clock,
         )

@@ -36,6 +36,7 @@ from .body import read_body
 from .client_sessions import ClientSession, ClientSessions
 from .http import Response
 from .mcp_methods import McpMethods
+from .pulse import Pulse
 from .questions import Questions
 from .reply import RawHeaders, Receive, Reply, Send, send_whole
 
@@ -66,6 +67,7 @@ class McpEndpoint:
         sessions: ClientSessions,
         methods: McpMethods,
         questions: Questions,
+        pulse: Pulse,
         *,
         body_limit: int,
         clock: Callable[[], float],
@@ -74,6 +76,7 @@ class McpEndpoint:
         self._sessions = sessions
         self._methods = methods
         self._questions = questions
+        self._pulse = pulse
         self._body_limit = body_limit
         self._clock = clock
         self._running: dict[tuple[str, str, jsonrpc.Id], trio.CancelScope] = {}
@@ -133,14 +136,17 @@ class McpEndpoint:
         if (outcome := self._methods.answer_at_once(asked)) is not None:
             await _finish(reply, outcome)
         elif disconnect_cancels(asked.revision):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
-                outcome = await self._do(asked, reply)
-                nursery.cancel_scope.cancel()
+            with self._pulse.keeping(reply):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
+                    outcome = await self._do(asked, reply)
+                    nursery.cancel_scope.cancel()
             if outcome is not None:  # else the client is gone
                 await _finish(reply, outcome)
         else:
-            await _finish(reply, await self._run_cancellable(asked, reply))
+            with self._pulse.keeping(reply):
+                outcome = await self._run_cancellable(asked, reply)
+            await _finish(reply, outcome)
 
     async def _answer_batch(
         self, batch: Batch, who: Authenticated, headers: Mapping[str, str], send: Send, extra: RawHeaders
@@ -166,9 +172,10 @@ class McpEndpoint:
             outcome = self._methods.answer_at_once(one) or await self._run_cancellable(one, reply)
             answers[place] = outcome.body if isinstance(outcome, Rendered) else render(outcome)
 
-        async with trio.open_nursery() as nursery:
-            for place, one in asked.items():
-                nursery.start_soon(answer, place, one)
+        with self._pulse.keeping(reply):
+            async with trio.open_nursery() as nursery:
+                for place, one in asked.items():
+                    nursery.start_soon(answer, place, one)
         if answers:
             await reply.finish_rendered(b"[" + b",".join(answers[place] for place in sorted(answers)) + b"]")
         else:

@@ -36,6 +36,7 @@ class Reply:
         self._headers = headers
         self._streaming = False
         self._finished = False
+        self.written_at = trio.current_time()  # when bytes last went out
         self._broken = False  # a send was cancelled half-way; whatever came after it would be garbage
         self._writing = trio.Lock()  # the calls of a batch share one stream
 
@@ -52,6 +53,7 @@ class Reply:
             if self._broken or self._finished:
                 return
             self._broken = True
+            self.written_at = trio.current_time()
             if not self._streaming:
                 self._streaming = True
                 await self._send(

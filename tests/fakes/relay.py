@@ -38,6 +38,7 @@ from aggregator.web.http import Response, Route
 from aggregator.web.mcp_endpoint import McpEndpoint
 from aggregator.web.mcp_methods import McpMethods
 from aggregator.web.parking import Parking
+from aggregator.web.pulse import Pulse
 from aggregator.web.questions import Questions
 
 from .asgi import Browser, Ongoing, Received
@@ -189,7 +190,11 @@ async def open_relay(
         conversing = Conversing(questions, parking)
         methods = McpMethods(settings, listings, gateway, asking, conversing, sessions, IDENTITY)
         bearer: Any = FakeBearer()
-        endpoint = McpEndpoint(bearer, sessions, methods, questions, body_limit=settings.limits.body, clock=lambda: NOW)
+        pulse = Pulse()
+        nursery.start_soon(pulse.run)
+        endpoint = McpEndpoint(
+            bearer, sessions, methods, questions, pulse, body_limit=settings.limits.body, clock=lambda: NOW
+        )
         app = Application(Gate(settings), "/mcp", endpoint, routes, probes, PlainPages())
         yield Relay(app, endpoint, methods, listings, connected, connections, sessions, questions, parking, nursery)
         nursery.cancel_scope.cancel()

@@ -114,7 +114,7 @@ async def test_only_the_same_person_in_the_same_session_can_cancel(autojump_cloc
             await trio.sleep(1)
             assert not ongoing.done.is_set()
             await ongoing.done.wait()
-        assert "toolTimeout" in text_of(ongoing.json())
+        assert "toolTimeout" in text_of(ongoing.messages()[-1])
 
 
 @in_every_cell
