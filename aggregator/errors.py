@@ -62,7 +62,7 @@ class ConnectFailed(UpstreamLost):
     """An upstream's authorization server cannot be used now, or says no.
 
     The text is for the person who connects and for the operator; it holds no secret, and does not tell one
-    unreachable host from another. `temporary` tells whether the same may succeed later, with nothing changed by anybody.
+    unreachable host from another. `temporary` tells whether the same may succeed later, unchanged.
     """
 
     def __init__(self, cause: str, *, temporary: bool = False) -> None:

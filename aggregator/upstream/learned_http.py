@@ -23,7 +23,7 @@ from .. import __version__
 from ..errors import Unfetchable
 from ..protocol.learned_url import HTTPS_PORT, LearnedUrl
 from .network import TrioNetwork
-from .proxy import Proxy
+from .proxy import ProxiedNetwork, Proxy
 from .public_network import PublicNetwork, Resolve
 
 DEADLINE = 10.0  # seconds for one exchange, from resolving to the last byte
@@ -162,9 +162,7 @@ async def open_learned_http(
 
 
 @asynccontextmanager
-async def open_inside_http(
-    context: ssl.SSLContext, network: httpcore2.AsyncNetworkBackend | None = None
-) -> AsyncIterator[LearnedHttp]:
+async def open_inside_http(context: ssl.SSLContext, *, proxy: Proxy | None = None) -> AsyncIterator[LearnedHttp]:
     """The same towards hosts of which the operator said that they may be reached, wherever they are and over plain http
     as well. Whoever uses this has compared the URL with the configuration first (`protocol.brokering.reach`)."""
     async with httpcore2.AsyncConnectionPool(
@@ -172,6 +170,6 @@ async def open_inside_http(
         max_connections=CONNECTIONS,
         max_keepalive_connections=0,
         http2=False,
-        network_backend=network or TrioNetwork(),
+        network_backend=TrioNetwork() if proxy is None else ProxiedNetwork(proxy),
     ) as pool:
         yield LearnedHttp(pool, None, allow_loopback=True)

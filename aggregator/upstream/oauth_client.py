@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from ssl import SSLContext
 
-import httpcore2
 import trio
 
 from ..config.model import Config, Upstream
@@ -42,6 +41,8 @@ from .learned_http import Answer
 from .oauth_discovery import Discovery
 from .oauth_http import OAuthHttp, open_oauth_http, reach_of
 from .oauth_registrations import Registrations
+from .proxy import Proxy
+from .public_network import Resolve
 
 DOCUMENT_PATH = "/.well-known/oauth-client"  # below the issuer URL: our Client ID Metadata Document
 BEGIN_WITHIN = 25.0  # seconds for all of discovery and registration; a person looks at a waiting browser
@@ -286,9 +287,10 @@ async def open_oauth_client(
     *,
     public: SSLContext,
     own: SSLContext,
-    network: httpcore2.AsyncNetworkBackend | None = None,
+    proxy: Proxy | None = None,
+    resolve: Resolve | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[OAuthClient]:
-    """`public` trusts the system's authorities; `own`, and `network`, are those by which upstreams are reached."""
-    async with open_oauth_http(public, own, network) as http:
+    """As `open_oauth_http`. Requests under way end with the block."""
+    async with open_oauth_http(public, own, proxy=proxy, resolve=resolve) as http:
         yield OAuthClient(config, http, store, clock)

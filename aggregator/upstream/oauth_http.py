@@ -17,14 +17,14 @@ from ssl import SSLContext
 from typing import Any
 from urllib.parse import urlencode
 
-import httpcore2
-
 from ..config.model import Upstream
 from ..errors import ConnectFailed, Unfetchable
 from ..protocol.brokering.reach import Reach
 from ..protocol.learned_url import NotPlainUrl
 from ..protocol.oidc.documents import quotable_url
 from .learned_http import Answer, LearnedHttp, open_inside_http, open_learned_http
+from .proxy import Proxy
+from .public_network import Resolve
 
 MAX_DOCUMENT = 64 * 1024  # bytes; metadata of real servers have 1 to 5 KB
 MAX_ANSWER = 256 * 1024  # bytes; token answers with large ID tokens in them have 40 KB
@@ -88,10 +88,13 @@ def reach_of(upstream: Upstream) -> Reach:
 
 @asynccontextmanager
 async def open_oauth_http(
-    public: SSLContext, own: SSLContext, network: httpcore2.AsyncNetworkBackend | None = None
+    public: SSLContext, own: SSLContext, *, proxy: Proxy | None = None, resolve: Resolve | None = None
 ) -> AsyncIterator[OAuthHttp]:
-    """`public` trusts the system's authorities; `own`, and `network`, are those by which upstreams are reached."""
-    async with open_learned_http(public) as outside, open_inside_http(own, network) as inside:
+    """`public` trusts the system's authorities, `own` what upstreams may have. For `resolve` see `PublicNetwork`."""
+    async with (
+        open_learned_http(public, proxy=proxy, resolve=resolve) as outside,
+        open_inside_http(own, proxy=proxy) as inside,
+    ):
         yield OAuthHttp(outside, inside)
 
 

@@ -15,6 +15,7 @@ from .accounts import Accounts
 from .authority import Authority, IdentityProvider, LoginChecking
 from .authorization import authorize, send_back
 from .clients import ClientDocuments, clients_of
+from .connecting import callback_path, personal
 from .consent import answer_consent, show_consent
 from .http import Route
 from .landing import landing, misplaced
@@ -67,7 +68,7 @@ def oauth_routes(
         "POST": partial(answer_consent, authority),
     }
     return (
-        *metadata_routes(site),
+        *metadata_routes(site, sorted({callback_path(upstream) for upstream in personal(authority)})),
         Route(
             site.path + "/register",
             {"POST": partial(register, authority)},
