@@ -25,6 +25,7 @@ from ..web.body import read_body
 from ..web.http import Request, Response, Route, json_response, no_store, see_other
 from ..web.hypercorn_guard import Receive, Scope, Send
 from ..web.reply import send_whole
+from ..web.static_files import StaticFile
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PEOPLE = {"alice": "Alice", "bob": "Bob"}
@@ -37,17 +38,13 @@ MAX_BODY = 16 * 1024
 _ASKED = ("response_type", "client_id", "redirect_uri", "scope", "state", "nonce", "code_challenge",
           "code_challenge_method")  # fmt: skip
 
-_STYLE = (
-    "body{font:18px/1.5 system-ui,sans-serif;margin:0;text-align:center;color:#222;background:#fff}"
-    "header{background:#b00020;color:#fff;padding:1em;font-weight:bold}"
-    "main{max-width:30em;margin:2em auto;padding:0 1em}"
-    "button{display:block;width:100%;margin:1em 0;padding:.8em;font:inherit;cursor:pointer}"
-)
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _PAGE_HEADERS = (
     ("content-type", "text/html; charset=utf-8"),
     # No form-action: browsers apply it to the redirect behind the form too, which is another origin's by design.
-    ("content-security-policy", f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; frame-ancestors 'none'"),
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'",
+    ),
     ("referrer-policy", "no-referrer"),
 )
 
@@ -81,7 +78,9 @@ class DemoIdentityProvider:
         self._key = ECKey.generate_key("P-256")
         self._kid = self._key.thumbprint()
         self._codes: dict[str, _Code] = {}
+        self._style = StaticFile("", "style.css")
         routes = (
+            self._style.route,
             Route("/.well-known/openid-configuration", {"GET": self._discovery}),
             Route("/jwks", {"GET": self._jwks}),
             Route("/authorize", {"GET": self._ask}),
@@ -152,11 +151,12 @@ class DemoIdentityProvider:
         )
         page = (
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Demo sign-in</title>'
-            '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-            f"<style>{_STYLE}</style></head><body><header>DEMO: no passwords. Anyone on this computer can be "
-            "anyone here.</header><main><h1>Who are you?</h1>"
-            "<p>In real life this is the sign-in page of your organisation.</p>"
-            f'<form method="post" action="/sign-in">{hidden}{buttons}</form></main></body></html>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+            f'<link rel="stylesheet" href="{self._style.path}"></head><body><main>'
+            '<p class="next bad"><strong>DEMO: no passwords.</strong> Anyone on this computer can be anyone here.</p>'
+            "<h1>Who are you?</h1><p>In real life this is the sign-in page of your organisation.</p>"
+            f'<form method="post" action="/sign-in">{hidden}<div class="choice">{buttons}</div></form>'
+            "</main></body></html>"
         )
         return no_store(Response(200, page.encode(), _PAGE_HEADERS))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -90,7 +91,11 @@ async def test_a_person_comes_out_as_a_signed_id_token(
 async def test_the_page_says_loudly_what_it_is(client: httpx2.AsyncClient) -> None:
     page = await client.get("/authorize", params=ASKED)
     assert "DEMO: no passwords" in page.text
-    assert "default-src 'none'" in page.headers["content-security-policy"]
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "style-src 'self'" in policy
+    [style] = re.findall(r'rel="stylesheet" href="([^"]+)"', page.text)
+    assert "light-dark(" in (await client.get(style)).text
     assert page.headers["cache-control"] == "no-store"
 
 
