@@ -30,68 +30,14 @@ class Gap:
 
 GAPS = (
     Gap(
-        "resources, prompts and completion are not aggregated yet",
-        5,
-        EITHER,
-        {
-            name: name
-            for name in (
-                "completion-complete",
-                "prompts-get-embedded-resource",
-                "prompts-get-simple",
-                "prompts-get-with-args",
-                "prompts-get-with-image",
-                "prompts-list",
-                "resources-list",
-                "resources-read-binary",
-                "resources-read-text",
-                "resources-templates-read",
-            )
-        },
-    ),
-    Gap(
-        "resources and prompts are not aggregated yet",
-        5,
-        NEW,
-        {
-            "caching": "sep-2549-prompts-list-caching-hints sep-2549-resources-list-caching-hints "
-            "sep-2549-resources-templates-list-caching-hints sep-2549-resources-read-caching-hints",
-            "input-required-result-non-tool-request": "sep-2322-non-tool-incomplete sep-2322-non-tool-complete",
-            "sep-2164-resource-not-found": "sep-2164-error-code sep-2164-data-uri",
-        },
-    ),
-    Gap(
-        "sampling and elicitation are not relayed to older clients yet",
-        6,
-        OLD,
-        {
-            "tools-call-sampling": "tools-call-sampling",
-            "tools-call-elicitation": "tools-call-elicitation",
-            "elicitation-sep1034-defaults": "elicitation-sep1034-string-default elicitation-sep1034-integer-default "
-            "elicitation-sep1034-number-default elicitation-sep1034-enum-default elicitation-sep1034-boolean-default",
-            "elicitation-sep1330-enums": "elicitation-sep1330-untitled-single elicitation-sep1330-titled-single "
-            "elicitation-sep1330-legacy-enumnames elicitation-sep1330-untitled-multi elicitation-sep1330-titled-multi",
-        },
-    ),
-    Gap(
-        "a newer client's call is not parked yet while its older upstream asks",
-        6,
+        "an older upstream asks without names, one thing after the other; these want names, or several at once",
+        None,
         NEW,
         {
             "input-required-result-basic-elicitation": "sep-2322-elicitation-incomplete sep-2322-elicitation-complete",
-            "input-required-result-basic-list-roots": "sep-2322-list-roots-incomplete sep-2322-list-roots-complete",
-            "input-required-result-basic-sampling": "sep-2322-sampling-incomplete sep-2322-sampling-complete",
-            "input-required-result-capability-check": "sep-2322-respect-client-capabilities",
             "input-required-result-ignore-extra-params": "sep-2322-ignore-unexpected-params",
-            "input-required-result-missing-input-response": "sep-2322-missing-response-rerequests",
-            "input-required-result-multi-round": "sep-2322-multi-round-r1 sep-2322-multi-round-r2 "
-            "sep-2322-multi-round-r3",
             "input-required-result-multiple-input-requests": "sep-2322-multiple-inputs-incomplete "
             "sep-2322-multiple-inputs-complete",
-            "input-required-result-request-state": "sep-2322-request-state-incomplete sep-2322-request-state-complete",
-            "input-required-result-result-type": "sep-2322-result-type-included",
-            "input-required-result-tampered-state": "sep-2322-reject-tampered-state",
-            "input-required-result-validate-input": "sep-2322-error-on-protocol-error",
         },
         ("older",),
     ),

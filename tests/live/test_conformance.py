@@ -39,11 +39,14 @@ CELLS: list[tuple[Revision, Upstream]] = [(revision, upstream) for revision in R
 # The upstream that speaks a suite's own revision with the aggregator: no translation between the two runs compared.
 OWN: dict[Revision, Upstream] = {"2025-11-25": "older", "2026-07-28": "all"}
 
-TOOLS_AND_LIFECYCLE = frozenset(
+WITHOUT_QUESTIONS = frozenset(
     "server-initialize ping logging-set-level tools-list tools-call-simple-text tools-call-image tools-call-audio "
     "tools-call-embedded-resource tools-call-mixed-content tools-call-with-logging tools-call-error "
     "tools-call-with-progress server-sse-multiple-streams dns-rebinding-protection server-stateless "
-    "http-header-validation http-custom-header-server-validation json-schema-2020-12".split()
+    "http-header-validation http-custom-header-server-validation json-schema-2020-12 "
+    "resources-list resources-read-text resources-read-binary resources-templates-read prompts-list prompts-get-simple "
+    "prompts-get-with-args prompts-get-with-image prompts-get-embedded-resource completion-complete caching "
+    "sep-2164-resource-not-found input-required-result-non-tool-request".split()
 )
 
 
@@ -104,15 +107,15 @@ def test_the_fixture_server_passes_whatever_2026_07_28_requires(measured: Measur
 
 
 @pytest.mark.parametrize(("revision", "upstream"), CELLS)
-def test_tools_and_lifecycle_pass_through_the_aggregator(
+def test_what_asks_the_client_nothing_passes_through_the_aggregator(
     measured: Measured, revision: Revision, upstream: Upstream
 ) -> None:
     run = measured.through[revision, upstream]
-    failing = TOOLS_AND_LIFECYCLE & run.failing().keys()
+    failing = WITHOUT_QUESTIONS & run.failing().keys()
     assert not failing, show(run, failing)
-    required = TOOLS_AND_LIFECYCLE & required_scenarios(revision)
+    required = WITHOUT_QUESTIONS & required_scenarios(revision)
     assert required <= {check.scenario for check in run.checks}
-    assert len(required) == {"2025-11-25": 14, "2026-07-28": 11}[revision]
+    assert len(required) == {"2025-11-25": 24, "2026-07-28": 24}[revision]
 
 
 @pytest.mark.parametrize(("revision", "upstream"), CELLS)
