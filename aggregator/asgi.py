@@ -35,6 +35,7 @@ from .serving import (
     leave_after,
     say,
 )
+from .web import accept_failures
 from .web.hypercorn_guard import Receive, Scope, Send, install
 
 LOG = logging.getLogger(__name__)
@@ -170,6 +171,7 @@ class _RedactingLogger(Logger):
 def prepare_process() -> None:
     """Guard Hypercorn and give its command line the defaults of `serve`; its own flags still win."""
     install()
+    accept_failures.install()
     redact_every_handler()
     Config.logger_class = _RedactingLogger
     for name, value in HYPERCORN_SETTINGS.items():

@@ -24,6 +24,7 @@ import hypercorn.trio
 import trio
 from hypercorn.config import Config
 
+from .web import accept_failures
 from .web.hypercorn_guard import ASGIApp, Message, Receive, Scope, Send, install
 
 EXIT_CANNOT_LISTEN = 75  # EX_TEMPFAIL of sysexits.h: try again when the address is free
@@ -39,6 +40,7 @@ LOG = logging.getLogger("hypercorn.error")  # Hypercorn's own words, under its o
 HYPERCORN_SETTINGS: Final[dict[str, Any]] = {
     "accesslog": None,
     "alpn_protocols": ["http/1.1"],
+    "backlog": BACKLOG,
     "h11_max_incomplete_size": 64 * 1024,  # a request's head: sealed tokens and Mcp-Param-* headers are long
     "include_server_header": False,
     "keep_alive_max_requests": 1_000_000,
@@ -206,6 +208,7 @@ async def serve_application(
         CannotListen: before anything is served.
     """
     install()
+    accept_failures.install()
     listeners = listen(host, port) if sockets is None else sockets
     urls = [url_of(listener, scheme="https" if context else "http") for listener in listeners]
     settings = _Settings.from_mapping(HYPERCORN_SETTINGS, graceful_timeout=CLOSING_TIME, errorlog=LOG, context=context)
