@@ -32,9 +32,8 @@ from .store.open import open_store
 from .tls import make_server_context, watch_certificate
 from .upstream.authorized import AuthorizedUpstream
 from .upstream.client_documents import ClientDocuments
-from .upstream.credentials import ConfiguredCredentials
-from .upstream.http import open_upstream
 from .upstream.identity_provider import open_identity_provider
+from .upstream.kinds import open_configured, shared_credentials
 from .upstream.learned_http import open_learned_http
 from .upstream.listings import Listings
 from .upstream.login_checks import open_login_checks
@@ -127,10 +126,8 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         upstreams = [
             AuthorizedUpstream(
                 upstream,
-                await stack.enter_async_context(
-                    open_upstream(upstream.name, upstream.url, IDENTITY, trust, nursery, proxy)
-                ),
-                ConfiguredCredentials(upstream),
+                await stack.enter_async_context(open_configured(upstream, IDENTITY, trust, nursery, proxy)),
+                shared_credentials(upstream, nursery, clock),
             )
             for upstream in config.upstreams
             if upstream.enabled

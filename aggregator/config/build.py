@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .upstream_keys import UpstreamAuthKeys, UpstreamKeys
     from .vocabulary import AuthKeys, ClientKeys, File
 
-SERVED = ("user", "none", "bearer", "header")  # types of authorisation that can be served
+SERVED = ("user", "none", "bearer", "header", "command")  # types of authorisation that can be served
 
 
 def config_of(keys: File, environ: Mapping[str, str]) -> AnyConfig:
@@ -78,7 +78,7 @@ def served(config: AnyConfig) -> AnyConfig:
     if any(not_yet_served(config)):
         return config
     settings = {each.name: getattr(config, each.name) for each in fields(config)}
-    return Config(**settings | {"upstreams": tuple(each for each in config.upstreams if isinstance(each, Upstream))})
+    return Config(**settings)
 
 
 def not_yet_served(config: AnyConfig) -> Iterator[Problem]:
@@ -89,9 +89,7 @@ def not_yet_served(config: AnyConfig) -> Iterator[Problem]:
         if not upstream.enabled:
             continue
         here = f"upstreams[{index}]"
-        if not isinstance(upstream, Upstream):
-            yield Problem(f"{here}.command", "starting commands is not available yet; give 'url', or enabled: false")
-        elif upstream.auth_type not in SERVED:
+        if isinstance(upstream, Upstream) and upstream.auth_type not in SERVED:
             yield Problem(
                 f"{here}.auth.type", f"'{upstream.auth_type}' is not available yet; use another, or enabled: false"
             )

@@ -265,7 +265,7 @@ class AnyConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config(AnyConfig):
-    """What can be served: the configuration of a team, all of whose upstreams are reached over HTTP."""
+    """What can be served: the configuration of a team, whose upstreams are of the two kinds that there are."""
 
     auth: Auth
-    upstreams: tuple[Upstream, ...]
+    upstreams: tuple[Upstream | StdioUpstream, ...]

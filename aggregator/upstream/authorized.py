@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import trio
 
-from ..config.model import Upstream
+from ..config.model import AnyUpstream
 from ..errors import ConnectNeeded, UpstreamLost, UpstreamRefused
 from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
@@ -24,7 +24,7 @@ _CREDENTIALS = frozenset({401, 403})
 class AuthorizedUpstream:
     """One upstream, asked on behalf of people."""
 
-    def __init__(self, config: Upstream, upstream: McpUpstream, credentials: Credentials) -> None:
+    def __init__(self, config: AnyUpstream, upstream: McpUpstream, credentials: Credentials) -> None:
         self.config = config
         self.credentials = credentials
         self._upstream = upstream

@@ -31,11 +31,12 @@ KILLED = GRACE + AFTER_KILL + 1.0  # seconds for the guard to see the group end
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. `env` is its whole environment."""
+    """What to run. `env` is its whole environment; the values in `secrets` are not to be logged."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     cwd: str | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
         return f"<Command {self.name}>"  # arguments may hold what is nobody's business

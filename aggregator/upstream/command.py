@@ -12,7 +12,7 @@ import logging
 import math
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -91,7 +91,6 @@ class CommandUpstream:
         self.reason: str | None = None
         self.retry_at: float | None = None
         self.starts = 0
-        self.on_start: Callable[[], None] = _nothing  # called after each handshake but the first
         self._command = command
         self._client = client
         self._idle_stop = idle_stop
@@ -211,7 +210,7 @@ class CommandUpstream:
 
     async def _live(self, child: Running) -> Ended:
         wire = Wire(self.name, child.stdin, child.stdout)
-        words = ChildLog(f"upstream {self.name}", self._command.env.values())
+        words = ChildLog(f"upstream {self.name}", self._command.secrets)
         # The pipes are served until the process has ended, also when we are cancelled: who cannot write cannot end.
         pipes = trio.CancelScope(shield=True)
 
@@ -272,8 +271,6 @@ class CommandUpstream:
         self.starts += 1
         self._is_now("running", None)
         log.info("upstream %s runs %s, MCP %s", self.name, self._command.name, met.revision)
-        if self.starts > 1:
-            self.on_start()
         on_purpose = await self._wait_idle(self._life)
         reason = "stopped: nobody used it" if on_purpose else "closed its pipes"
         return Ended(reason, trio.current_time() - since, on_purpose=on_purpose)
@@ -385,7 +382,3 @@ def _set_log_level(life: _Life, wanted: str | None) -> None:
     if life.log_level is None or not at_least(wanted, life.log_level):
         life.wire.post(Call(secrets.token_hex(12), "logging/setLevel", {"level": wanted}))
         life.log_level = wanted
-
-
-def _nothing() -> None:
-    pass

@@ -87,6 +87,9 @@ class HelperCredentials:
     def __repr__(self) -> str:
         return f"<HelperCredentials {self._command.name} for {self._upstream}, {self.runs} runs>"
 
+    def standing_at_hand(self, principal: Principal) -> Standing | None:
+        return SHARED
+
     async def standing(self, principal: Principal) -> Standing:
         return SHARED
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..config.model import Upstream
+from ..config.model import AnyUpstream
 from ..protocol.principal import Principal
 
 EVERYONE = ""  # the owner of what is the same for everyone
@@ -91,7 +91,7 @@ class Credentials(Protocol):
 class ConfiguredCredentials:
     """What the operator configured for everyone, which may be nothing."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: AnyUpstream) -> None:
         self._credential = Credential(headers=configured_headers(upstream))
 
     def standing_at_hand(self, principal: Principal) -> Standing | None:
@@ -109,6 +109,6 @@ class ConfiguredCredentials:
         return None
 
 
-def configured_headers(upstream: Upstream) -> tuple[tuple[bytes, bytes], ...]:
+def configured_headers(upstream: AnyUpstream) -> tuple[tuple[bytes, bytes], ...]:
     """The headers that go with every request to this upstream, whoever asks."""
     return tuple((name.lower().encode("ascii"), value.reveal().encode()) for name, value in upstream.headers)

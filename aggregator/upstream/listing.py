@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import trio
 
-from ..config.model import Upstream
+from ..config.model import AnyUpstream
 from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
 from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
@@ -89,7 +89,7 @@ class Listing:
         return f"<Listing {self.upstream.name} of {self.owner or 'everyone'}: {self.error or 'good'}>"
 
     @property
-    def config(self) -> Upstream:
+    def config(self) -> AnyUpstream:
         return self.upstream.config
 
     @property

@@ -18,7 +18,7 @@ from typing import Any
 
 import trio
 
-from ..config.model import Upstream
+from ..config.model import AnyUpstream, StdioUpstream
 from ..protocol.catalog import Catalog, build_catalog
 from ..protocol.jsonrpc import Json
 from ..protocol.names import may_publish
@@ -107,9 +107,11 @@ class Listings:
         return f"<Listings {listed} of {len(self._shared)} upstreams, {len(self._own)} of single people>"
 
     def warm(self) -> None:
-        """Begin to list everything that is everyone's, so that the first asker finds it done."""
+        """Begin to list everything that is everyone's, so that the first asker finds it done; not what is only to be
+        started when somebody asks."""
         for listing in self._shared.values():
-            listing.refresh_if_due()
+            if not (isinstance(listing.config, StdioUpstream) and listing.config.start_on_use):
+                listing.refresh_if_due()
 
     def upstreams(self) -> Mapping[str, AuthorizedUpstream]:
         return self._upstreams
@@ -177,7 +179,7 @@ class Listings:
         return await self._catalog_where(view, found, lambda upstream: True)
 
     async def _catalog_where(
-        self, view: View, found: Callable[[Catalog], bool], may_have: Callable[[Upstream], bool]
+        self, view: View, found: Callable[[Catalog], bool], may_have: Callable[[AnyUpstream], bool]
     ) -> Catalog:
         listings = self._listings(view)
         if found(catalog := self._merged(view, listings)):

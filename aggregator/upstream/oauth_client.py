@@ -56,7 +56,7 @@ class OAuthClient:
     """Opened by `open_oauth_client`."""
 
     def __init__(self, config: Config, http: OAuthHttp, store: Store, clock: Callable[[], float]) -> None:
-        self._upstreams = {upstream.name: upstream for upstream in config.upstreams}
+        self._upstreams = {each.name: each for each in config.upstreams if isinstance(each, Upstream)}
         self._http = http
         self._clock = clock
         self._discovery = Discovery(http)

@@ -17,14 +17,14 @@ from typing import Protocol
 
 import trio
 
-from ..config.model import Upstream
+from ..config.model import AnyUpstream
 from ..errors import Unsealable
 from ..protocol.jsonrpc import Failure, Json, Success, dump, failure
 from ..protocol.oauth.site import Site
 from ..protocol.principal import Principal
 from ..protocol.revisions import is_stateless
 from ..protocol.sealing import KeyRing, Purpose
-from ..protocol.translate import tool_error
+from ..protocol.translate import failed
 from .asked import Asked
 from .gateway_tools import connect_url
 
@@ -35,6 +35,8 @@ CARRIED = 8 * 1024  # bytes of an upstream's own state that are sealed into ours
 
 _PREFIX = "mcpa_rs_"
 _KEY = "connect"
+# 2026-07-28, multi round-trip requests: only these may be answered with `input_required`.
+_MAY_ASK = frozenset({"tools/call", "prompts/get", "resources/read"})
 _RETRY_FIELDS = frozenset({"requestState", "inputResponses"})
 
 
@@ -60,13 +62,13 @@ class Asking:
         self._connections = connections
         self._clock = clock
 
-    def ask(self, asked: Asked, upstream: Upstream, reason: str) -> Success | Failure:
+    def ask(self, asked: Asked, upstream: AnyUpstream, reason: str) -> Success | Failure:
         """What a client is told whose call needs the person's account at `upstream`."""
         url = connect_url(self._site, upstream.name)
         shown = upstream.display_name or upstream.name
         message = f"Connect your {shown} account: {reason}."
         can_show = asked.can_show_urls
-        if can_show and is_stateless(asked.revision):
+        if can_show and is_stateless(asked.revision) and asked.call.method in _MAY_ASK:
             question = {"method": "elicitation/create", "params": {"mode": "url", "url": url, "message": message}}
             state = self._seal(asked, upstream.name)
             if state is not None:
@@ -74,7 +76,7 @@ class Asking:
                     asked.call.id,
                     {"resultType": "input_required", "inputRequests": {_KEY: question}, "requestState": state},
                 )
-        elif can_show:
+        elif can_show and not is_stateless(asked.revision):
             elicitation = {"mode": "url", "elicitationId": secrets.token_hex(16), "url": url, "message": message}
             return failure(
                 asked.call.id,
@@ -86,7 +88,7 @@ class Asking:
             f"Authentication required for {upstream.name}: {reason}. Nothing was run. Please visit {url} to connect "
             "the account, then call again."
         )
-        return Success(asked.call.id, tool_error(text, asked.revision))
+        return failed(asked.call, text, asked.revision)
 
     async def resume(self, asked: Asked) -> Asked | Declined:
         """The call as it was before we asked; waits for the account, `PATIENCE` seconds at most.

@@ -12,7 +12,7 @@ import logging
 import secrets
 from urllib.parse import urlsplit
 
-from ..config.model import Upstream
+from ..config.model import AnyUpstream, Upstream
 from ..errors import ConnectFailed, Refusal, UpstreamLost
 from ..protocol.brokering.flow import ConnectFlow, seal_connect
 from ..protocol.oauth.browser import BrowserSession
@@ -137,7 +137,8 @@ async def unknown_upstream(authority: Authority, request: Request) -> Response:
 
 def personal(authority: Authority) -> tuple[Upstream, ...]:
     """The upstreams at which people have accounts of their own."""
-    return tuple(u for u in authority.config.upstreams if u.enabled and u.auth_type == "user")
+    configured = (u for u in authority.config.upstreams if isinstance(u, Upstream))
+    return tuple(u for u in configured if u.enabled and u.auth_type == "user")
 
 
 def callback_path(upstream: Upstream) -> str:
@@ -150,7 +151,7 @@ def failed_status(failure: UpstreamLost) -> int:
     return 503 if isinstance(failure, ConnectFailed) and failure.temporary else 502
 
 
-def title_of(upstream: Upstream) -> str:
+def title_of(upstream: AnyUpstream) -> str:
     return upstream.display_name or upstream.name
 
 

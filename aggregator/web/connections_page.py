@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ..config.model import Upstream
+from ..config.model import AnyUpstream
 from ..errors import Refusal
 from ..upstream.listings import UpstreamStatus
 from .accounts import Accounts
@@ -84,7 +84,7 @@ async def reconnect_all(authority: Authority, accounts: Accounts, request: Reque
     return await go_and_connect(authority, accounts, session, ended[0], then, request)
 
 
-def row_of(upstream: Upstream, status: UpstreamStatus) -> Row:
+def row_of(upstream: AnyUpstream, status: UpstreamStatus) -> Row:
     """What one status means for the person, and what they can do about it."""
     standing, own = status.standing, upstream.auth_type == "user"
     detail = ""
@@ -115,7 +115,7 @@ def row_of(upstream: Upstream, status: UpstreamStatus) -> Row:
     return Row(
         upstream.name,
         title_of(upstream),
-        urlsplit(upstream.url).netloc,
+        urlsplit(upstream.url).netloc if upstream.url else "runs here",
         state,
         tone,
         sentence(detail) if detail else "",

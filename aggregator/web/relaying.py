@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import trio
 
-from ..config.model import Upstream
+from ..config.model import AnyUpstream
 from ..errors import ConnectNeeded, UpstreamLost, UpstreamRefused
 from ..protocol import jsonrpc
-from ..protocol.jsonrpc import Failure, Json, Success, failure
+from ..protocol.jsonrpc import Failure, Json, Success
 from ..protocol.links import Publish, with_published_links
-from ..protocol.translate import error_for_client, result_for_client, tool_error
+from ..protocol.translate import error_for_client, failed, result_for_client
 from ..upstream.listings import Listings, View, why_refused
 from ..upstream.peers import Answered
 from .asked import Asked
@@ -75,12 +75,13 @@ class Relaying:
         key = asked.principal.key
         if self.calls.get(key, 0) >= self._calls_per_person:
             text = f"You have {self._calls_per_person} calls running already; wait for one of them to end."
-            return failed(asked, text)
+            return failed(asked.call, text, asked.revision)
         self.calls[key] = self.calls.get(key, 0) + 1
         try:
             resumed = await self._asking.resume(asked)
             if isinstance(resumed, Declined):
-                return failed(asked, f"The person did not want to connect {resumed.upstream}, so nothing was run.")
+                text = f"The person did not want to connect {resumed.upstream}, so nothing was run."
+                return failed(asked.call, text, asked.revision)
             return await work(resumed)
         finally:
             self.calls[key] -= 1
@@ -106,7 +107,7 @@ class Relaying:
             cause = why_refused(exc)
         except UpstreamLost as exc:
             cause = str(exc) if exc.executed else f"{exc}; {_nothing_done(asked)}"
-        return failed(asked, error_text(asked, errand.subject, config, cause, started))
+        return failed(asked.call, error_text(asked, errand.subject, config, cause, started), asked.revision)
 
     def absent(self, asked: Asked, view: View, name: str, started: float) -> Success | Failure | None:
         """The answer to a request for the published `name` if it probably belongs to an upstream that could never be
@@ -118,7 +119,7 @@ class Relaying:
             return self._asking.ask(asked, listing.config, listing.error or "it asks for a login")
         what = "tools" if asked.call.method == "tools/call" else "prompts"
         cause = f"{listing.error}; its {what} are not known yet, so nothing was run"
-        return failed(asked, error_text(asked, name, listing.config, cause, started))
+        return failed(asked.call, error_text(asked, name, listing.config, cause, started), asked.revision)
 
     def _answer_of(self, asked: Asked, view: View, errand: Errand, answered: Answered) -> Success | Failure:
         """Raises:
@@ -144,14 +145,7 @@ class Relaying:
                 return Success(asked.call.id, translated)
 
 
-def failed(asked: Asked, text: str) -> Success | Failure:
-    """A failure of an upstream: of a tool a result, which a model reads; of everything else a JSON-RPC error."""
-    if asked.call.method == "tools/call":
-        return Success(asked.call.id, tool_error(text, asked.revision))
-    return failure(asked.call.id, jsonrpc.INTERNAL_ERROR, text)
-
-
-def error_text(asked: Asked, subject: str, config: Upstream, cause: str, started: float) -> str:
+def error_text(asked: Asked, subject: str, config: AnyUpstream, cause: str, started: float) -> str:
     elapsed = trio.current_time() - started
     doing = _DOING.get(asked.call.method, "asking for")
     return f"Error {doing} {subject[:200]}: upstream {config.name}: {cause} (after {elapsed:.1f} s)"
