@@ -95,11 +95,12 @@ async def test_no_other_token_of_the_flow_is_an_access_token() -> None:
     deployment = Deployment()
     client, browser = await deployment.register(), Browser(deployment)
     page = await browser.to_consent(client)
-    [cookie] = browser.jar.values()
+    cookies = tuple(browser.jar.values())
+    assert len(cookies) == 2  # of the flow, and of the person who logged in for it
     code = (await Browser(deployment).obtain_answer(client))["code"]
     tokens = await deployment.tokens(client)
     assert page.status == 200
-    for text in (cookie, code, tokens["refresh_token"], client["client_id"]):
+    for text in (*cookies, code, tokens["refresh_token"], client["client_id"]):
         for prefix in ("", "mcpa_at_"):
             assert status(deployment, prefix + text.removeprefix("mcpa_rt_").removeprefix("mcpa_ac_")) == 401
     assert status(deployment, "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbm5hIn0.c2ln") == 401

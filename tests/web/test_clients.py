@@ -264,7 +264,7 @@ async def test_an_app_with_a_scheme_gets_its_answer_by_a_button(decision: str, t
     assert "code=" not in text_of(page)
     assert "cursor:" not in text_of(page)
     assert "form-action 'self' cursor:;" in (header(page, "content-security-policy") or "")
-    assert browser.jar == {}
+    assert browser.flows == {}
     handed = await browser.post("/authorize/return", hidden_fields(page), *FROM_OWN_PAGE)
     assert handed.status == 303
     assert location(handed).startswith(CURSOR + "?")
