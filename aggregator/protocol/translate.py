@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .jsonrpc import Json, dump
+from .jsonrpc import INTERNAL_ERROR, Call, Failure, Json, Success, dump, failure
 from .revisions import (
     CLIENT_CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
@@ -148,6 +148,13 @@ def tool_error(text: str, revision: str) -> Json:
     """A failed call in the form that a model can read and act on."""
     result: Json = {"content": [{"type": "text", "text": text}], "isError": True}
     return {"resultType": "complete", **result} if is_stateless(revision) else result
+
+
+def failed(call: Call, text: str, revision: str) -> Success | Failure:
+    """The answer to a call that could not be relayed: of a tool a result, which a model reads; else an error."""
+    if call.method == "tools/call":
+        return Success(call.id, tool_error(text, revision))
+    return failure(call.id, INTERNAL_ERROR, text)
 
 
 def text_result(text: str, revision: str) -> Json:

@@ -118,6 +118,7 @@ class Speaking:
 
 
 Tool = Callable[[Speaking], Awaitable[Json]]
+Result = Callable[[Incoming], Json]  # raises ToolFailure
 Script = Callable[[Incoming], Awaitable[Raw]]
 
 
@@ -178,7 +179,9 @@ class FakeServer:
         self.page_size = 1000
         self.ttl: int | None = None
         self.capabilities: Json = {"tools": {}, "logging": {}}
+        self.instructions: str | None = None
         self.scripts: dict[str, Script] = {}  # by JSON-RPC method, or "DELETE"
+        self.results: dict[str, Result] = {}  # by JSON-RPC method: what neither lists nor calls tools
         self.accounts: dict[str, list[str] | None] | None = None  # by token: the tools it shows; None, all of them
         self.public: set[str] = set()  # methods that need no account even so
         self.dead: str | None = None
@@ -277,12 +280,18 @@ class FakeServer:
             return
         match incoming.method:
             case "server/discover":
-                result: Json = {"supportedVersions": [MODERN], "capabilities": self.capabilities}
+                result: Json = {"supportedVersions": [MODERN], "capabilities": self.capabilities, **self._said()}
             case "tools/list":
                 result = self._page(incoming)
             case "tools/call":
                 await self._call(incoming, out)
                 return
+            case method if method in self.results:
+                try:
+                    result = self.results[method](incoming)
+                except ToolFailure as exc:
+                    _reply(out, incoming, {"error": exc.error}, status=exc.status)
+                    return
             case _:
                 _reply(out, incoming, {"error": {"code": -32601, "message": "Method not found"}}, status=404)
                 return
@@ -299,6 +308,7 @@ class FakeServer:
             self.sessions[f"s{self._count}"] = {"level": None}
             server = {"name": self.name, "version": "9"}
             result = {"protocolVersion": LEGACY, "capabilities": self.capabilities, "serverInfo": server}
+            result |= self._said()
             _reply(out, incoming, {"result": result}, headers=given)
             return
         if self._keeps_sessions and session_id is None:
@@ -330,6 +340,11 @@ class FakeServer:
                 answered.message = incoming.message
                 answered.came.set()
                 out.begin(202, {})
+            case method if method in self.results:
+                try:
+                    _reply(out, incoming, {"result": self.results[method](incoming)})
+                except ToolFailure as exc:
+                    _reply(out, incoming, {"error": exc.error}, status=exc.status)
             case _ if "id" not in incoming.message:
                 out.begin(202, {})
             case _:
@@ -362,6 +377,9 @@ class FakeServer:
             _reply(out, incoming, {"error": exc.error}, status=exc.status)
         finally:
             del self.running[key]
+
+    def _said(self) -> Json:
+        return {} if self.instructions is None else {"instructions": self.instructions}
 
     def _fields(self) -> Json:
         if self.revision == LEGACY:
@@ -397,6 +415,9 @@ def envelope_fault(incoming: Incoming, tools: Sequence[Json]) -> Json | None:
         return {"code": -32022, "message": "Unsupported protocol version", "data": {"supported": [MODERN]}}
     if headers.get("mcp-method") != incoming.method:
         return {"code": -32020, "message": "Mcp-Method"}
+    named_by = {"prompts/get": "name", "resources/read": "uri"}.get(incoming.method)
+    if named_by is not None and unwrapped(headers.get("mcp-name", "")) != incoming.params[named_by]:
+        return {"code": -32020, "message": "Mcp-Name"}
     if incoming.method == "tools/call":
         if unwrapped(headers.get("mcp-name", "")) != incoming.params["name"]:
             return {"code": -32020, "message": "Mcp-Name"}

@@ -13,6 +13,7 @@ import trio
 
 from aggregator.config.model import Auth, Config, Upstream
 from aggregator.errors import ConnectNeeded, Refusal
+from aggregator.protocol.headers import NAMED_BY, encode_value
 from aggregator.protocol.oauth.site import site_of
 from aggregator.protocol.principal import Principal
 from aggregator.protocol.sealing import KeyRing
@@ -277,8 +278,8 @@ class ModernClient(Client):
 
     def headers(self, method: str, params: Json) -> list[tuple[str, str]]:
         made = [*super().headers(method, params), ("mcp-protocol-version", MODERN), ("mcp-method", method)]
-        if method == "tools/call":
-            made.append(("mcp-name", str(params["name"])))
+        if (named_by := NAMED_BY.get(method)) is not None:
+            made.append(("mcp-name", encode_value(str(params[named_by]))))
         return made
 
     def params(self, params: Json) -> Json:
