@@ -16,7 +16,7 @@ from aggregator.web.pages import Pages
 from tests.demo.test_identity_provider import ASKED, Clock, browser, provider
 from tests.parts.install import node_package
 from tests.web.deployment import config
-from tests.web.gallery import HOSTILE, gallery
+from tests.web.gallery import AWAY, HOSTILE, gallery
 
 pytestmark = pytest.mark.live
 
@@ -33,7 +33,7 @@ async def demo_sign_in() -> Response:
 
 SHOWN = gallery(PAGES) | {"demo-sign-in": trio.run(demo_sign_in)}
 SHOWN |= {f"hostile-{name}": page for name, page in gallery(PAGES, HOSTILE).items()}
-HOSTILE_NAMES = sorted(set(gallery(PAGES)) - {"going"})  # that page is left at once
+HOSTILE_NAMES = sorted(gallery(PAGES))
 NAMES = [*HOSTILE_NAMES, "demo-sign-in"]
 STATIC = {
     route.path.lstrip("/"): trio.run(route.methods["GET"], Request("GET", route.path, "", (), b"", ""))
@@ -66,6 +66,19 @@ def shelf() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def nowhere(page: Any) -> list[str]:
+    """The page that leads to an upstream's login stays: whoever asks there is answered 204. Who asked is noted."""
+    asked: list[str] = []
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=204)
+
+    page.route("https://login.mail.example/**", answer)
+    return asked
 
 
 @cache
@@ -144,3 +157,14 @@ def test_nobody_who_wants_no_motion_gets_any(shelf: str, page: Any) -> None:
         page.emulate_media(reduced_motion=wish)
         page.goto(shelf + "connections")
         assert page.evaluate("getComputedStyle(document.querySelector('button')).transitionDuration") == duration
+
+
+def test_the_page_on_the_way_to_an_upstream_goes_on_by_itself_and_by_its_link(
+    shelf: str, page: Any, nowhere: list[str]
+) -> None:
+    """A redirect would be stopped by form-action, which cannot name every authorization server."""
+    page.goto(shelf + "going")
+    page.get_by_role("link", name="Continue to login.mail.example").click()
+    page.wait_for_timeout(200)
+    assert set(nowhere) == {AWAY}
+    assert len(nowhere) == 2

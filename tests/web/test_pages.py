@@ -10,7 +10,7 @@ import pytest
 
 from aggregator.errors import Refusal
 from aggregator.web import pages
-from aggregator.web.http import Response
+from aggregator.web.http import Request, Response
 from aggregator.web.pages import Pages
 
 from .deployment import Deployment, config, header, text_of
@@ -125,6 +125,15 @@ async def test_the_style_sheet_stands_at_its_hash_for_ever(issuer_url: str) -> N
     response = await deployment.send("GET", deployment.pages.style_path)
     assert header(response, "cache-control") == "public, max-age=31536000, immutable"
     assert b"light-dark(" in response.body
+
+
+async def test_the_static_files_are_small() -> None:
+    style, script = [
+        (await route.methods["GET"](Request("GET", route.path, "", (), b"", ""))) for route in PAGES.routes
+    ]
+    assert len(style.body) < 4096
+    assert len(script.body) < 1024
+    assert header(script, "content-type") == "text/javascript; charset=utf-8"
 
 
 @pytest.mark.parametrize("issuer_url", ["https://mcp.example.com", "https://h.example/team"])
