@@ -7,7 +7,6 @@ and nobody is logged out over it. This file must not know who holds the tokens.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,9 +107,9 @@ def _lifetime(value: Any) -> float | None:
     used until it is refused."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return None
-    return min(float(value), MAX_LIFETIME)
+    return float(min(value, MAX_LIFETIME))
 
 
 def _with_resource(form: dict[str, str], resource: str | None) -> dict[str, str]:
