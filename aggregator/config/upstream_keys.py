@@ -98,7 +98,8 @@ class UpstreamKeys(Keys):
     description: Text | None = optional("What it is for, for people and models.", "The team's mail")
     enabled: Boolean = default(True, "`false` leaves it out without forgetting its settings.")
     prefix: Prefix | None = optional(
-        'What stands before `__` in its tools\' names. Absent: the name. `""` for one upstream: no prefix at all.',
+        "What stands before `__` in the names of its tools and prompts. Absent: the name. "
+        '`""` for one upstream: no prefix at all.',
         "mail",
     )
     auth: UpstreamAuthKeys = Field(default_factory=UpstreamAuthKeys, description="How calls to it are authorised.")
