@@ -74,7 +74,7 @@ def client_setups(name: str, url: str) -> tuple[ClientSetup, ...]:
                 Way("command", "Run", _shell("claude mcp add --transport http --scope user", name, url)),
                 Way("command", "or, as JSON", _shell("claude mcp add-json --scope user", name, _compact(typed))),
                 Way("command", "Then sign in; /mcp inside Claude Code does the same", _shell("claude mcp login", name)),
-                Way("file", "For everybody in a project: .mcp.json", _servers("mcpServers", name, typed)),
+                Way("file", "or, for everybody in a project, in .mcp.json", _servers("mcpServers", name, typed)),
             ),
         ),
         ClientSetup(
@@ -107,7 +107,7 @@ def client_setups(name: str, url: str) -> tuple[ClientSetup, ...]:
             (
                 Way("link", "Add to VS Code", f"vscode:mcp/install?{_percent(in_code)}"),
                 Way("command", "or run", _shell("code --add-mcp", _compact(in_code))),
-                Way("file", "For everybody in a project: .vscode/mcp.json", _servers("servers", name, typed)),
+                Way("file", "or, for everybody in a project, in .vscode/mcp.json", _servers("servers", name, typed)),
             ),
         ),
         ClientSetup(
