@@ -171,6 +171,10 @@ class Store(Protocol):
         """Spend a one-time id. True exactly once per id, across every process that shares the store."""
         ...
 
+    async def is_consumed(self, ticket: str) -> bool:
+        """Whether a one-time id was spent, on whichever process, as long as that is remembered."""
+        ...
+
     async def add_grant(self, grant: Grant) -> bool:
         """Remember a new grant, together with the consent it rests on (who, which client, where, when).
 

@@ -44,6 +44,10 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._spend(ticket, expires_at)
 
+    async def is_consumed(self, ticket: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return ticket in self._spent
+
     async def add_grant(self, grant: Grant) -> bool:
         # No consent is kept beside it: nothing asks for consents, and here they would die with the grants anyway.
         await trio.lowlevel.checkpoint()

@@ -49,6 +49,7 @@ from .sqlite_grants import (
     apply_outcome,
     insert_grant,
     is_signed_out,
+    is_spent,
     revoke,
     select_grant,
     select_live,
@@ -80,6 +81,9 @@ class SqliteStore:
 
     async def consume(self, ticket: str, *, expires_at: float) -> bool:
         return await self._write(lambda db: spend(db, ticket, expires_at))
+
+    async def is_consumed(self, ticket: str) -> bool:
+        return await self._read(lambda db: is_spent(db, ticket))
 
     async def add_grant(self, grant: Grant) -> bool:
         def work(db: sqlite3.Connection) -> bool:

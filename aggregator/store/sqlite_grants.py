@@ -26,6 +26,10 @@ def spend(db: sqlite3.Connection, ticket: str, expires_at: float) -> bool:
     return db.execute("INSERT OR IGNORE INTO spent VALUES (?, ?)", (ticket, expires_at)).rowcount == 1
 
 
+def is_spent(db: sqlite3.Connection, ticket: str) -> bool:
+    return db.execute("SELECT 1 FROM spent WHERE ticket = ?", (ticket,)).fetchone() is not None
+
+
 def select_grant(db: sqlite3.Connection, grant_id: str) -> Grant | None:
     row = db.execute(f"{_SELECT} WHERE id = ?", (grant_id,)).fetchone()
     return None if row is None else _parse(row)

@@ -45,10 +45,22 @@ async def find_session(authority: Authority, request: Request) -> BrowserSession
         session = open_session(authority.keys, sealed, now=authority.clock())
     except Unsealable:
         return None
+    if await authority.store.is_consumed(_ticket(session)):
+        return None
     signed_out_at = await authority.store.signed_out_at(session.person.principal)
     if signed_out_at is not None and session.signed_in_at <= signed_out_at:
         return None
     return session
+
+
+async def end_session(authority: Authority, session: BrowserSession) -> tuple[str, str]:
+    """End this session, and every copy of its cookie with it; the header that takes the cookie out of the browser.
+
+    Raises:
+        StoreUnavailable: when it cannot be ended; it goes on then.
+    """
+    await authority.store.consume(_ticket(session), expires_at=session.signed_in_at + SESSION_LIFETIME)
+    return ended_session_cookie(authority.site)
 
 
 async def session_of_form(authority: Authority, request: Request) -> tuple[BrowserSession, dict[str, str]]:
@@ -66,6 +78,10 @@ async def session_of_form(authority: Authority, request: Request) -> tuple[Brows
     if not hmac.compare_digest(form.get("csrf", "").encode(), session.form_secret.encode()):
         raise Refusal(403, "signed_out", "The form is from an earlier sign-in; nothing was changed.")
     return session, form
+
+
+def _ticket(session: BrowserSession) -> str:
+    return f"session:{session.id}"
 
 
 def _name(site: Site) -> str:

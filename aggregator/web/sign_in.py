@@ -12,7 +12,7 @@ import secrets
 
 from ..protocol.oauth.browser import SignIn, seal_sign_in
 from .authority import Authority
-from .browser_session import ended_session_cookie, find_session, session_of_form
+from .browser_session import end_session, ended_session_cookie, find_session, session_of_form
 from .cookies import flow_cookie
 from .departure import depart
 from .http import Request, Response, see_other
@@ -47,9 +47,14 @@ async def begin_sign_in(authority: Authority, request: Request, to: str, *, resu
 
 
 async def sign_out(authority: Authority, request: Request) -> Response:
-    """End the session in this browser. The accounts that the person connected, and their clients, stay."""
-    await session_of_form(authority, request)
-    return see_other(authority.site.url("/"), ended_session_cookie(authority.site))
+    """End the session in this browser. The accounts that the person connected, and their clients, stay.
+
+    Raises:
+        Refusal: see `session_of_form`.
+        StoreUnavailable: then it goes on.
+    """
+    session, _ = await session_of_form(authority, request)
+    return see_other(authority.site.url("/"), await end_session(authority, session))
 
 
 async def sign_out_everywhere(authority: Authority, request: Request) -> Response:

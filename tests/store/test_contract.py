@@ -45,6 +45,14 @@ async def test_a_ticket_is_consumed_once(store: Store) -> None:
     assert await store.consume("u", expires_at=NOW + 60)
 
 
+async def test_whether_a_ticket_was_consumed_can_be_asked_without_consuming_it(store: Store) -> None:
+    assert not await store.is_consumed("t")
+    assert not await store.is_consumed("t")
+    await store.consume("t", expires_at=NOW + 60)
+    assert await store.is_consumed("t")
+    assert not await store.is_consumed("u")
+
+
 async def test_a_ticket_consumed_by_many_at_once_is_consumed_by_one(store: Store) -> None:
     answers = await gather(100, lambda _: store.consume("t", expires_at=NOW + 60))
     assert Counter(answers) == {True: 1, False: 99}
@@ -370,6 +378,7 @@ async def test_a_store_that_works_says_so(store: Store) -> None:
 
 CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "consume": lambda store: store.consume("t", expires_at=NOW + 60),
+    "is_consumed": lambda store: store.is_consumed("t"),
     "add_grant": lambda store: store.add_grant(grant("g2")),
     "redeem": redeem,
     "rotate": lambda store: store.rotate("g1", 0, now=NOW),

@@ -148,9 +148,11 @@ async def test_signing_out_ends_the_session_here_and_nothing_else() -> None:
     await here.sign_in()
     await there.sign_in()
     form = hidden_fields(await here.get("/clients"))
+    copy = Browser(deployment, dict(here.jar))
     response = await here.post("/sign-out", {"csrf": form["csrf"]}, *FROM_OWN_PAGE)
     assert (response.status, location(response)) == (303, f"{ISSUER}/")
     assert here.jar == {}
+    assert (await copy.get("/clients")).status == 303, "a copy of the cookie is worth nothing either"
     assert (await there.get("/clients")).status == 200
     assert deployment.authenticate(tokens["access_token"]).principal == ANNA.principal
 
