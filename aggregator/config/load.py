@@ -7,17 +7,19 @@ into `Problem`s. It must not know single keys beyond those it fills in.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, get_args
 
 from ..errors import ConfigError, Problem
-from .build import config_of, not_yet_served
+from .build import config_of, local_storage, not_yet_served, served
 from .document import Document, Path, parse_document
 from .expand import expand_tree
 from .find import find_source
 from .mask import mask_document
+from .mcpmux import SHOWN as MCPMUX_SHOWN
+from .mcpmux import is_mcpmux, read_mcpmux
 from .model import AnyConfig, Config
 from .rules import broken_rules, empty_values
 from .scalars import Misplaced, Wrong, nearest, show
@@ -67,6 +69,8 @@ def parse_config(text: str, *, source: str, environ: Mapping[str, str], cwd: Fil
         ConfigError: with every problem, in file order.
     """
     document = parse_document(text)
+    if is_mcpmux(document):
+        return _load_mcpmux(document, source=source, environ=environ)
     masked = mask_document(document)
     if document.broken:
         raise ConfigError(source, document.problems, text=masked)
@@ -85,13 +89,24 @@ def parse_config(text: str, *, source: str, environ: Mapping[str, str], cwd: Fil
         reported.add(path)
         problems.append(document.problem(path, str(wrong), at_key=wrong.at_key, suggestion=wrong.suggestion))
     if problems or keys is None:
-        in_order = sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0))
-        raise ConfigError(source, tuple(in_order), text=masked)
+        raise ConfigError(source, in_file_order(problems), text=masked)
     config = config_of(keys, environ)
     return Loaded(config, source, tuple(warnings_for(config, document)), masked)
 
 
 _KEY = "[key]"  # pydantic's last step where the key of a mapping is wrong
+
+
+def _load_mcpmux(document: Document, *, source: str, environ: Mapping[str, str]) -> Loaded:
+    masked = mask_document(document, shown=MCPMUX_SHOWN)
+    config, problems, warnings = read_mcpmux(document.text, environ, local_storage(environ))
+    if config is None:
+        raise ConfigError(source, in_file_order(problems), text=masked)
+    return Loaded(served(config), source, (*in_file_order(warnings), *warnings_for(config, document)), masked)
+
+
+def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
 
 
 class _UnknownKey(Misplaced):
@@ -105,10 +120,7 @@ def _wrong_shape(document: Document) -> Problem | None:
         return Problem("", f"{what}; expected a mapping with the keys 'auth' and 'upstreams'", 1, 1)
     if "backends" not in root:
         return None
-    if "upstreams" in root:
-        told = "'backends' is a key of mcpmux, 'upstreams' one of mcp-aggregator; one file is one or the other"
-    else:
-        told = "files of mcpmux are not available yet; write 'auth' and 'upstreams'"
+    told = "'backends' is a key of mcpmux, 'upstreams' one of mcp-aggregator; one file is one or the other"
     return document.problem(("backends",), told, at_key=True)
 
 

@@ -23,8 +23,8 @@ SHOWN = frozenset(
 _SUSPECT = re.compile(r"secret|token|passw|key|authoriz|bearer|credential|header|env", re.IGNORECASE)
 
 
-def mask_document(document: Document) -> str:
-    """`document.text`, of the same length and with the same lines, safe to show."""
+def mask_document(document: Document, *, shown: frozenset[str] = SHOWN) -> str:
+    """`document.text`, of the same length and with the same lines, safe to show; `shown` are the keys that may be."""
     if document.broken:
         return _mask_broken(document.text)
     text = document.text
@@ -34,15 +34,15 @@ def mask_document(document: Document) -> str:
     for (start, stop), path in sorted(spans):
         pieces.append(text[end:start])
         piece = text[start:stop]
-        pieces.append(redact_urls(piece) if _is_shown(path) else _blank(piece))
+        pieces.append(redact_urls(piece) if _is_shown(path, shown) else _blank(piece))
         end = stop
     # What stands between the values is keys, punctuation and comments; a comment may hold an old secret.
     return re.sub(r"(?m)(^|\s)#.*$", lambda found: _blank(found[0]), "".join([*pieces, text[end:]]))
 
 
-def _is_shown(path: Path) -> bool:
+def _is_shown(path: Path, shown: frozenset[str]) -> bool:
     steps = [step for step in path if isinstance(step, str)]
-    return steps[:2] == ["auth", "allow"] or all(step in SHOWN for step in steps)
+    return steps[:2] == ["auth", "allow"] or all(step in shown for step in steps)
 
 
 def _mask_broken(text: str) -> str:

@@ -158,10 +158,22 @@ def test_without_a_command_a_configuration_that_is_found_is_used(tmp_path: Path)
     (tmp_path / "mcp-aggregator.config.json").write_text("{}")
     done = run(tmp_path)
     assert done.returncode == 78
-    assert done.stderr.startswith("./mcp-aggregator.config.json:1:1: auth: is missing")
+    assert done.stderr.startswith("./mcp-aggregator.config.json:1:1: upstreams: is missing")
     done = run(tmp_path, MCP_AGGREGATOR_CONFIG="/nonexistent/x.json")
     assert done.returncode == 78
     assert "names the file '/nonexistent/x.json', which does not exist" in done.stderr
+
+
+def test_what_cannot_be_served_yet_is_checked_and_refused_by_serve_in_words(tmp_path: Path) -> None:
+    (tmp_path / "mcpmux.yaml").write_text("backends: [{name: a, transport: http, endpoint: http://localhost:1/mcp}]\n")
+    done = run(tmp_path, "check")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "./mcpmux.yaml: good, 1 upstream: a\n", "")
+    for arguments in (("serve",), (), ("revoke", "anna"), ("rekey",)):
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 78
+        assert done.stderr == (
+            "./mcpmux.yaml: serving without 'auth' (local mode) is not available yet; give 'auth.issuer'\n"
+        )
 
 
 def test_the_schema_and_a_secret_are_all_that_stdout_gets(tmp_path: Path) -> None:

@@ -242,7 +242,6 @@ NOT_YET: list[tuple[str, str]] = [
     (with_top(storage="postgresql://u:p4ssw0rd@db/x"), "storage"),
     (with_top(storage="postgres://db/x"), "storage"),
     (with_top(socket="/run/x.sock"), "socket"),
-    ('{"backends": {}}', "backends"),
 ]
 
 
