@@ -80,7 +80,7 @@ def test_only_pages_that_lead_back_keep_their_opener() -> None:
     assert {opener for opener in openers.values() if opener is not None} == {"same-origin"}
 
 
-@pytest.mark.requirement("AZ15")
+@pytest.mark.requirement("AZ15", "MD4")
 @pytest.mark.parametrize("name", EVERY_PAGE)
 def test_no_text_of_others_becomes_part_of_a_page(name: str) -> None:
     """The same elements with the same attributes, whatever upstreams, clients and people are called."""
