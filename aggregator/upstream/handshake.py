@@ -75,7 +75,8 @@ async def _initialize(wire: Wire, client: Json) -> Peer:
     params = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": client}
     outcome = await wire.ask(Call(secrets.token_hex(12), "initialize", params), NOBODY, drop)
     if isinstance(outcome, Failure):
-        raise UpstreamLost(f"refused the handshake: {outcome.message[:200]} ({outcome.code})", executed=False)
+        words = " ".join(outcome.message.split())[:200]
+        raise UpstreamLost(f"refused the handshake: {words} ({outcome.code})", executed=False)
     revision = outcome.result.get("protocolVersion")
     if revision not in WITH_HANDSHAKE:
         raise UpstreamLost(f"speaks MCP revision {str(revision)[:40]!r}, which is not supported", executed=False)
