@@ -73,6 +73,7 @@ async def error_of(client: Client, method: str, params: Json | None = None) -> J
     return error
 
 
+@pytest.mark.requirement("CA2")
 @in_every_cell
 async def test_a_resource_is_read_as_it_came(client_revision: str, upstream_revision: str) -> None:
     async with one(upstream_revision) as (server, relay):
