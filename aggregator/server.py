@@ -13,31 +13,35 @@ import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import trio
 
 from . import __version__
-from .config.model import Config
+from .config.model import Config, Upstream
 from .deployment_keys import describe, make_key_ring, watch_secret_files
 from .errors import StoreUnavailable
 from .key_agreement import open_key_agreement
 from .protocol.jsonrpc import Json
 from .protocol.oauth.site import site_of
-from .protocol.principal import Principal
 from .serving import listen, run_until_signalled, say, serve_application, url_of
 from .store import Store
 from .store.open import open_store
 from .tls import make_server_context, watch_certificate
 from .upstream.authorized import AuthorizedUpstream
 from .upstream.client_documents import ClientDocuments
+from .upstream.connections import open_connections
 from .upstream.identity_provider import open_identity_provider
 from .upstream.kinds import open_configured, shared_credentials
 from .upstream.learned_http import open_learned_http
 from .upstream.listings import Listings
 from .upstream.login_checks import open_login_checks
+from .upstream.oauth_client import open_oauth_client
+from .upstream.personal_credentials import PersonalCredentials
 from .upstream.proxy import parse_proxy
+from .web.accounts import Accounts, statuses
 from .web.app import Application
 from .web.asking import Asking
 from .web.bearer import BearerAuthentication
@@ -121,13 +125,19 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
             open_learned_http(context, allow_loopback=is_on_loopback(config), proxy=proxy)
         )
         agreement = await stack.enter_async_context(open_key_agreement(store, keys, clock=clock))
+        reached = [upstream for upstream in config.upstreams if isinstance(upstream, Upstream)]
+        oauth = await stack.enter_async_context(
+            open_oauth_client(config, store, public=context, own=trust, proxy=proxy, clock=clock)
+        )
+        connections = await stack.enter_async_context(open_connections(store, oauth, reached, clock=clock))
         nursery = await stack.enter_async_context(trio.open_nursery())
-        connections = NoConnections()
         upstreams = [
             AuthorizedUpstream(
                 upstream,
                 await stack.enter_async_context(open_configured(upstream, IDENTITY, trust, nursery, proxy)),
-                shared_credentials(upstream, nursery, clock),
+                PersonalCredentials(upstream, connections, clock)
+                if isinstance(upstream, Upstream) and upstream.auth_type == "user"
+                else shared_credentials(upstream, nursery, clock),
             )
             for upstream in config.upstreams
             if upstream.enabled
@@ -162,13 +172,23 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
             body_limit=config.limits.body,
             clock=clock,
         )
+        accounts = Accounts(oauth, connections, listings.upstreams(), partial(statuses, listings))
         aggregator._app = guarded(
             Application(
                 Gate(config),
                 urlsplit(config.issuer_url).path + "/mcp",
                 endpoint,
                 oauth_routes(
-                    config, keys, store, identity_provider, login_checks, revocations, pages, documents, clock=clock
+                    config,
+                    keys,
+                    store,
+                    identity_provider,
+                    login_checks,
+                    revocations,
+                    pages,
+                    documents,
+                    clock=clock,
+                    accounts=accounts,
                 ),
                 probe_routes(store, lambda: aggregator.draining, lambda: agreement.is_broken),
                 pages,
@@ -240,16 +260,6 @@ def with_bound_port(config: Config, port: int) -> Config:
     if config.port != 0:
         return config
     return replace(config, port=port, issuer_url=config.issuer_url.replace("://localhost:0", f"://localhost:{port}"))
-
-
-class NoConnections:
-    """Stands where people's own accounts will."""
-
-    async def disconnect(self, principal: Principal, upstream: str) -> bool:
-        return False
-
-    async def wait_connected(self, principal: Principal, upstream: str) -> None:
-        await trio.sleep_forever()
 
 
 async def keep_purged(store: Store, clock: Callable[[], float]) -> None:
