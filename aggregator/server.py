@@ -41,7 +41,7 @@ from .upstream.login_checks import open_login_checks
 from .upstream.oauth_client import open_oauth_client
 from .upstream.personal_credentials import PersonalCredentials
 from .upstream.proxy import parse_proxy
-from .web.accounts import Accounts, statuses
+from .web.accounts import Accounts, catalog_of, statuses
 from .web.app import Application
 from .web.asking import Asking
 from .web.bearer import BearerAuthentication
@@ -189,6 +189,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
                     documents,
                     clock=clock,
                     accounts=accounts,
+                    catalog_of=partial(catalog_of, listings),
                 ),
                 probe_routes(store, lambda: aggregator.draining, lambda: agreement.is_broken),
                 pages,

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ..config.model import Upstream
 from ..protocol.brokering import Beginning, IssuedTokens
+from ..protocol.catalog import Catalog
 from ..protocol.principal import Principal
 from ..upstream.listings import Listings, UpstreamStatus
 
@@ -80,6 +81,11 @@ class Accounts:
     connections: Connecting
     upstreams: Mapping[str, Challenging]
     statuses: Callable[[Principal], Awaitable[Sequence[UpstreamStatus]]]
+
+
+async def catalog_of(listings: Listings, principal: Principal) -> Catalog:
+    """Everything that a person may use. Waits, and raises, as `statuses`."""
+    return await listings.catalog(await listings.view(principal))
 
 
 async def statuses(listings: Listings, principal: Principal) -> tuple[UpstreamStatus, ...]:

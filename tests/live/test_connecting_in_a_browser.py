@@ -234,6 +234,8 @@ def test_a_person_connects_calls_disconnects_and_is_asked_again(someone: Any) ->
     words, failed = anna.call("mail__whoami")
     assert failed
     assert f"{anna.world.url}/connect/mail" in words
+    anna.page.goto(anna.world.url + "/tools")
+    assert "gateway__status" in anna.page.inner_text("main")
     anna.page.goto(anna.world.url + "/clients")
     anna.picture("clients")
     anna.page.get_by_role("button", name="Revoke Acme").click()
