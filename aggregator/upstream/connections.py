@@ -47,6 +47,7 @@ class Held:
 
     connection: Connection
     credential: Credential = field(repr=False)
+    standing: Standing
     due_at: float
 
 
@@ -82,7 +83,10 @@ class Connections:
     def at_hand(self, principal: Principal, upstream: str) -> Standing | None:
         """How the person stands with one upstream, if that is known without waiting."""
         rows = self._known.at_hand(principal)
-        return None if rows is None else self._standing(rows.get(upstream))
+        if rows is None:
+            return None
+        held = rows.get(upstream)
+        return SHARED if held is None else held.standing
 
     async def standing(self, principal: Principal) -> Mapping[str, Standing]:
         """How the person stands with every upstream of which they have, or had, a connection.
@@ -91,7 +95,7 @@ class Connections:
             StoreUnavailable: if it is not known now.
         """
         rows = await self._known.look_up(principal)
-        return {upstream: self._standing(held) for upstream, held in rows.items()}
+        return {upstream: held.standing for upstream, held in rows.items()}
 
     async def held(self, principal: Principal, upstream: str) -> Held | None:
         """The person's connection as it was a moment ago. Raises: as `standing`."""
@@ -262,9 +266,6 @@ class Connections:
             and self._refused.get(held.credential.owner) != connection.generation
         )
 
-    def _standing(self, held: Held | None) -> Standing:
-        return SHARED if held is None else standing_of(held.connection, now=self._clock())
-
     def _hold(self, stored: Connection) -> Held:
         connection = self._refreshes.amended(stored)
         headers = tuple(
@@ -272,7 +273,8 @@ class Connections:
         )
         authorization = (b"authorization", b"Bearer " + (connection.access_token or "").encode())
         credential = Credential(owner_of(connection), (*headers, authorization))
-        return Held(connection, credential, refresh_due_at(connection))
+        standing = standing_of(connection, now=self._clock())
+        return Held(connection, credential, standing, refresh_due_at(connection))
 
     def _on_change(self, principal: Principal) -> None:
         self._known.forget(principal)

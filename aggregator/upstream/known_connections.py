@@ -41,14 +41,14 @@ class KnownConnections(Generic[T]):
         self._store = store
         self._make = make
         self._max_people = max_people
-        self._people: OrderedDict[str, _Person[T]] = OrderedDict()
+        self._people: OrderedDict[Principal, _Person[T]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<KnownConnections of {len(self._people)} people>"
 
     def at_hand(self, principal: Principal) -> Mapping[str, T] | None:
         """The person's connections by upstream, if they were read a moment ago."""
-        person = self._people.get(principal.key)
+        person = self._people.get(principal)
         if person is None or person.rows is None or trio.current_time() - person.read_at > BELIEVED:
             return None
         return person.rows
@@ -83,17 +83,17 @@ class KnownConnections(Generic[T]):
 
     def forget(self, principal: Principal) -> None:
         """To be called after each change."""
-        person = self._people.get(principal.key)
+        person = self._people.get(principal)
         if person is not None:
             person.rows = None
             person.edition += 1
 
     def _person(self, principal: Principal) -> _Person[T]:
-        person = self._people.get(principal.key)
+        person = self._people.get(principal)
         if person is None:
-            person = self._people[principal.key] = _Person()
+            person = self._people[principal] = _Person()
             if len(self._people) > self._max_people:
                 self._people.popitem(last=False)
         else:
-            self._people.move_to_end(principal.key)
+            self._people.move_to_end(principal)
         return person
