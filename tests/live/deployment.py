@@ -14,6 +14,8 @@ from aggregator.server import serve
 from tests.parts.processes import free_port
 from tests.parts.servers import PUBLIC, open_oidc_provider
 
+from .oracle import Balance, assert_healthy, assert_tells_no_secret, kept_log
+
 SECRET = "3f1c9a0d5e7b42861f0e9d8c7b6a59483726150493827160a5b4c3d2e1f0a9b8"
 
 
@@ -56,9 +58,14 @@ def config_of(
 async def open_deployment(
     upstreams: Mapping[str, str], *, issuer: str | None = None, port: int = 0, **more: Any
 ) -> AsyncIterator[Deployment]:
-    """The aggregator in front of `upstreams`; a real oidc-provider is started unless `issuer` names one."""
+    """The aggregator in front of `upstreams`; a real oidc-provider is started unless `issuer` names one.
+
+    At the end of a block that did not fail: see `oracle`.
+    """
     port = port or free_port()
+    balance = await Balance.take()
     async with AsyncExitStack() as stack:
+        log = stack.enter_context(kept_log())
         if issuer is None:
             issuer = await stack.enter_async_context(open_oidc_provider(f"http://127.0.0.1:{port}/callback"))
         config = config_of(issuer, port, upstreams, **more)
@@ -67,7 +74,11 @@ async def open_deployment(
             addresses = await nursery.start(_serve, config, shutdown)
             assert addresses == [f"http://127.0.0.1:{port}"]
             yield Deployment(config.issuer_url, config, shutdown)
+            if not shutdown.is_set():
+                await assert_healthy(config.issuer_url)
+            assert_tells_no_secret(log(), (SECRET,))
             nursery.cancel_scope.cancel()
+    await balance.assert_even()
 
 
 async def _serve(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -91,8 +90,3 @@ async def _hold(kind: Kind, stream: trio.SocketStream) -> None:
             await kind(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
-
-
-def open_files(pid: int) -> int:
-    """How many file descriptors a process has."""
-    return len(os.listdir(f"/proc/{pid}/fd"))

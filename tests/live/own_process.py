@@ -18,6 +18,7 @@ from tests.parts.processes import Running, open_process
 from tests.parts.servers import PUBLIC
 
 from .deployment import SECRET
+from .oracle import assert_healthy, assert_tells_no_secret
 
 Way = Literal["serve", "command"]
 WAYS: tuple[Way, ...] = ("serve", "command")
@@ -38,7 +39,10 @@ def configuration(issuer: str, port: int, upstreams: Mapping[str, str], **more: 
 
 @asynccontextmanager
 async def open_own_process(way: Way, config: Mapping[str, Any], *flags: str) -> AsyncIterator[Running]:
-    """The process, once it accepts connections on the file's port; `flags` are more of its command line."""
+    """The process, once it accepts connections on the file's port; `flags` are more of its command line.
+
+    At the end of a block that did not fail: see `oracle`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "mcp-aggregator.config.json")
         await trio.Path(file).write_text(json.dumps(config, indent=2))
@@ -53,6 +57,9 @@ async def open_own_process(way: Way, config: Mapping[str, Any], *flags: str) -> 
         async with open_process(way, [*command, *flags], env=environment) as process:
             await process.wait_listening(config["port"])
             yield process
+            if process.process.poll() is None and "tls" not in config:
+                await assert_healthy(f"http://127.0.0.1:{config['port']}")
+            assert_tells_no_secret(process.output(), (SECRET,))
 
 
 async def stop(process: Running, *, within: float) -> int:

@@ -15,7 +15,6 @@ from .asking import Asking, bearer_for, open_asking
 from .flooding import (
     Kind,
     idle,
-    open_files,
     open_flood,
     pipelining,
     sated,
@@ -23,6 +22,7 @@ from .flooding import (
     slow_head,
     stalled_reader,
 )
+from .oracle import open_files
 from .own_process import WAYS, Way, configuration, open_own_process, stop
 
 pytestmark = pytest.mark.live
