@@ -19,6 +19,8 @@ from .paging import Kind, Paged
 from .source import Remarks, Source, under_own_titles
 from .uris import Place, Uris
 
+MAX_LINKS = 2000  # different URIs in one result; whatever follows stays as it came
+
 __all__ = ["Catalog", "Route", "Source", "build_catalog"]
 
 
@@ -66,10 +68,19 @@ class Catalog:
         return self.templates.get(text) or self.uris.locate(text)
 
     def publisher(self, upstream: str) -> Publish | None:
-        """How URIs in results of this upstream are shown; None if each stays as it is."""
+        """How URIs in one result of this upstream are shown; None if each stays as it is."""
         if self.uris.leaves_alone(upstream):
             return None
-        return lambda uri: self.uris.publish_link(upstream, uri)
+        known: dict[str, str] = {}
+
+        def publish(uri: str) -> str:
+            if (shown := known.get(uri)) is None:
+                if len(known) >= MAX_LINKS:
+                    return uri
+                known[uri] = shown = self.uris.publish_link(upstream, uri)
+            return shown
+
+        return publish
 
     def page(
         self, revision: str, cursor: str | None, *, ttl: int, server: Json, kind: Kind = "tools"

@@ -1,18 +1,16 @@
 """URI templates (RFC 6570): which concrete URIs one may have made. Pure text; it does not know whose a template is.
 
 Only membership is asked, never a variable's value, and the answer decides a
-route only: whoever made the template judges the URI itself. Templates come from
-upstreams and URIs from clients, so the work is bounded and nothing backtracks.
+route only: whoever made the template judges the URI itself. Templates and URIs
+come from upstreams and clients, so each comparison is one walk along the URI.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_LENGTH = 2048  # characters, of a template and of a URI that is compared with it
-MAX_GAPS = 24  # expressions that text separates; real templates have one to four
 
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
 
@@ -20,10 +18,10 @@ _EXPRESSION = re.compile(r"\{([^{}]*)\}")
 @dataclass(frozen=True, slots=True)
 class Template:
     """A template as texts and the gaps between them: there is one text more than there are gaps, and the first and the
-    last may be empty. A gap that is not `wide` holds no slash."""
+    last may be empty. The first `narrow` gaps hold no slash."""
 
     texts: tuple[str, ...]
-    wide: tuple[bool, ...]
+    narrow: int
 
     @property
     def example(self) -> str:
@@ -31,58 +29,51 @@ class Template:
         return "0".join(self.texts)
 
     def matches(self, uri: str) -> bool:
-        """Whether `uri` may be an expansion; an empty value counts, and so do characters that ought to be escaped."""
-        if not uri.startswith(self.texts[0]) or not uri.endswith(self.texts[-1]) or len(uri) > MAX_LENGTH:
+        """Whether `uri` may be an expansion; an empty value counts, and so do characters that ought to be escaped.
+
+        The earliest place of each text will do: as long as no gap holds a slash, all places lie in one segment, and
+        from the earliest as much can be reached as from any other; later gaps reach everything.
+        """
+        head, *texts = self.texts
+        if not uri.startswith(head) or len(uri) > MAX_LENGTH:
             return False
-        # Where the text so far can end: ranges of places, in order, that share no place.
-        ends = [(len(self.texts[0]), len(self.texts[0]))]
-        for wide, text in zip(self.wide, self.texts[1:], strict=True):
-            reached = [(ends[0][0], len(uri))] if wide else _without_slash(uri, ends)
-            ends = list(_after(text, uri, reached))
-            if not ends:
+        if not texts:
+            return uri == head
+        *inner, tail = texts
+        place = len(head)
+        for number, text in enumerate(inner):
+            last = _next_slash(uri, place) if number < self.narrow else len(uri)
+            found = uri.find(text, place, last + len(text))
+            if found < 0:
                 return False
-        return ends[-1][1] == len(uri)
+            place = found + len(text)
+        rest = len(uri) - len(tail)
+        last = _next_slash(uri, place) if len(inner) < self.narrow else len(uri)
+        return uri.endswith(tail) and place <= rest <= last
 
 
 def parse_template(text: str) -> Template | None:
-    """None for a template that is no template, or larger than any real one."""
+    """None for a template that is no template, or longer than any real one.
+
+    RFC 6570, 3.2: in the value of an expression without an operator a slash is escaped, unless a list is exploded.
+    What stands behind an expression that may hold one is taken not to mind slashes either.
+    """
     pieces = _EXPRESSION.split(text)
     texts, expressions = pieces[::2], pieces[1::2]
     if len(text) > MAX_LENGTH or any("{" in piece or "}" in piece for piece in texts):
         return None
     merged, wide = [texts[0]], list[bool]()
     for expression, following in zip(expressions, texts[1:], strict=True):
-        # RFC 6570, 3.2: without an operator, and with these, a slash in a value is escaped unless a list is exploded.
         is_wide = expression[:1] in ("+", "#", "/", "?", "&") or "*" in expression
-        if wide and not merged[-1]:
+        if wide and not merged[-1]:  # two expressions side by side are one gap
             wide[-1] = wide[-1] or is_wide
             merged[-1] = following
         else:
             wide.append(is_wide)
             merged.append(following)
-    return Template(tuple(merged), tuple(wide)) if len(wide) <= MAX_GAPS else None
+    return Template(tuple(merged), wide.index(True) if True in wide else len(wide))
 
 
-def _without_slash(uri: str, ends: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """From each of `ends` on, up to the next slash; where it is reached from several, once."""
-    reached: list[tuple[int, int]] = []
-    for first, last in ends:
-        if reached and first <= reached[-1][1]:
-            first = reached[-1][1] + 1
-        while first <= last:
-            slash = uri.find("/", first)
-            stop = len(uri) if slash < 0 else slash
-            reached.append((first, stop))
-            first = stop + 1
-    return reached
-
-
-def _after(text: str, uri: str, reached: list[tuple[int, int]]) -> Iterable[tuple[int, int]]:
-    """Behind each `text` that begins in one of these ranges."""
-    if not text:
-        yield from reached
-        return
-    for first, last in reached:
-        while (place := uri.find(text, first, last + len(text))) >= 0:
-            yield place + len(text), place + len(text)
-            first = place + 1
+def _next_slash(uri: str, place: int) -> int:
+    slash = uri.find("/", place)
+    return len(uri) if slash < 0 else slash

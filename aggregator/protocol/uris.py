@@ -20,7 +20,7 @@ MARK = ".gateway"  # no upstream is called `gateway`, and no public domain ends 
 
 # What anybody can fetch, or needs not: an address that is good without us is left alone, except in a list.
 _FOR_ALL = frozenset({"http", "https", "data"})
-MAX_TEMPLATES = 200  # of one upstream; each may have to be compared with a URI that is read
+MAX_TEMPLATES = 100  # of one upstream; each may have to be compared with a URI that is read
 _ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?([^\x00-\x20\x7f\ud800-\udfff]*)")
 
 
@@ -46,13 +46,13 @@ class Claim:
 class Uris:
     """The way from a URI to its upstream and back: ``locate(publish(u, uri)) == Place(u, uri)`` for whatever is listed.
 
-    `order` has the upstreams that have resources, as configured.
+    `order` has the upstreams that have resources, as configured; `templates` are by scheme, in that order.
     """
 
     order: tuple[str, ...]
     names: Mapping[str, str]
     exact: Mapping[str, int]
-    templates: tuple[tuple[int, Template], ...]
+    templates: Mapping[str, tuple[tuple[int, Template], ...]]
     schemes: Mapping[str, int | None]
     _known: frozenset[str] = field(default=frozenset(), repr=False)
 
@@ -65,7 +65,8 @@ class Uris:
         if (own := parse_own(uri)) is not None and (name := self._name(own.upstream)) is not None:
             return Place(name, own.uri)
         owner = self.exact.get(uri, len(self.order))
-        for claimant, template in self.templates:
+        scheme = scheme_of(uri) or ""
+        for claimant, template in self.templates.get(scheme, ()):
             if claimant >= owner:
                 break
             if template.matches(uri):
@@ -74,7 +75,7 @@ class Uris:
             return Place(self.order[owner], uri)
         if len(self.order) == 1:
             return Place(self.order[0], uri)
-        by_scheme = self.schemes.get(scheme_of(uri) or "")
+        by_scheme = self.schemes.get(scheme)
         return None if by_scheme is None else Place(self.order[by_scheme], uri)
 
     def publish(self, upstream: str, uri: str) -> str:
@@ -111,7 +112,7 @@ def build_uris(claims: Iterable[Claim]) -> Uris:
     names: dict[str, str] = {}
     order: list[str] = []
     exact: dict[str, int] = {}
-    templates: list[tuple[int, Template]] = []
+    templates: dict[str, list[tuple[int, Template]]] = {}
     schemes: dict[str, int | None] = {}
     for claim in claims:
         names[claim.upstream] = claim.upstream
@@ -125,14 +126,15 @@ def build_uris(claims: Iterable[Claim]) -> Uris:
         for text in claim.templates[:MAX_TEMPLATES]:
             template = parse_template(text)
             if template is not None and (scheme := scheme_of(text)) is not None:
-                templates.append((place, template))
+                templates.setdefault(scheme, []).append((place, template))
                 used.append(scheme)
         for scheme in used:
             if scheme is not None and schemes.setdefault(scheme, place) != place:
                 schemes[scheme] = None
     for name in tuple(names):
         names.setdefault(name.casefold(), name)
-    return Uris(tuple(order), names, exact, tuple(templates), schemes, frozenset(order))
+    by_scheme = {scheme: tuple(found) for scheme, found in templates.items()}
+    return Uris(tuple(order), names, exact, by_scheme, schemes, frozenset(order))
 
 
 def scheme_of(uri: str) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.protocol.catalog import Catalog, build_catalog
+from aggregator.protocol.catalog import MAX_LINKS, Catalog, build_catalog
 from aggregator.protocol.merged_prompts import PromptRoute
 from aggregator.protocol.paging import Kind
 from aggregator.protocol.revisions import HANDSHAKE
@@ -85,6 +85,15 @@ def test_one_upstream_alone_costs_nothing_and_one_without_resources_is_left_alon
     assert found.publisher("tools") is None
     both = catalog(source("a", capabilities={"resources": {}}), source("b", capabilities={"resources": {}}))
     assert both.publisher("a") is not None
+
+
+def test_of_very_many_links_in_one_result_the_rest_stays_as_it_came() -> None:
+    found = catalog(source("a", resources=[{"uri": "x://1"}]), source("b", resources=[{"uri": "x://2"}]))
+    publish = found.publisher("b")
+    assert publish is not None
+    shown = [publish(f"x://new/{number}") for number in range(MAX_LINKS + 1)]
+    assert shown[MAX_LINKS - 1 :] == [f"x://b.gateway/new/{MAX_LINKS - 1}", f"x://new/{MAX_LINKS}"]
+    assert publish("x://new/0") == "x://b.gateway/new/0"
 
 
 def test_what_is_no_resource_is_left_out_and_said() -> None:
