@@ -21,7 +21,7 @@ import httpx2
 import pytest
 import trio
 
-from tests.parts.servers import open_fastmcp_server
+from tests.parts.servers import open_fastmcp_resource, open_fastmcp_server, open_oidc_provider
 
 from .asking import Asking, message, read_events, text_of
 from .deployment import open_deployment
@@ -38,6 +38,7 @@ class World:
     url: str
     mail: str
     notes: str
+    issuer: str  # of the server where people log in for `files`
 
     def issued(self, upstream: str) -> dict[str, int]:
         """What the upstream's OAuth server has given out."""
@@ -57,9 +58,11 @@ def _running(storage: Path) -> Iterator[World]:
         async with (
             open_fastmcp_server() as mail,
             open_fastmcp_server() as notes,
-            open_deployment({"mail": mail, "notes": notes}, storage=str(storage)) as deployment,
+            open_oidc_provider(resources=True, refresh_tokens=True) as issuer,
+            open_fastmcp_resource(issuer) as files,
+            open_deployment({"mail": mail, "notes": notes, "files": files}, storage=str(storage)) as deployment,
         ):
-            told.put(World(deployment.url, mail, notes))
+            told.put(World(deployment.url, mail, notes, issuer))
             await end.wait()
 
     def run() -> None:
@@ -283,6 +286,24 @@ def test_a_login_link_opened_by_somebody_else_fails_at_the_callback_and_no_code_
     for each in (mallory, victim):
         each.page.goto(each.world.url + "/connections")
         assert each.page.get_by_role("button", name="Connect mail").is_visible()
+
+
+@pytest.mark.requirement("UP3", "UP4", "UP6")
+def test_an_upstream_behind_oidc_provider(someone: Any) -> None:
+    """Another kind: the authorization server is elsewhere, sends `iss`, and its tokens are for one resource."""
+    anna = someone("dora")
+    anna.let_client_in()
+    anna.page.goto(f"{anna.world.url}/connect/files")
+    anna.page.get_by_role("button", name="Connect files").click()
+    anna.page.wait_for_url(anna.world.issuer + "/**")
+    anna.name = "dora-at-files"
+    anna.log_in()
+    anna.page.get_by_role("heading", name="files is connected").wait_for()
+    assert anna.call("files__whoami") == ("dora-at-files", False)
+    anna.page.goto(anna.world.url + "/connections")
+    anna.page.get_by_role("button", name="Disconnect files").click()
+    anna.page.get_by_role("button", name="Connect files").wait_for()
+    assert anna.call("files__whoami")[1]
 
 
 def test_the_form_leads_on_to_a_host_that_the_page_could_not_name(someone: Any) -> None:

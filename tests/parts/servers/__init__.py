@@ -28,6 +28,7 @@ async def open_oidc_provider(
     post_only: bool = False,
     clients: Sequence[Mapping[str, Any]] = (),
     refresh_tokens: bool = False,
+    resources: bool = False,
 ) -> AsyncIterator[str]:
     """The certified npm ``oidc-provider``; yields its issuer URL.
 
@@ -35,7 +36,8 @@ async def open_oidc_provider(
     get ID tokens signed so; `clients` adds more, in the provider's own words. Users are any name with any password;
     alice (verified address, groups eng and admin) and bob (unverified, sales) have claims.
     `path` makes an issuer like Keycloak's; `lean_id_token` leaves claims of scopes to userinfo;
-    `post_only` offers no HTTP Basic in the metadata; `refresh_tokens` gives one with every login.
+    `post_only` offers no HTTP Basic in the metadata; `refresh_tokens` gives one with every login. With `resources` it
+    is an authorization server for MCP servers: clients register themselves, tokens are JWTs for the asked resource.
     """
     options = {
         "port": port,
@@ -46,6 +48,7 @@ async def open_oidc_provider(
         "secret": CLIENT_SECRET,
         "clients": list(clients),
         "refreshTokens": refresh_tokens,
+        "resources": resources,
     }
     command = [str(node_path()), str(HERE / "op.mjs"), json.dumps(options)]
     async with open_process("oidc-provider", command) as process:
@@ -91,5 +94,13 @@ async def open_older_python_server(port: int = 0, *, pages: int = 0) -> AsyncIte
 async def open_fastmcp_server(port: int = 0, *, access_seconds: int = 3600) -> AsyncIterator[str]:
     """A server on fastmcp with an OAuth server of its own: people log in with any name, refresh tokens rotate."""
     command = [str(fastmcp_python()), str(HERE / "fastmcp_oauth.py"), str(port), str(access_seconds)]
+    async with open_process("fastmcp server", command, env={"FASTMCP_CHECK_FOR_UPDATES": "off"}) as process:
+        yield (await process.wait_output(r"listening (\S+)"))[1]
+
+
+@asynccontextmanager
+async def open_fastmcp_resource(issuer: str, port: int = 0) -> AsyncIterator[str]:
+    """A server on fastmcp that takes the tokens of an `open_oidc_provider` with `resources`."""
+    command = [str(fastmcp_python()), str(HERE / "fastmcp_remote.py"), issuer, str(port)]
     async with open_process("fastmcp server", command, env={"FASTMCP_CHECK_FOR_UPDATES": "off"}) as process:
         yield (await process.wait_output(r"listening (\S+)"))[1]

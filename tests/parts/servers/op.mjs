@@ -44,7 +44,20 @@ server.listen(options.port, '127.0.0.1', () => {
     cookies: { keys: ['only-for-tests'] },
     ...(options.refreshTokens && { issueRefreshToken: async () => true }),
     ...(options.postOnly && { clientAuthMethods: ['client_secret_post', 'none'] }),
-    features: { devInteractions: { enabled: true } },
+    ...(options.resources && { scopes: ['openid', 'offline_access', 'mcp:read', 'mcp:write'] }),
+    features: {
+      devInteractions: { enabled: true },
+      ...(options.resources && {
+        registration: { enabled: true }, revocation: { enabled: true },
+        resourceIndicators: { // RFC 8707: a JWT for the resource that was asked for, and for no other
+          enabled: true,
+          useGrantedResource: () => true,
+          getResourceServerInfo: (_, resource) => ({
+            scope: 'mcp:read mcp:write', audience: resource, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } },
+          }),
+        },
+      }),
+    },
     async findAccount(_, id) {
       return { accountId: id, claims: async () => ({ sub: id, ...(people[id] ?? { name: id }) }) };
     },
