@@ -18,7 +18,6 @@ from .document import Document, Path, parse_document
 from .expand import expand_tree
 from .find import find_source
 from .mask import mask_document
-from .mcpmux import SHOWN as MCPMUX_SHOWN
 from .mcpmux import is_mcpmux, read_mcpmux
 from .model import AnyConfig, Config
 from .rules import broken_rules, empty_values
@@ -98,11 +97,10 @@ _KEY = "[key]"  # pydantic's last step where the key of a mapping is wrong
 
 
 def _load_mcpmux(document: Document, *, source: str, environ: Mapping[str, str]) -> Loaded:
-    masked = mask_document(document, shown=MCPMUX_SHOWN)
-    config, problems, warnings = read_mcpmux(document.text, environ, local_storage(environ))
-    if config is None:
-        raise ConfigError(source, in_file_order(problems), text=masked)
-    return Loaded(served(config), source, (*in_file_order(warnings), *warnings_for(config, document)), masked)
+    read = read_mcpmux(document.text, environ, local_storage(environ))
+    if read.config is None:
+        raise ConfigError(source, in_file_order(read.problems), text=read.masked)
+    return Loaded(served(read.config), source, in_file_order(read.warnings), read.masked)
 
 
 def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -8,6 +8,7 @@ must not know kinds, defaults or rules.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from .document import Document, Path
 from .urls import redact_urls
@@ -20,18 +21,29 @@ SHOWN = frozenset(
     "refresh refreshIdle code allowedOrigins allowedHosts drain limits body nameLength callsPerPerson "
     "inputTimeout startOnUse idleStop socket clients redirectUris clientSchemes tls certFile keyFile".split()
 )
-_SUSPECT = re.compile(r"secret|token|passw|key|authoriz|bearer|credential|header|env", re.IGNORECASE)
+_SUSPECT = re.compile(r"secret|token|passw|key|authoriz|bearer|credential|header|env|command|value", re.IGNORECASE)
+_ITEM = re.compile(r"\s*-\s+[^:]*$")  # of a list that began further up
 
 
-def mask_document(document: Document, *, shown: frozenset[str] = SHOWN) -> str:
-    """`document.text`, of the same length and with the same lines, safe to show; `shown` are the keys that may be."""
+def mask_document(
+    document: Document,
+    *,
+    shown: frozenset[str] = SHOWN,
+    source: str | None = None,
+    origin: Callable[[int], int] = lambda index: index,
+) -> str:
+    """`document.text`, of the same length and with the same lines, safe to show; `shown` are the keys that may be.
+
+    If the document was made from another text, that is `source`, and `origin` leads each position back to it.
+    """
+    text = document.text if source is None else source
     if document.broken:
-        return _mask_broken(document.text)
-    text = document.text
+        return _mask_broken(text)
     pieces: list[str] = []
     end = 0
     spans = ((place.span, path) for path, place in document.places.items() if path in document.scalars)
-    for (start, stop), path in sorted(spans):
+    for (first, last), path in sorted(spans):
+        start, stop = max(end, origin(first)), max(end, origin(last))
         pieces.append(text[end:start])
         piece = text[start:stop]
         pieces.append(redact_urls(piece) if _is_shown(path, shown) else _blank(piece))
@@ -46,10 +58,13 @@ def _is_shown(path: Path, shown: frozenset[str]) -> bool:
 
 
 def _mask_broken(text: str) -> str:
-    """Without its structure, a line is shown only if neither it nor the one before speaks of anything like a secret."""
+    """Without its structure, a line is shown only if it is no item and neither it nor the one before speaks of anything
+    like a secret."""
     lines = text.split("\n")
     return "\n".join(
-        _blank(line) if _SUSPECT.search(line) or (index and _SUSPECT.search(lines[index - 1])) else redact_urls(line)
+        _blank(line)
+        if _SUSPECT.search(line) or _ITEM.match(line) or (index and _SUSPECT.search(lines[index - 1]))
+        else redact_urls(line)
         for index, line in enumerate(lines)
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from .document import Document
 from .go import Variable
 from .headers import BEARER, parse_header_name, read_bearer_token, read_header_value
 from .kinds import parse_name
+from .mask import mask_document
 from .mcpmux_reader import Node, Reader, open_reader
 from .model import (
     Account,
@@ -30,7 +32,7 @@ from .model import (
     TokenCommand,
     Upstream,
 )
-from .rules import open_door
+from .rules import OPENED, open_door
 from .scalars import Wrong, show, whole
 from .urls import is_host, is_loopback, parse_upstream_url
 
@@ -83,18 +85,26 @@ def is_mcpmux(document: Document) -> bool:
     return isinstance(document.root, dict) and "backends" in document.root and "upstreams" not in document.root
 
 
-def read_mcpmux(
-    source: str, environ: Mapping[str, str], storage: str
-) -> tuple[AnyConfig | None, list[Problem], list[Problem]]:
-    """The configuration that `source` is, None if there are problems; the problems; the warnings.
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The configuration that a file is, None if there are problems; what is said of it; its text without secrets."""
 
-    `storage` is where logins are kept, unless the file says that they are not.
-    """
+    config: AnyConfig | None
+    problems: list[Problem]
+    warnings: list[Problem]
+    masked: str
+
+
+def read_mcpmux(source: str, environ: Mapping[str, str], storage: str) -> Read:
+    """Read `source`. `storage` is where logins are kept, unless the file says that they are not."""
     reader = open_reader(source, environ)
     config = None if reader.document.broken else _config(reader, storage)
     for name in dict.fromkeys(variable.name for variable in reader.expansion.variables):
         _warn_of_variable(reader, [each for each in reader.expansion.variables if each.name == name])
-    return (None if reader.problems else config), reader.problems, reader.warnings
+    masked = ""  # no excerpts, if positions do not lead back: a variable brought one of JSON's pairs of escapes
+    if reader.document.text == reader.expansion.text:
+        masked = mask_document(reader.document, shown=SHOWN, source=source, origin=reader.expansion.origin)
+    return Read(None if reader.problems else config, reader.problems, reader.warnings, masked)
 
 
 def _config(reader: Reader, storage: str) -> AnyConfig:
@@ -144,6 +154,8 @@ def _listen(node: Node) -> tuple[str, int, Listen]:
             node.refuse("address", f"{show(address)} is not an address; write one like '{ADDRESS}'")
         elif not is_loopback(host) and token is None and not allowed:
             node.refuse("address", open_door(show(address), "listen.token", "listen.allow_unauthenticated"))
+        elif not is_loopback(host) and token is None:
+            node.warn("address", OPENED)
         if not path.startswith("/"):
             node.refuse("path", f"must start with '/', got {show(path)}")
     return host, port, Listen(transport=transport, path=path, token=token, allow_unauthenticated=allowed)

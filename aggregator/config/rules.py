@@ -68,6 +68,9 @@ def _front_door(root: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
         yield ("host",), Wrong(open_door(show(host), "listen.token", "listen.allowUnauthenticated"))
 
 
+OPENED = "lets other machines in without a token: whoever reaches it uses every upstream as you"
+
+
 def open_door(address: str, token: str, allow: str) -> str:
     """Why `address` is refused, and the names of the keys that change that."""
     return (

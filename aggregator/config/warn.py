@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ..errors import Problem
 from .document import Document, Path
 from .model import AnyConfig, Auth
+from .rules import OPENED
 from .secrets import Passphrase, check_secret
 from .urls import is_loopback
 
@@ -30,9 +31,7 @@ def warnings_for(config: AnyConfig, document: Document) -> Iterator[Problem]:
 def _local(config: AnyConfig, document: Document) -> Iterator[Problem]:
     listen = config.listen
     if listen.transport == "http" and listen.socket is None and listen.token is None and not is_loopback(config.host):
-        yield document.problem(
-            ("host",), "lets other machines in without a token: whoever reaches it uses every upstream as you"
-        )
+        yield document.problem(("host",), OPENED)
 
 
 def _login(auth: Auth, document: Document) -> Iterator[Problem]:

@@ -42,6 +42,10 @@ def test_a_text_without_structure_hides_lines_that_speak_of_secrets_and_the_next
     assert masked('port: 1\nsecret:\n  "abc\nhost: x\n') == "port: 1\n*******\n  ****\nhost: x\n"
 
 
+def test_a_text_without_structure_hides_items_whose_key_may_be_far_above() -> None:
+    assert masked('a: "\ncommand:\n  - x\n  - y\n  - hunter2\n') == 'a: "\n********\n  * *\n  * *\n  * *******\n'
+
+
 def test_a_hash_inside_a_value_is_no_comment() -> None:
     assert masked("url: https://a.example.com/#x\n") == "url: https://a.example.com/#x\n"
 

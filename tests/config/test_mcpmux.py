@@ -185,7 +185,9 @@ def test_an_address_beyond_this_machine_needs_a_word(address: str) -> None:
     assert load(front + f"  token: {KEY}\n" + SMALL).settings.listen.token == Secret(KEY)
     loaded = load(front + "  allow_unauthenticated: true\n" + SMALL)
     assert loaded.settings.listen.allow_unauthenticated
-    assert "lets other machines in" in loaded.warnings[0].message
+    (warning,) = loaded.warnings
+    assert (warning.path, warning.line, warning.column) == ("listen.address", 3, 12)
+    assert "whoever reaches it uses every upstream as you" in warning.message
     assert load(front.replace("http", "stdio") + SMALL).warnings == ()
 
 
@@ -353,6 +355,23 @@ def test_a_variable_may_change_the_structure_and_places_still_lead_to_the_file()
     ]
 
 
+def test_a_file_that_is_yaml_only_once_expanded_loads() -> None:
+    text = "backends:\n  - {name: a, transport: command, command: [x], env: {A: ${A}, B: $B}}\n"
+    (upstream,) = load(text, {"A": "1", "B": "2"}).settings.upstreams
+    assert isinstance(upstream, StdioUpstream)
+    assert upstream.env == {"A": Secret("1"), "B": Secret("2")}
+    (problem,) = problems_of(text + "eager_auth: x\n", {"A": "1", "B": "2"})
+    assert (problem.path, problem.line, problem.column) == ("eager_auth", 3, 13)
+
+
+@pytest.mark.parametrize("environment", ['"A=B": c', '"": c', 'A: "hunter2\\0"'])
+def test_an_environment_that_no_program_can_have_is_refused(environment: str) -> None:
+    text = f"backends: [{{name: a, transport: command, command: [x], env: {{{environment}}}}}]\n"
+    (problem,) = problems_of(text)
+    assert problem.path.startswith("backends[0].env")
+    assert "hunter2" not in problem.message
+
+
 def test_yaml_that_a_variable_breaks_is_told_at_the_variable_and_without_its_value() -> None:
     with pytest.raises(ConfigError) as caught:
         load(SMALL + 'listen: {token: "${TOKEN}"}\n', {"TOKEN": 'hunter2": "'})
@@ -378,6 +397,33 @@ backends:
     assert len(caught.value.problems) >= 9
     assert "c4nary" not in repr(caught.value.problems)
     assert "c4nary" not in caught.value.text
+
+
+def test_an_excerpt_is_the_line_as_written_without_what_may_be_secret() -> None:
+    text = """\
+backends:
+  - {name: a, transport: http, endpoint: "https://${HOST}/mcp?k=c4nary", auth: {type: bearer, token: "${T}c4nary"}}
+  - {name: b, transport: command, command: [x, $T, c4nary], env: {A: $T}, description: $HOST $T}
+  - {name: c, transport: ${T}}
+"""
+    with pytest.raises(ConfigError) as caught:
+        load(text, {"HOST": "h.example.com", "T": "c4nary"})
+    assert (
+        caught.value.text
+        == """\
+backends:
+  - {name: a, transport: http, endpoint: "https://${HOST}/mcp?********", auth: {type: bearer, token: ************}}
+  - {name: b, transport: command, command: [*, **, ******], env: {A: **}, description: $HOST $T}
+  - {name: c, transport: ${T}}
+"""
+    )
+
+
+def test_there_are_no_excerpts_where_a_variable_moves_what_comes_after_it() -> None:
+    text = '{"backends": [{"name": "$E", "transport": "x", "c4nary": "c4nary"}]}'
+    with pytest.raises(ConfigError) as caught:
+        load(text, {"E": "\\ud83d\\ude00"})
+    assert caught.value.text == ""
 
 
 def test_only_keys_of_mcpmux_are_shown() -> None:
