@@ -78,7 +78,7 @@ def open_reader(source: str, environ: Mapping[str, str]) -> Reader:
 
 
 class Node:
-    """A mapping of the file. What is absent, or has no value, is its default."""
+    """A mapping of the file. What is absent, has no value or is an empty text is its default, as Go has it."""
 
     def __init__(self, reader: Reader, path: Path, value: Any, known: Iterable[str]) -> None:
         self.reader = reader
@@ -118,7 +118,7 @@ class Node:
 
     def text(self, key: str, default: str = "") -> str:
         path = (*self.path, key)
-        return self._text(path, self._items[key]) if key in self else default
+        return (self._text(path, self._items[key]) if key in self else "") or default
 
     def texts(self, key: str) -> tuple[str, ...]:
         path = (*self.path, key)
@@ -128,10 +128,8 @@ class Node:
         return self.parsed(key, parse_go_boolean, default)
 
     def duration(self, key: str, default: float) -> float:
-        if key not in self:
-            return default
         text = self.text(key)
-        return self._parsed((*self.path, key), parse_go_duration, text, default)
+        return self._parsed((*self.path, key), parse_go_duration, text, default) if text else default
 
     def parsed(self, key: str, parse: Callable[[Any], T], default: T) -> T:
         """The value of `key` as `parse` takes it; `default` if it is absent, or refused and told."""

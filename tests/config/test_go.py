@@ -32,6 +32,7 @@ ENVIRON = {"A": "one", "B_2": "two", "E": "", "A:-x": "odd", "2": "special"}
         ("a$ b", "a$ b"),
         ('"$"', '"$"'),
         ("$/x", "$/x"),
+        ("$(pidof mcpmux)", "$(pidof mcpmux)"),
         ("$$A", "A"),
         ("$2x", "specialx"),
         ("$?", ""),

@@ -161,6 +161,23 @@ def test_keys_without_a_value_have_their_default() -> None:
     assert loaded.warnings == ()
 
 
+def test_empty_texts_are_defaults_as_go_has_it() -> None:
+    text = """\
+listen: {transport: "", address: "", path: ""}
+connect_retry: {max_delay: "", attempt_timeout: ""}
+backends:
+  - {name: a, transport: http, endpoint: http://localhost:1/mcp, description: "", auth: {type: ""}}
+"""
+    assert load(text).settings == load(SMALL).settings
+
+
+def test_a_ttl_of_no_time_is_the_usual_one() -> None:
+    for ttl in ("0", "-5m", '""'):
+        text = SMALL.replace("}", f", auth: {{type: command, command: [x], ttl: {ttl}}}}}")
+        (upstream,) = load(text).settings.upstreams
+        assert upstream.token_command == TokenCommand(("x",), 300.0)
+
+
 def test_logins_are_forgotten_where_the_file_says_so() -> None:
     environ = {"HOME": "/h"}
     assert load(SMALL, environ).settings.storage == "/h/.local/state/mcp-aggregator/local.sqlite"
