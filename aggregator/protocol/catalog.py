@@ -13,7 +13,7 @@ from .jsonrpc import Json
 from .links import Publish
 from .merged_prompts import PromptRoute, merge_prompts
 from .merged_resources import claim_uris, merge_resources
-from .merged_tools import Route, for_handshake_client, merge_tools
+from .merged_tools import Route, for_handshake_client, is_for, merge_tools
 from .name_claims import NameClaims
 from .paging import Kind, Paged
 from .source import Remarks, Source, under_own_titles
@@ -29,10 +29,12 @@ class Catalog:
     """The merged lists. `left_out` has one sentence per item that lost its name, was malformed or is not usable,
     `flagged` one per hidden character in what is listed and not ours to rewrite. `counts` are of tools.
 
-    `in_frames` has the own names of tools by which a page of an MCP App may call them.
+    `for_models` are the tools without those that only pages of MCP Apps are to call; `in_frames` has the own names of
+    tools by which such a page may call them.
     """
 
     lists: Mapping[Kind, Paged]
+    for_models: Paged
     routes: Mapping[str, Route]
     in_frames: Mapping[str, Route]
     prompts: Mapping[str, PromptRoute]
@@ -83,10 +85,18 @@ class Catalog:
         return publish
 
     def page(
-        self, revision: str, cursor: str | None, *, ttl: int, server: Json, kind: Kind = "tools"
+        self,
+        revision: str,
+        cursor: str | None,
+        *,
+        ttl: int,
+        server: Json,
+        kind: Kind = "tools",
+        pages: bool = True,
     ) -> tuple[bytes, ...]:
-        """One page of one list; see `Paged.page`."""
-        return self.lists[kind].page(revision, cursor, ttl=ttl, server=server)
+        """One page of one list, see `Paged.page`; `pages` is whether the client can show those of MCP Apps."""
+        paged = self.for_models if kind == "tools" and not pages else self.lists[kind]
+        return paged.page(revision, cursor, ttl=ttl, server=server)
 
 
 def build_catalog(sources: Iterable[Source], *, name_length: int, ours: tuple[Json, ...] = ()) -> Catalog:
@@ -103,8 +113,11 @@ def build_catalog(sources: Iterable[Source], *, name_length: int, ours: tuple[Js
         Paged("resources", resources.resources),
         Paged("resourceTemplates", resources.templates),
     )
+    for_models = tuple(tool for tool in lists[0].items if is_for(tool, "model"))
+    every_tool = len(for_models) == len(lists[0].items)
     return Catalog(
         {paged.kind: paged for paged in lists},
+        lists[0] if every_tool else Paged("tools", for_models, for_handshake_client),
         tools.routes,
         tools.in_frames,
         prompts.routes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .headers import Annotated, BadAnnotation, read_annotations
 from .jsonrpc import Json
@@ -64,7 +64,7 @@ def merge_tools(sources: Sequence[Source], uris: Uris, names: NameClaims, remark
                 remarks.leave_out(source, f"{shown}: {clean_line(str(exc), 250)}")
                 continue
             routes[published] = route = Route(source.upstream, name, annotated)
-            if has_pages and _is_for_pages(tool):
+            if has_pages and is_for(tool, "app"):
                 framed.setdefault(name, []).append(route)
             schemas: Json = {key: tool[key] for key in ("inputSchema", "outputSchema") if key in tool}
             if hides_something(schemas):
@@ -107,9 +107,9 @@ def for_handshake_client(tool: Json) -> Json:
     return {key: value for key, value in tool.items() if key != "outputSchema"}
 
 
-def _is_for_pages(tool: Json) -> bool:
+def is_for(tool: Json, reader: Literal["model", "app"]) -> bool:
     """MCP Apps: `_meta.ui.visibility` is who may call a tool, a model or a page; both where nothing is said."""
     meta: Any = tool.get("_meta")
     ui = meta.get("ui") if isinstance(meta, dict) else None
     visibility = ui.get("visibility") if isinstance(ui, dict) else None
-    return not isinstance(visibility, list) or "app" in visibility
+    return not isinstance(visibility, list) or reader in visibility

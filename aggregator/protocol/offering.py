@@ -22,9 +22,15 @@ SHORTEST = 24  # characters below which a part of a description tells nothing
 
 HEAD = "Tools are namespaced as <upstream>__<tool>, aggregated from these servers:"
 
+APPS = "io.modelcontextprotocol/ui"
+
+# What we say as a client when we ask on nobody's behalf. MCP Apps: servers show tools with pages to clients that
+# declare them, and one listing serves clients of both kinds.
+AS_A_CLIENT: Json = {"extensions": {APPS: {"mimeTypes": ["text/html;profile=mcp-app"]}}}
+
 _OF_UPSTREAMS = ("prompts", "resources", "completions")
 # Extensions that live in fields which we pass on as they are, so that they work through us.
-_PASSED_ON = ("io.modelcontextprotocol/ui",)
+_PASSED_ON = (APPS,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import trio
 
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import Call, Failure, Json, Notice
+from ..protocol.offering import AS_A_CLIENT
 from ..protocol.revisions import HANDSHAKE, STATELESS, WITH_HANDSHAKE
 from ..protocol.translate import Envelope, params_for_upstream
 from .peers import NOBODY, Peer, as_object, drop, instructions_in, stateless_peer
@@ -66,13 +67,13 @@ async def _tried(attempt: Coroutine[Any, Any, Peer | None]) -> Peer | UpstreamLo
 
 
 async def _discover(wire: Wire, client: Json) -> Peer | None:
-    params = params_for_upstream({}, STATELESS, Envelope(STATELESS, {}), token=None, client=client)
+    params = params_for_upstream({}, STATELESS, Envelope(STATELESS, AS_A_CLIENT), token=None, client=client)
     outcome = await wire.ask(Call(secrets.token_hex(12), "server/discover", params), NOBODY, drop)
     return None if isinstance(outcome, Failure) else stateless_peer(outcome.result)
 
 
 async def _initialize(wire: Wire, client: Json) -> Peer:
-    params = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": client}
+    params = {"protocolVersion": HANDSHAKE, "capabilities": AS_A_CLIENT, "clientInfo": client}
     outcome = await wire.ask(Call(secrets.token_hex(12), "initialize", params), NOBODY, drop)
     if isinstance(outcome, Failure):
         words = " ".join(outcome.message.split())[:200]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..protocol.jsonrpc import Call
+from ..protocol.offering import APPS
 from ..protocol.principal import Principal
 from ..protocol.translate import Envelope
 from .client_sessions import ClientSession
@@ -27,6 +28,12 @@ class Asked:
         """Whether the client can ask its person to open a URL (elicitation, mode ``url``)."""
         elicitation = self.envelope.capabilities.get("elicitation")
         return isinstance(elicitation, dict) and isinstance(elicitation.get("url"), dict)
+
+    @property
+    def can_show_pages(self) -> bool:
+        """Whether the client may know MCP Apps. A session id names no extensions, only that there are some."""
+        extensions = self.envelope.capabilities.get("extensions")
+        return isinstance(extensions, dict) and (APPS in extensions or not extensions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,6 +325,19 @@ async def test_a_page_of_an_app_calls_its_servers_tool_by_its_own_name() -> None
         assert (await client.call("save"))["error"]["message"] == "Unknown tool: save"
 
 
+async def test_a_tool_that_only_pages_may_call_is_shown_to_clients_that_show_pages() -> None:
+    async with one(MODERN) as (server, relay):
+        server.tool("show", _meta={"ui": {"resourceUri": "ui://app"}})
+        server.tool("load", _meta={"ui": {"visibility": ["app"]}})
+        plain = relay.modern()
+        assert "up__load" not in await plain.names()
+        able: Json = {f"{META}clientCapabilities": {"extensions": {"io.modelcontextprotocol/ui": {}}}}
+        assert {"up__show", "up__load"} <= set(await relay.modern(meta=able).names())
+        told = server.calls("tools/list")[0].meta[f"{META}clientCapabilities"]["extensions"]
+        assert "io.modelcontextprotocol/ui" in told, "or it would not show them at all"
+        assert (await plain.call("load"))["result"]["isError"] is False
+
+
 async def test_a_list_that_cannot_be_had_costs_only_itself(autojump_clock: trio.testing.MockClock) -> None:
     async with one(MODERN) as (server, relay):
         stock(server, "x://1", prompts=("p",))
