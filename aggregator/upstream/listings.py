@@ -264,7 +264,7 @@ class Listings:
         ]
         catalog = build_catalog(sources, name_length=self._name_length, ours=self._ours(needing))
         self._catalogs[key] = catalog
-        self._kept_tools += len(catalog.tools)
+        self._kept_tools += catalog.size
         while self._kept_tools > KEPT_TOOLS and len(self._catalogs) > 1:
             self._drop(next(iter(self._catalogs)))
         return catalog
@@ -283,7 +283,7 @@ class Listings:
         return catalog.left_out.get(listing.upstream.name, ())
 
     def _drop(self, key: _CatalogKey) -> None:
-        self._kept_tools -= len(self._catalogs.pop(key).tools)
+        self._kept_tools -= self._catalogs.pop(key).size
 
 
 def needs_login(listing: Listing, standing: Standing) -> bool:

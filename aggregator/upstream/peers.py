@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import METHOD_NOT_FOUND, Call, Failure, Json, Message, Notice, Success, dump, failure
+from ..protocol.offering import AS_A_CLIENT
 from ..protocol.revisions import SERVER_INFO_KEY, STATELESS, at_least, is_stateless
 from ..protocol.translate import Envelope
 from .credentials import EVERYONE, NOTHING, Credential
@@ -139,7 +140,7 @@ async def list_pages(
     params: Json = {}
     size = 0
     for _ in range(MAX_PAGES):
-        outgoing = Outgoing(method, params, Envelope(STATELESS, {}), owner, credential=credential)
+        outgoing = Outgoing(method, params, Envelope(STATELESS, AS_A_CLIENT), owner, credential=credential)
         match (await upstream.request(outgoing, drop)).outcome:
             case Failure(_, _) as refused:
                 if refused.code == METHOD_NOT_FOUND:

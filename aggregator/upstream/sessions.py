@@ -19,6 +19,7 @@ import trio
 from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.headers import VERSION_HEADER
 from ..protocol.jsonrpc import Call, Failure, Json, Message, Notice, render
+from ..protocol.offering import AS_A_CLIENT
 from ..protocol.revisions import HANDSHAKE, WITH_HANDSHAKE
 from .credentials import NOTHING, Credential
 from .exchange import Exchange, Headers, read_outcome
@@ -120,7 +121,7 @@ class Tickets:
 
     async def _open(self, credential: Credential, asked: str) -> Ticket:
         id = secrets.token_hex(12)
-        capabilities = json.loads(asked) if asked else {}
+        capabilities = {**AS_A_CLIENT, **(json.loads(asked) if asked else {})}
         params = {"protocolVersion": HANDSHAKE, "capabilities": capabilities, "clientInfo": self._client}
         call = Call(id, "initialize", params)
         headers = [*JSON_AND_EVENTS, *credential.headers]
