@@ -51,8 +51,11 @@ def _marks(tree: ast.Module) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             for decorator in node.decorator_list:
                 yield from ((id, node.name) for id in _ids(decorator))
-        elif isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "pytestmark" for t in node.targets):
-            yield from ((id, "*") for id in _ids(node.value))
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                name = getattr(target, "id", "")
+                if name == "pytestmark" or name.startswith("Test"):  # the latter: a state machine's test case
+                    yield from ((id, "*" if name == "pytestmark" else name) for id in _ids(node.value))
 
 
 def _ids(node: ast.expr) -> Iterator[str]:

@@ -222,6 +222,7 @@ bodies = calls | st.binary(max_size=40) | json_bodies.map(lambda value: json.dum
 
 
 # The application's thread takes the jitter of its retries from `random`; Hypothesis cannot know that it is not ours.
+@pytest.mark.requirement("AP2")
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @settings(max_examples=600, deadline=None)
 @given(targets, headers, forms, bodies | st.none(), st.lists(st.integers(0, 60), max_size=3), st.integers(0, 4))

@@ -46,6 +46,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "store.sqlite"
 
 
+@pytest.mark.requirement("AF27")
 @pytest.mark.parametrize(("older", "younger"), list(product(RINGS, repeat=2)))
 async def test_somebody_is_red_exactly_where_one_seals_what_the_other_cannot_open(
     path: Path, older: Sequence[bytes], younger: Sequence[bytes]

@@ -62,6 +62,7 @@ def test_the_value_of_a_named_field_is_taken_out_in_every_notation(field: str, n
         assert REDACTED in shown
 
 
+@pytest.mark.requirement("AP8")
 @given(st.sampled_from(FIELDS), canaries, notations, st.text(max_size=40), st.text(max_size=40))
 def test_whatever_a_record_holds_the_line_lacks_the_canary_and_is_json(
     field: str, canary: str, notation: str, before: str, after: str

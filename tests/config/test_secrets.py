@@ -98,6 +98,7 @@ def test_a_new_secret_is_a_key_and_never_the_same() -> None:
         assert len(kept.key) == 32
 
 
+@pytest.mark.requirement("AF27")
 @given(st.text(max_size=80))
 def test_every_text_is_a_key_a_passphrase_or_refused(text: str) -> None:
     try:

@@ -11,16 +11,17 @@ import trio
 Behaviour = Callable[[trio.SocketStream], Awaitable[None]]
 
 
-async def be_silent(_: trio.SocketStream) -> None:
+async def be_silent(stream: trio.SocketStream) -> None:
     """Accepts, reads, and never answers."""
-    await trio.sleep_forever()
+    while await stream.receive_some():
+        pass
 
 
 async def be_stuck(stream: trio.SocketStream) -> None:
     """Begins an event stream that says nothing."""
     await stream.receive_some()
     await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
-    await trio.sleep_forever()
+    await be_silent(stream)
 
 
 async def hang_up(stream: trio.SocketStream) -> None:

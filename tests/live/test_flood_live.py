@@ -45,6 +45,7 @@ async def wait_files(process: Running, expected: int, *, within: float) -> int:
     return open_files(process.process.pid)
 
 
+@pytest.mark.requirement("AF18")
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_thousand_connections_that_take_and_do_not_give_leave_a_healthy_one_alone(way: Way) -> None:
     port = free_port()
@@ -83,6 +84,7 @@ async def test_a_thousand_connections_that_take_and_do_not_give_leave_a_healthy_
             assert await stop(process, within=20) == 0
 
 
+@pytest.mark.requirement("AF23")
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_process_that_runs_out_of_file_descriptors_lives_on_and_accepts_again(way: Way) -> None:
     port = free_port()

@@ -86,6 +86,7 @@ async def bomb(stream: trio.SocketStream) -> None:
     await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00")
 
 
+@pytest.mark.requirement("AF4")
 @pytest.mark.parametrize(
     "serve", [reset, close, close_in_body, speak_otherwise, flood, flood_headers, bad_chunks, redirect, bomb]
 )
@@ -130,6 +131,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
                 await provider.authorization_url(state="s", nonce="n", code_verifier="v" * 43)
 
 
+@pytest.mark.requirement("AF4")
 async def test_a_name_that_does_not_exist_is_named() -> None:
     issuer = "https://no-such-host.invalid"
     async with open_identity_provider(Auth(issuer), "http://127.0.0.1:9/callback") as provider:

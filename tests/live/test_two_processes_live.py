@@ -63,6 +63,7 @@ async def open_visitor(url: str, ports: list[int]) -> AsyncIterator[tuple[httpx2
         yield http, transport
 
 
+@pytest.mark.requirement("AF25")
 async def test_every_step_may_come_to_the_other_process(tmp_path: Path) -> None:
     async with (
         open_pair(tmp_path) as (url, ports),

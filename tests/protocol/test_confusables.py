@@ -65,6 +65,7 @@ def catalog_of(*sources: tuple[str, str, list[str]]) -> Any:
     )
 
 
+@pytest.mark.requirement("AP3")
 def test_a_name_that_looks_like_one_of_an_earlier_upstream_is_left_out_and_told() -> None:
     catalog = catalog_of(("bank", "bank", ["pay_all"]), ("evil", "", ["bank__pay_a1l", "Bank__Pay_all", "fine"]))
     assert [tool["name"] for tool in catalog.tools] == ["bank__pay_all", "fine"]

@@ -51,6 +51,7 @@ def spaced(value: Any, space: str) -> str:
     return json.dumps(value, ensure_ascii=len(space) % 2 == 0, indent=space or None)
 
 
+@pytest.mark.requirement("AP5")
 @given(ids, texts, objects, st.sampled_from(["", " ", "\t", "  "]))
 def test_what_was_inspected_is_what_a_second_parser_reads_of_what_we_send(
     id: str | int, method: str, params: dict[str, Any], space: str

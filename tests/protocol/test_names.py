@@ -32,6 +32,7 @@ def test_a_name_that_fits_is_left_alone(prefix: str, tool: str) -> None:
     assert published_name(prefix, tool, 64) == (f"{prefix}__{tool}" if prefix else tool)
 
 
+@pytest.mark.requirement("AP3")
 @settings(max_examples=300)
 @given(st.lists(st.tuples(prefixes, st.lists(tools, max_size=6)), max_size=4), limits)
 def test_every_tool_has_a_name_of_its_own_or_a_reason_why_not(

@@ -121,6 +121,7 @@ def test_other_bytes_are_no_column(blob: bytes) -> None:
         KeyRing([K1]).decrypt_column(blob, row=ROW)
 
 
+@pytest.mark.requirement("AP1")
 @pytest.mark.requirement("TK12")
 @given(st.integers(0, 400), st.integers(0, 255), st.sampled_from(["flip", "cut", "double", "insert"]))
 def test_an_altered_token_is_unsealable_and_never_another_error(place: int, byte: int, how: str) -> None:

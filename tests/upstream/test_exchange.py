@@ -136,6 +136,7 @@ async def test_a_redirect_is_not_followed() -> None:
     assert refused.value.status == 307
 
 
+@pytest.mark.requirement("AF4")
 @pytest.mark.parametrize(
     ("wire", "words", "executed"),
     [

@@ -132,6 +132,7 @@ async def test_documents_are_read_once_for_many_logins() -> None:
     assert (fake.count(DISCOVERY), fake.count("/keys"), fake.count("/token")) == (1, 1, 5)
 
 
+@pytest.mark.requirement("AF8")
 @pytest.mark.requirement("OI8")
 async def test_a_new_key_is_found_by_reading_again(autojump_clock: MockClock) -> None:
     fake = FakeIdentityProvider()
@@ -158,6 +159,7 @@ async def test_new_keys_under_old_names_are_found_as_well(autojump_clock: MockCl
         assert (await log_in(provider, fake)).label == "alice"
 
 
+@pytest.mark.requirement("AF8")
 @pytest.mark.requirement("OI8")
 async def test_a_flood_of_unknown_keys_reads_at_most_once_in_30_seconds(autojump_clock: MockClock) -> None:
     fake = FakeIdentityProvider()
@@ -183,6 +185,7 @@ async def test_a_flood_of_unknown_keys_reads_at_most_once_in_30_seconds(autojump
     assert fake.count("/keys") - 1 == 4
 
 
+@pytest.mark.requirement("AF8")
 @pytest.mark.requirement("OI8")
 @pytest.mark.parametrize(
     "reply",
@@ -238,6 +241,7 @@ async def test_documents_age_as_they_say_within_reason(
         assert (fake.count(DISCOVERY), fake.count("/keys")) == (2, 2)
 
 
+@pytest.mark.requirement("AF7")
 async def test_a_provider_that_is_down_at_start_is_waited_for(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

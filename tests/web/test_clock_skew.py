@@ -9,6 +9,7 @@ from aggregator.store.memory import MemoryStore
 from .deployment import ANNA, Browser, Clock, Deployment, read
 
 
+@pytest.mark.requirement("AF9")
 @pytest.mark.parametrize("skew", [-600.0, -60.0, 60.0, 600.0])
 async def test_tokens_hold_where_the_clock_differs_and_no_life_is_negative(skew: float) -> None:
     here, there = Clock(), Clock()
@@ -38,6 +39,7 @@ async def test_a_code_lives_60_seconds_by_the_clock_of_whoever_redeems_it(skew: 
     assert (await other.redeem(client, code)).status == status
 
 
+@pytest.mark.requirement("AF9")
 async def test_a_clock_set_back_by_an_hour_ends_no_login_and_revives_none() -> None:
     deployment = Deployment()
     client = await deployment.register()

@@ -267,6 +267,7 @@ _PAGES = Deployment()
 _WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00"), min_size=1)
 
 
+@pytest.mark.requirement("AP6")
 @pytest.mark.requirement("MD4", "CO2")
 @given(_WORDS, _WORDS)
 def test_any_name_and_account_stand_on_the_page_as_text_and_nothing_else(name: str, account: str) -> None:

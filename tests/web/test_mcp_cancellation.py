@@ -20,6 +20,7 @@ async def sleep_for_ever(speaking: Speaking) -> Json:
     raise AssertionError
 
 
+@pytest.mark.requirement("AF17")
 @pytest.mark.parametrize("upstream_revision", [MODERN, LEGACY])
 @pytest.mark.requirement("TR5")
 async def test_a_stateless_clients_disconnect_ends_the_upstreams_work_at_once(

@@ -15,6 +15,7 @@ from ..fakes.relay import client_of, in_every_cell, one, text_of
 Json = dict[str, Any]
 
 
+@pytest.mark.requirement("AF2")
 @pytest.mark.parametrize("limit", [45, 300])  # no other limit, such as the usual 60 s, comes before a long one
 @in_every_cell
 async def test_a_call_that_takes_too_long_is_stopped_and_says_so(
@@ -40,6 +41,7 @@ async def test_a_call_that_takes_too_long_is_stopped_and_says_so(
         assert relay.is_idle()
 
 
+@pytest.mark.requirement("AF1")
 @pytest.mark.parametrize("revision", [MODERN, LEGACY])
 async def test_an_upstream_that_hangs_before_its_answer_begins_is_given_up_at_the_deadline(
     revision: str, autojump_clock: trio.testing.MockClock
@@ -101,6 +103,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.requirement("AF3")
 @in_every_cell
 @pytest.mark.parametrize("case", GARBAGE)
 async def test_garbage_becomes_a_tool_error_that_names_the_upstream(

@@ -17,6 +17,7 @@ CALLS = 1000
 PEOPLE = 40
 
 
+@pytest.mark.requirement("AF6", "AF16")
 @pytest.mark.parametrize("upstream_revision", [MODERN, LEGACY])
 async def test_a_thousand_interleaved_calls_with_the_same_ids_never_cross(
     upstream_revision: str, autojump_clock: trio.testing.MockClock

@@ -45,6 +45,7 @@ async def person(relay: Relay, number: int, words: list[str], longest: list[floa
         await trio.sleep(1)
 
 
+@pytest.mark.requirement("AF5")
 @pytest.mark.parametrize("revision", [MODERN, LEGACY])
 @pytest.mark.parametrize(("status", "retry_after"), [(503, "20"), (503, None), (429, "20"), (429, None)])
 async def test_a_storm_at_one_upstream_reaches_no_other_and_asks_once_per_call_at_most(
@@ -83,6 +84,7 @@ async def test_a_storm_at_one_upstream_reaches_no_other_and_asks_once_per_call_a
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.requirement("AF5")
 @pytest.mark.parametrize("status", [503, 429])
 async def test_a_listing_that_is_refused_is_not_asked_for_before_its_time(
     status: int, autojump_clock: trio.testing.MockClock

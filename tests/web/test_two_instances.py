@@ -404,5 +404,5 @@ USUAL = settings(
 )
 TwoInstances.TestCase.settings = settings(USUAL, max_examples=60)
 TwoInstancesOnDisk.TestCase.settings = settings(USUAL, max_examples=20)
-TestTwoInstances = pytest.mark.requirement("TK2", "TK7", "TK8", "RS4")(TwoInstances.TestCase)
-TestTwoInstancesOnDisk = pytest.mark.requirement("TK2", "TK7", "TK8", "RS4")(TwoInstancesOnDisk.TestCase)
+TestTwoInstances = pytest.mark.requirement("TK2", "TK7", "TK8", "RS4", "AP7")(TwoInstances.TestCase)
+TestTwoInstancesOnDisk = pytest.mark.requirement("TK2", "TK7", "TK8", "RS4", "AP7")(TwoInstancesOnDisk.TestCase)

@@ -109,6 +109,7 @@ def test_any_printable_value_reads_back(parameters: list[tuple[str, str]]) -> No
     assert [(name, re.sub(r"\\(.)", r"\1", value)) for name, value in _PAIR.findall(rendered)] == parameters
 
 
+@pytest.mark.requirement("AP6")
 @given(st.text())
 def test_no_value_breaks_out_of_the_header(value: str) -> None:
     rendered = render_challenge("Bearer", [("x", value), ("y", "end")])

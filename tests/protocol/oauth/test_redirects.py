@@ -294,6 +294,7 @@ _URIS = st.builds(
 )
 
 
+@pytest.mark.requirement("AP4")
 @pytest.mark.requirement("AZ2", "AZ3")
 @given(_URIS, _URIS)
 def test_an_accepted_uri_equals_the_registered_one_or_differs_in_a_loopback_port(

@@ -110,6 +110,7 @@ def test_a_payload_of_another_version_is_refused_not_misread(kind: str) -> None:
             OPENERS[kind](KEYS, prefix + KEYS.seal(Purpose(kind), payload, now=NOW, lifetime=9), now=NOW)
 
 
+@pytest.mark.requirement("AP1")
 @given(st.sampled_from(sorted(SEALED)), st.data())
 def test_any_mutation_is_unsealable_and_nothing_else(kind: str, data: st.DataObject) -> None:
     text = SEALED[kind]
