@@ -15,7 +15,8 @@ from aggregator.errors import UpstreamLost
 from aggregator.protocol.jsonrpc import Notice, Success
 from aggregator.protocol.translate import Envelope
 from aggregator.upstream.child import Command
-from aggregator.upstream.command import HANDSHAKE_DEADLINE, CommandUpstream, open_command
+from aggregator.upstream.command import CommandUpstream, open_command
+from aggregator.upstream.command_run import HANDSHAKE_DEADLINE
 from aggregator.upstream.handshake import SILENCE
 from aggregator.upstream.peers import Answered, Outgoing
 
@@ -240,6 +241,22 @@ async def test_listing_does_not_wake_a_stopped_server_nor_keep_it_awake(autojump
             await trio.sleep(30)
         assert (upstream.state, len(starts.at)) == ("stopped", 1)
         assert (await upstream.meet()).revision == MODERN
+
+
+async def slow_to_list(child: FakeChild) -> None:
+    """Takes an hour for a listing."""
+    await answer(child, await child.hear(), {"supportedVersions": [MODERN]})
+    message = await child.hear()
+    await trio.sleep(3600)
+    await answer(child, message, {"tools": []})
+    await modern(child)
+
+
+async def test_a_server_is_not_idle_while_it_lists(autojump_clock: Any) -> None:
+    async with commanding(slow_to_list, idle_stop=60) as (upstream, starts):
+        assert await upstream.list_all("tools/list", "tools") == ([], None)
+        await trio.sleep(2)
+        assert (upstream.state, len(starts.at)) == ("stopped", 1)
 
 
 async def test_closing_ends_the_process_and_refuses_whoever_comes() -> None:
