@@ -7,11 +7,18 @@ affair. This file must not know HTTP.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import trio
+
+from ..config.headers import read_again
 from ..config.model import AnyUpstream
+from ..config.scalars import Wrong
 from ..protocol.principal import Principal
+
+log = logging.getLogger(__name__)
 
 EVERYONE = ""  # the owner of what is the same for everyone
 
@@ -89,10 +96,18 @@ class Credentials(Protocol):
 
 
 class ConfiguredCredentials:
-    """What the operator configured for everyone, which may be nothing."""
+    """What the operator configured for everyone, which may be nothing.
+
+    A value from a file is read again when the upstream answers 401: whoever rotates a token writes the file anew and
+    the old one ends. What the file holds then may be no header; that is logged, and the old value stays.
+    """
 
     def __init__(self, upstream: AnyUpstream) -> None:
+        self._upstream = upstream
         self._credential = Credential(headers=configured_headers(upstream))
+        self._has_files = any(value.file is not None for _, value in upstream.headers)
+        self._reading = trio.Lock()
+        self._told = ""
 
     def standing_at_hand(self, principal: Principal) -> Standing | None:
         return SHARED
@@ -106,7 +121,27 @@ class ConfiguredCredentials:
     async def renewed(
         self, principal: Principal | None, refused: Credential, status: int, challenge: str
     ) -> Credential | None:
-        return None
+        if status != 401 or not self._has_files:
+            return None
+        async with self._reading:
+            if refused == self._credential:  # else another call has read it meanwhile
+                await self._read_again()
+            return self._credential if refused != self._credential else None
+
+    async def _read_again(self) -> None:
+        try:
+            upstream = await trio.to_thread.run_sync(_read_again, self._upstream)
+        except Wrong as exc:
+            if str(exc) != self._told:
+                self._told = str(exc)
+                log.error("%s: its credential was refused, and cannot be read anew: %s", self._upstream.name, exc)
+            return
+        self._told = ""
+        self._credential = Credential(headers=configured_headers(upstream))
+
+
+def _read_again(upstream: AnyUpstream) -> AnyUpstream:
+    return replace(upstream, headers=tuple((name, read_again(value)) for name, value in upstream.headers))
 
 
 def configured_headers(upstream: AnyUpstream) -> tuple[tuple[bytes, bytes], ...]:
