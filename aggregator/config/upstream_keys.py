@@ -5,7 +5,7 @@ What concerns several of them at once is in `upstream_rules`.
 No ``from __future__ import annotations`` here: pydantic would evaluate each annotation again, at every start.
 """
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from .fields import (
     AuthorizationParameter,
@@ -34,11 +34,20 @@ from .fields import (
     default,
     optional,
 )
+from .upstream_rules import NEEDED
 
 
 class UpstreamAuthKeys(Keys):
     """How an upstream is paid its due."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                {"if": {"properties": {"type": {"const": kind}}, "required": ["type"]}, "then": {"required": [*needed]}}
+                for kind, needed in NEEDED.items()
+            ]
+        }
+    )
     type: UpstreamAuthType | None = optional(
         "`user`: each person's own account, authorised on first use. `none`: the upstream asks for nothing. "
         "`bearer`, `header`, `command`, `oauth`: one account for everybody who may log in. "
@@ -79,6 +88,8 @@ class ToolKeys(Keys):
 
 class UpstreamKeys(Keys):
     """One MCP server behind the aggregator."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["url"]}, {"required": ["command"]}]})
 
     name: Name = Field(description="Unique name; namespace of its tools (`gmail__send_email`).", examples=["gmail"])
     url: UpstreamUrl | None = optional(
