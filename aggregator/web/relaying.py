@@ -18,6 +18,7 @@ from ..errors import ConnectNeeded, UpstreamLost, UpstreamRefused
 from ..protocol import jsonrpc
 from ..protocol.jsonrpc import Failure, Json, Success
 from ..protocol.links import Publish, with_published_links
+from ..protocol.older_content import for_older_client
 from ..protocol.translate import error_for_client, failed, result_for_client
 from ..upstream.listings import Listings, View, why_refused
 from ..upstream.peers import Answered
@@ -142,7 +143,9 @@ class Relaying:
                     )
                 if errand.publish is not None:
                     translated = with_published_links(asked.call.method, translated, errand.publish)
-                return Success(asked.call.id, translated)
+                # A client without a version header may be older than the revision that this stands for.
+                agreed = asked.session.revision if asked.session is not None else asked.revision
+                return Success(asked.call.id, for_older_client(asked.call.method, translated, agreed))
 
 
 def error_text(asked: Asked, subject: str, config: AnyUpstream, cause: str, started: float) -> str:

@@ -60,6 +60,22 @@ async def test_an_older_client_gets_its_own_revision_and_every_tool(revision: st
         assert words(called.json()) == ECHO
 
 
+@pytest.mark.parametrize("revision", OLDER)
+async def test_a_link_becomes_words_for_a_client_whose_revision_has_none(revision: str) -> None:
+    async def linking(speaking: Speaking) -> Json:
+        return {"content": [{"type": "resource_link", "uri": "x://1", "name": "one"}]}
+
+    async with one(MODERN) as (server, relay):
+        server.tool("run", linking)
+        begun = await post(relay, request(1, "initialize", protocolVersion=revision, capabilities={}))
+        session = ("mcp-session-id", begun.headers["mcp-session-id"])
+        version = [("mcp-protocol-version", revision)] if revision == "2025-06-18" else []
+        called = await post(relay, request(3, "tools/call", name="up__run", arguments={}), session, *version)
+        (block,) = called.json()["result"]["content"]
+        assert block["type"] == ("resource_link" if revision == "2025-06-18" else "text")
+        assert "x://1" in json.dumps(block)
+
+
 async def test_a_client_of_a_revision_nobody_knows_is_offered_ours() -> None:
     async with one(LEGACY) as (_, relay):
         begun = await post(relay, request(1, "initialize", protocolVersion="1999-01-01", capabilities={}))
