@@ -87,6 +87,7 @@ def check(config: str | None, as_json: bool) -> None:
         _check_as_json(config)
     loaded = _load_or_exit(config)
     _print_warnings(loaded)
+    _print(loaded, loaded.not_yet)
     names = [upstream.name for upstream in loaded.settings.upstreams]
     count = f"{len(names)} upstream{'' if len(names) == 1 else 's'}"
     click.echo(f"{loaded.source}: good, {count}: {', '.join(names)}")
@@ -219,7 +220,7 @@ def _check_as_json(config: str | None) -> NoReturn:
     except ConfigError as exc:
         source, problems = exc.source, exc.problems
     else:
-        source, warnings = loaded.source, loaded.warnings
+        source, warnings = loaded.source, (*loaded.warnings, *loaded.not_yet)
     report = {
         "ok": not problems,
         "source": source,
@@ -238,7 +239,10 @@ def _exit_with(error: ConfigError) -> NoReturn:
 
 
 def _print_warnings(loaded: Loaded) -> None:
+    _print(loaded, loaded.warnings)
+
+
+def _print(loaded: Loaded, warnings: tuple[Problem, ...]) -> None:
     from ..config.report import render_problems
 
-    report = render_problems(loaded.source, loaded.warnings, loaded.text, kind="warning")
-    click.echo(report, nl=False, err=True)
+    click.echo(render_problems(loaded.source, warnings, loaded.text, kind="warning"), nl=False, err=True)

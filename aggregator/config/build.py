@@ -85,6 +85,7 @@ def not_yet_served(config: AnyConfig) -> Iterator[Problem]:
     """What `config` asks for that cannot be served yet."""
     if config.auth is None:
         yield Problem("", "serving without 'auth' (local mode) is not available yet; give 'auth.issuer'")
+        return
     for index, upstream in enumerate(config.upstreams):
         if not upstream.enabled:
             continue

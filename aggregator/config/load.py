@@ -43,7 +43,12 @@ class Loaded:
         """
         if isinstance(self.settings, Config):
             return self.settings
-        raise ConfigError(self.source, tuple(not_yet_served(self.settings)), text=self.text)
+        raise ConfigError(self.source, self.not_yet, text=self.text)
+
+    @property
+    def not_yet(self) -> tuple[Problem, ...]:
+        """What stands in the way of serving it."""
+        return tuple(not_yet_served(self.settings))
 
 
 def load_config(

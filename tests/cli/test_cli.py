@@ -166,14 +166,16 @@ def test_without_a_command_a_configuration_that_is_found_is_used(tmp_path: Path)
 
 def test_what_cannot_be_served_yet_is_checked_and_refused_by_serve_in_words(tmp_path: Path) -> None:
     (tmp_path / "mcpmux.yaml").write_text("backends: [{name: a, transport: http, endpoint: http://localhost:1/mcp}]\n")
+    words = "serving without 'auth' (local mode) is not available yet; give 'auth.issuer'"
     done = run(tmp_path, "check")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "./mcpmux.yaml: good, 1 upstream: a\n", "")
+    assert (done.returncode, done.stdout) == (0, "./mcpmux.yaml: good, 1 upstream: a\n")
+    assert done.stderr == f"./mcpmux.yaml: warning: {words}\n"
+    (warning,) = json.loads(run(tmp_path, "check", "--json").stdout)["warnings"]
+    assert warning["message"] == words
     for arguments in (("serve",), (), ("revoke", "anna"), ("rekey",)):
         done = run(tmp_path, *arguments)
         assert done.returncode == 78
-        assert done.stderr == (
-            "./mcpmux.yaml: serving without 'auth' (local mode) is not available yet; give 'auth.issuer'\n"
-        )
+        assert done.stderr == f"./mcpmux.yaml: {words}\n"
 
 
 def test_the_schema_and_a_secret_are_all_that_stdout_gets(tmp_path: Path) -> None:
