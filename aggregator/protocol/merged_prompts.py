@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .jsonrpc import Json
 from .name_claims import NameClaims, NameRefused
 from .source import Remarks, Source, is_name, text_or_empty
-from .texts import clean_line, clean_text
+from .texts import clean_line, clean_text, hides_something, readable_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,11 @@ def merge_prompts(sources: Sequence[Source], names: NameClaims, remarks: Remarks
                 remarks.leave_out(source, f"the prompt {clean_line(name, 128)}: {clean_line(str(exc), 250)}")
                 continue
             routes[published] = PromptRoute(source.upstream, name)
-            prompts.append({**with_origin(prompt, source, name), "name": published})
+            shown = {**with_origin(prompt, source, name), "name": published}
+            if isinstance(arguments := prompt.get("arguments"), list) and hides_something({"arguments": arguments}):
+                remarks.flag(source, f"the prompt {clean_line(name, 128)}: hidden characters in its arguments")
+                shown["arguments"] = readable_schema(arguments)
+            prompts.append(shown)
     return MergedPrompts(tuple(prompts), routes)
 
 
@@ -50,6 +54,8 @@ def with_origin(item: Json, source: Source, name: str) -> Json:
     one, in characters that can be seen."""
     title = text_or_empty(item.get("title")) or name
     made = {**item, "title": clean_line(f"{source.display}: {title}")}
+    if isinstance(own := item.get("name"), str):
+        made["name"] = clean_line(own)
     if description := text_or_empty(item.get("description")):
         made["description"] = f"[{source.upstream}] {clean_text(description)}"
     return made

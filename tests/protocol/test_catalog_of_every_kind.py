@@ -50,6 +50,24 @@ def test_prompts_are_named_like_tools_in_a_name_space_of_their_own() -> None:
     assert found.counts == {"a": 1, "b": 0}, "of tools"
 
 
+def test_nobody_is_shown_what_cannot_be_seen() -> None:
+    hidden = "a\u202eb"
+    prompt = {
+        "name": "p",
+        "title": hidden,
+        "description": hidden,
+        "arguments": [{"name": hidden, "description": hidden}],
+    }
+    resource = {"uri": "x://1", "name": hidden, "description": hidden}
+    found = catalog(source("a", prompts=[prompt], resources=[resource]))
+    (shown,) = listed(found, "prompts")
+    assert (shown["title"], shown["description"]) == ("A: ab", "[a] ab")
+    assert shown["arguments"] == [{"name": hidden, "description": "ab"}], "its name belongs to a call"
+    assert found.flagged == {"a": ("the prompt p: hidden characters in its arguments",)}
+    (shown,) = listed(found, "resources")
+    assert (shown["name"], shown["title"], shown["description"]) == ("ab", "A: ab", "[a] ab")
+
+
 def test_the_rules_of_names_hold_for_prompts() -> None:
     found = catalog(
         source("a", prompts=[{"name": "b__c"}]),
