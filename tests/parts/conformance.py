@@ -34,7 +34,7 @@ REVISIONS: tuple[Revision, ...] = ("2025-11-25", "2026-07-28")
 SCENARIO_LIMIT = 20
 
 # The scenario's name stands between the word for its kind and the time of the run.
-_FOLDER = re.compile(r"(?:authorization-server|server)-(?P<scenario>.+)-\d{4}-\d{2}-\d{2}T[\d-]+Z")
+_FOLDER = re.compile(r"(?:(?:authorization-server|server)-)?(?P<scenario>.+)-\d{4}-\d{2}-\d{2}T[\d-]+Z")
 _AUTHORIZE = r"(?m)^http\S+response_type=code\S*"
 
 
@@ -97,7 +97,7 @@ async def run_server_suite(
         parts = urlsplit(url)
         environment = {"BEARER": token, "BEARER_ORIGIN": f"{parts.scheme}://{parts.netloc}"}
         command += ["--import", (PARTS / "clients" / "bearer.mjs").as_uri()]
-    command += [str(_harness()), "server", "--url", url, "--timeout", str(SCENARIO_LIMIT * 1000)]
+    command += [str(harness()), "server", "--url", url, "--timeout", str(SCENARIO_LIMIT * 1000)]
     asked = [["--scenario", each, "--spec-version", requirements] for each in scenarios]
     with TemporaryDirectory() as folder:
         output, code = "", 0
@@ -105,7 +105,7 @@ async def run_server_suite(
             async with open_process("conformance suite", [*command, *arguments, "-o", folder], env=environment) as run:
                 code = max(code, await run.process.wait())
                 output += run.output()
-        return _read_run(Path(folder), code, output)
+        return read_run(Path(folder), code, output)
 
 
 async def run_authorization_suite(
@@ -116,7 +116,7 @@ async def run_authorization_suite(
     `client_id` is a public client with the redirect URI ``http://127.0.0.1:<port>/callback``.
     """
     with TemporaryDirectory() as folder:
-        command = [str(node_path()), str(_harness()), "authorization", "--url", issuer, "--client-id", client_id]
+        command = [str(node_path()), str(harness()), "authorization", "--url", issuer, "--client-id", client_id]
         command += ["--resource", resource, "-p", str(port), "-o", folder]
         async with open_process("conformance suite", command) as run:
             # Without valid metadata the suite never asks, and ends.
@@ -124,7 +124,7 @@ async def run_authorization_suite(
                 nursery.start_soon(_answer_authorize, run, port, user)
                 await run.process.wait()
                 nursery.cancel_scope.cancel()
-            return _read_run(Path(folder), await run.process.wait(), run.output())
+            return read_run(Path(folder), await run.process.wait(), run.output())
 
 
 @cache
@@ -142,10 +142,10 @@ async def _answer_authorize(run: Running, port: int, user: str) -> None:
         await visitor.get(landed)
 
 
-def _read_run(folder: Path, code: int, output: str) -> SuiteRun:
+def read_run(folder: Path, code: int, output: str) -> SuiteRun:
     checks = []
     for path in sorted(folder.glob("**/checks.json")):
-        found = _FOLDER.fullmatch(path.parent.name)
+        found = _FOLDER.fullmatch(path.parent.relative_to(folder).as_posix())
         if found is None:
             raise ProcessFailed(f"the suite wrote an unknown folder: {path.parent.name}")
         seen: Counter[str] = Counter()
@@ -164,7 +164,7 @@ def _content(details: Any) -> Any:
     return result.get("content") if isinstance(result, dict) else None
 
 
-def _harness() -> Path:
+def harness() -> Path:
     return node_package("@modelcontextprotocol/conformance/dist/index.js")
 
 
