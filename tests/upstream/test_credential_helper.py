@@ -16,7 +16,12 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from aggregator.config.model import Upstream
 from aggregator.errors import UpstreamLost
+from aggregator.protocol.jsonrpc import Success
+from aggregator.protocol.principal import Principal
+from aggregator.protocol.translate import Envelope
+from aggregator.upstream.authorized import AuthorizedUpstream
 from aggregator.upstream.child import Command
 from aggregator.upstream.credential_helper import (
     HELPER_DEADLINE,
@@ -26,10 +31,14 @@ from aggregator.upstream.credential_helper import (
     HelperCredentials,
 )
 from aggregator.upstream.credentials import Credential
+from aggregator.upstream.http import HttpUpstream
+from aggregator.upstream.peers import drop
 
 from ..fakes.child import FakeChild, FakeStarts
+from ..fakes.mcp_server import FakeServer
 
 NOW = 1_800_000_000.0
+ALICE = Principal("https://idp.example.com", "alice")
 
 
 @dataclass
@@ -340,3 +349,39 @@ async def test_real_programs_do_what_they_like_and_we_are_unharmed(tmp_path: Pat
 async def test_a_missing_program_is_said() -> None:
     outcome = await outcome_of(Command(("/no/such/helper",), {}))
     assert outcome == "its credential helper helper cannot be started: No such file or directory"
+
+
+async def test_a_jwt_is_run_for_once_for_a_hundred_calls_once_near_its_end_and_once_after_a_401(
+    autojump_clock: Any,
+) -> None:
+    """Through the upstream that asks for it."""
+    first, second, third = (jwt(exp=int(NOW) + life, n=n) for n, life in enumerate((3600, 7200, 99_999)))
+    printer = Printer([first, second, third])
+    async with helping(printer) as (credentials, _), trio.open_nursery() as nursery:
+        server = FakeServer(nursery)
+        server.tool("t")
+        config = Upstream("up", "https://up.example", "up", auth_type="command")
+        http = HttpUpstream("up", server, {"name": "us", "version": "1"}, nursery)
+        upstream = AuthorizedUpstream(config, http, credentials)
+        server.accounts = {first.decode(): None, second.decode(): None}
+
+        async def call() -> None:
+            params = {"name": "t", "arguments": {}}
+            answered = await upstream.request(ALICE, "tools/call", params, Envelope("2026-07-28", {}), drop)
+            assert isinstance(answered.outcome, Success)
+
+        async def hundred() -> int:
+            async with trio.open_nursery() as calls:
+                for _ in range(100):
+                    calls.start_soon(call)
+            return credentials.runs
+
+        assert await hundred() == 1
+        assert await hundred() == 1
+        await trio.sleep(3600 - 31)
+        assert await hundred() == 2, "near the end of the first"
+        server.accounts = {third.decode(): None}
+        assert await hundred() == 3, "after a 401"
+        assert printer.at_once == 1
+        assert len(server.calls()) == 500, "each refused call was sent once more"
+        nursery.cancel_scope.cancel()
