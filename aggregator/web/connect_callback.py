@@ -15,7 +15,7 @@ from dataclasses import replace
 import trio
 
 from ..config.model import Upstream
-from ..errors import ConnectFailed, Refusal, Unsealable, UpstreamLost
+from ..errors import ConnectFailed, Refusal, StoreUnavailable, Unsealable, UpstreamLost
 from ..protocol.brokering import IssuedTokens
 from ..protocol.brokering.flow import ConnectFlow, open_connect, seal_connect
 from ..protocol.oauth.browser import BrowserSession
@@ -30,6 +30,8 @@ from .http import Request, Response
 from .sign_in import begin_sign_in
 
 REDEEM_TIMEOUT = 30.0  # seconds for the token endpoint; a person waits, and what it gave then is lost
+# Seconds until what the code was spent for is offered to the store again: a restart of a database takes that long.
+SAVE_AGAIN = (0.5, 1.5, 3.0)
 
 _KEPT = ("code", "iss", "error")  # of an answer, while the person signs in
 _DECLINED = frozenset({"access_denied", "consent_required", "interaction_required", "login_required"})
@@ -158,7 +160,14 @@ async def _save(
     upstream: Upstream,
     issued: IssuedTokens,
 ) -> Response:
-    await accounts.connections.save(flow.principal, upstream.name, flow.beginning, issued)
+    for pause in (*SAVE_AGAIN, None):
+        try:
+            await accounts.connections.save(flow.principal, upstream.name, flow.beginning, issued)
+            break
+        except StoreUnavailable:
+            if pause is None:
+                raise
+        await trio.sleep(pause)
     log.info("%s connected an account at %s", flow.principal.key, upstream.name)
     following = next((u for name in flow.then for u in personal(authority) if u.name == name), None)
     return authority.pages.render(

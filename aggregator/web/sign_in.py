@@ -12,7 +12,7 @@ import secrets
 
 from ..protocol.oauth.browser import SignIn, seal_sign_in
 from .authority import Authority
-from .browser_session import end_session, ended_session_cookie, find_session, session_of_form
+from .browser_session import end_session, find_session, session_of_form
 from .cookies import flow_cookie
 from .departure import depart
 from .http import Request, Response, see_other
@@ -70,7 +70,8 @@ async def sign_out_everywhere(authority: Authority, request: Request) -> Respons
     for grant in ended:
         authority.revocations.add(grant.id)
     log.info("%s signed out everywhere: %d clients lost their access", principal.key, len(ended))
-    return see_other(authority.site.url("/"), ended_session_cookie(authority.site))
+    # This one by its id as well: it may have begun on a process whose clock is ahead of ours.
+    return see_other(authority.site.url("/"), await end_session(authority, session))
 
 
 def connect_paths(authority: Authority) -> frozenset[str]:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import trio
 
 from aggregator.config.model import Upstream
-from aggregator.errors import Refusal, UpstreamLost
+from aggregator.errors import Refusal, StoreUnavailable, UpstreamLost
 from aggregator.protocol.brokering import Beginning, IssuedTokens
 from aggregator.protocol.oauth.pkce import challenge_of
 from aggregator.protocol.principal import Principal
@@ -96,10 +96,14 @@ class FakeConnecting:
     saved: dict[tuple[Principal, str], IssuedTokens] = field(default_factory=dict)
     ended: set[tuple[Principal, str]] = field(default_factory=set)  # connections that need a new login
     slow: float = 0.0
+    failures: int = 0  # of the store, still to come
 
     async def save(self, principal: Principal, upstream: str, beginning: Beginning, issued: IssuedTokens) -> None:
         assert beginning.upstream == upstream
         await trio.sleep(self.slow)
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("the disk is gone")
         self.saved[principal, upstream] = issued
         self.ended.discard((principal, upstream))
 

@@ -454,6 +454,19 @@ async def test_tokens_are_kept_although_the_browser_has_left(autojump_clock: tri
     assert set(world.saved) == {("anna", "gmail")}
 
 
+@pytest.mark.parametrize(("failures", "status"), [(3, 200), (4, 503)])
+async def test_a_store_that_is_away_for_seconds_costs_no_tokens(
+    autojump_clock: trio.testing.MockClock, failures: int, status: int
+) -> None:
+    world = World()
+    world.fakes.connecting.failures = failures
+    browser = await world.signed_in()
+    page = await browser.get(world.fakes.oauth.allow(await begun(browser)))
+    assert page.status == status
+    assert trio.current_time() == pytest.approx(5)
+    assert bool(world.saved) is (status == 200)
+
+
 async def test_a_token_endpoint_that_hangs_is_waited_for_half_a_minute(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
