@@ -183,8 +183,28 @@ async def open_child(command: Command) -> AsyncIterator[Child]:
     Raises:
         UpstreamLost: if it cannot be started; the text has no subject, and nothing of the arguments.
     """
-    ours, theirs = socket.socketpair()
+    try:
+        guard, ours = await _start_guard(command)
+    except (OSError, ValueError) as exc:
+        where = f" (cwd {command.cwd})" if command.cwd and getattr(exc, "filename", None) == command.cwd else ""
+        words = exc.strerror if isinstance(exc, OSError) else "a NUL, or half of a surrogate pair, in a text"
+        raise UpstreamLost(f"cannot be started{where}: {words}", executed=False) from exc
     control = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    child = Child(guard, control)
+    try:
+        await child._started()
+        yield child
+    finally:
+        await child._bury()
+
+
+async def _start_guard(command: Command) -> tuple[trio.Process, socket.socket]:
+    """The guard, which starts `command`, and our end of the socket between us.
+
+    Raises:
+        OSError, ValueError: see `subprocess.Popen`.
+    """
+    ours, theirs = socket.socketpair()
     try:
         guard = await trio.lowlevel.open_process(
             [sys.executable, "-I", "-S", GUARD, str(theirs.fileno()), *command.argv],
@@ -196,21 +216,12 @@ async def open_child(command: Command) -> AsyncIterator[Child]:
             start_new_session=True,
             pass_fds=(theirs.fileno(),),
         )
-    except OSError as exc:
-        ours.close()
-        where = f" (cwd {command.cwd})" if command.cwd and exc.filename == command.cwd else ""
-        raise UpstreamLost(f"cannot be started{where}: {exc.strerror}", executed=False) from exc
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
-    child = Child(guard, control)
-    try:
-        await child._started()
-        yield child
-    finally:
-        await child._bury()
+    return guard, ours
 
 
 async def _aclose(stream: trio.abc.AsyncResource) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -93,6 +94,28 @@ async def test_what_cannot_be_started_says_why(argv: tuple[str, ...], cwd: str |
         async with open_child(Command(argv, MINIMAL, cwd)):
             pass
     assert (str(lost.value), lost.value.executed) == (cause, False)
+    assert open_descriptors() == before
+
+
+async def test_a_text_that_no_process_can_be_given_is_an_answer_and_no_crash() -> None:
+    before = open_descriptors()
+    with pytest.raises(UpstreamLost, match=r"^cannot be started: a NUL"):
+        async with open_child(Command(("true",), {"TOKEN": "a\0b"})):
+            pass
+    assert open_descriptors() == before
+
+
+async def test_without_descriptors_to_spare_it_cannot_be_started_and_says_so() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = open_descriptors()
+    try:
+        for spare in (0, 1, 2, 4):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (before + spare, hard))
+            with pytest.raises(UpstreamLost, match="cannot be started: Too many open files"):
+                async with open_child(Command(("true",), MINIMAL)):
+                    pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert open_descriptors() == before
 
 
