@@ -25,10 +25,12 @@ from ..protocol.brokering.registration import (
     secret_method,
 )
 from ..protocol.brokering.server import ServerMetadata
+from ..protocol.oidc.documents import quotable_url
 from ..store import Store, UpstreamRegistration
 from .oauth_discovery import Discovery
 from .oauth_http import OAuthHttp, reach_of
 
+CONFIGURED = "configured"  # no issuer, but where it is remembered at which one the configured client is known
 MARGIN = 600.0  # seconds a secret must last still: as long as a login may take
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,8 @@ class Registrations:
             server, client_id=account.client_id, client_secret=secret, document_url=self._document_url
         )
         if not isinstance(chosen, RegistrationNeeded):
+            if account.client_id is not None and account.authorization_server is None:
+                await self._bind(upstream, account.client_id, server)
             return chosen
         lock = self._locks.setdefault((upstream.name, server.issuer), trio.Lock())
         async with lock:
@@ -111,6 +115,25 @@ class Registrations:
         """
         if await self._store.forget_registration(upstream.name, issuer, client_id):
             log.warning("%s: %s no longer knows our registration; the next login registers anew", upstream.name, issuer)
+
+    async def _bind(self, upstream: Upstream, client_id: str, server: ServerMetadata) -> None:
+        """Let the configured client be that of one authorization server: the first that the upstream names.
+
+        The operator registered it at one, and did not say at which. MCP, "Authorization Server Binding": credentials
+        of one are not used at another; else an upstream could have the secret sent wherever it likes. What is
+        remembered is a row of its own, under no issuer, with the issuer in the place of the redirect URI.
+        """
+        lock = self._locks.setdefault((upstream.name, CONFIGURED), trio.Lock())
+        async with lock:
+            known = await self._store.find_registration(upstream.name, CONFIGURED)
+            if known is None or known.client_id != client_id:
+                row = UpstreamRegistration(upstream.name, CONFIGURED, client_id, None, redirect_uri=server.issuer)
+                await self._store.save_registration(row)
+            elif known.redirect_uri != server.issuer:
+                raise ConnectFailed(
+                    f"it names the authorization server {quotable_url(server.issuer)} now, and its 'clientId' was used "
+                    f"at {quotable_url(known.redirect_uri)}; the operator sets 'authorizationServer' to the right one"
+                )
 
     async def _register(
         self, upstream: Upstream, server: ServerMetadata, endpoint: str, redirect_uri: str, scope: str | None

@@ -384,3 +384,20 @@ async def test_a_server_that_hangs_is_waited_for_a_bounded_time(
 async def test_without_any_way_to_become_a_client_the_operator_is_told(world: World, store: Store) -> None:
     world.publish_server(registration_endpoint=...)
     assert "'clientId'" in str(await failure(client_of(world, store)))
+
+
+@pytest.mark.requirement("UP5")
+async def test_a_configured_client_stays_with_the_first_server_unless_the_operator_names_one(
+    world: World, store: Store
+) -> None:
+    """A secret must not follow an upstream that names another server."""
+    ours = mail(client_id="ours", client_secret=Secret("s3cret"))
+    client = client_of(world, store, ours)
+    await begin(client, ours)
+    world.publish_resource(authorization_servers=["https://evil.example"])
+    world.publish_server("https://evil.example")
+    refused = await failure(client_of(world, store, ours), ours)
+    assert "https://evil.example now, and its 'clientId' was used at https://as.example" in str(refused)
+    assert not refused.temporary
+    assert (await begin(client, mail(client_id="ours", authorization_server=ISSUER))).issuer == ISSUER
+    assert (await begin(client, mail(client_id="new"))).issuer == "https://evil.example"  # the operator moved it
