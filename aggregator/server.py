@@ -26,7 +26,7 @@ from .errors import StoreUnavailable
 from .key_agreement import open_key_agreement
 from .protocol.jsonrpc import Json
 from .protocol.oauth.site import site_of
-from .serving import listen, run_until_signalled, say, serve_application, url_of
+from .serving import first_leaf, listen, run_until_signalled, say, serve_application, url_of
 from .store import Store
 from .store.open import open_store
 from .tls import make_server_context, watch_certificate
@@ -249,11 +249,12 @@ def run(config: Config) -> int:
     async def main(shutdown: trio.Event) -> None:
         await serve(config, shutdown=shutdown)
 
+    exit_code = EXIT_UNAVAILABLE
     try:
-        return run_until_signalled(main, drain=config.drain)
-    except StoreUnavailable as exc:
-        say(f"error: {exc}")
-        return EXIT_UNAVAILABLE
+        exit_code = run_until_signalled(main, drain=config.drain)
+    except* StoreUnavailable as group:  # from within a block that has a nursery it comes in groups
+        say(f"error: {first_leaf(group)}")
+    return exit_code
 
 
 def with_bound_port(config: Config, port: int) -> Config:

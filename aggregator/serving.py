@@ -265,12 +265,13 @@ def run_until_signalled(main: Callable[[trio.Event], Awaitable[None]], *, drain:
         trio.run(supervise)
     except* CannotListen as group:
         exit_code = EXIT_CANNOT_LISTEN
-        say(f"error: {_leaf(group).args[-1]}")
+        say(f"error: {first_leaf(group).args[-1]}")
     return 128 + quit_by[0] if quit_by else exit_code
 
 
-def _leaf(error: BaseException) -> BaseException:
-    return _leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+def first_leaf(error: BaseException) -> BaseException:
+    """What went wrong first, of everything that a group holds."""
+    return first_leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def leave_after(seconds: float, exit_code: int) -> None:
