@@ -34,7 +34,10 @@ _AUTHORIZE = re.compile(r"https?://[^\s\"'<>\x1b]+[?&]response_type=code[^\s\"'<
 
 @dataclass(frozen=True, slots=True)
 class ClientRun:
-    """What a client saw. `authorized` tells whether a person had to log in; `output` is all it printed."""
+    """What a client saw. `authorized` tells whether a person had to log in; `output` is all it printed.
+
+    `read` has, of resources, templates and prompts, each published name with the URI, or the messages, it led to.
+    """
 
     protocol: str
     tools: list[str]
@@ -43,6 +46,7 @@ class ClientRun:
     logs: list[Any]
     authorized: bool
     output: str
+    read: dict[str, dict[str, Any]] | None = None
 
 
 async def run_client(
@@ -52,6 +56,7 @@ async def run_client(
     tool: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     mode: Mode = "legacy",
+    read: bool = False,
     token: str | None = None,
     metadata_url: str | None = None,
     state: Path | None = None,
@@ -65,6 +70,7 @@ async def run_client(
 
     `state` keeps the client's registration and tokens between runs, as real clients do; it is a file, for mcp-remote
     a folder. With `metadata_url` the client is that of the document there instead of registering (mcp-remote cannot).
+    With `read` it reads every resource and gets the prompts called ``simple_prompt`` (mcp-remote cannot).
     With `mode` ``2026`` the client offers 2026-07-28 first; kinds outside `MODERN_KINDS` cannot.
     `password`, `browser` and `on_page` are those of `walk_login`.
 
@@ -76,6 +82,8 @@ async def run_client(
         raise ValueError(f"{kind} speaks no 2026-07-28")
     asked = [] if tool is None else ["--tool", tool, "--arguments", json.dumps(dict(arguments or {}))]
     asked += ["--mode", mode]
+    if read:
+        asked.append("--read")
     if metadata_url is not None:
         asked += ["--metadata-url", metadata_url]
     with TemporaryDirectory() as scratch:
@@ -144,5 +152,6 @@ def _parse_run(process: Running, authorized: bool) -> ClientRun:
                 seen["logs"],
                 authorized,
                 output,
+                seen.get("read"),
             )
     raise ProcessFailed(f"{process.name} ended with {process.process.returncode}:\n{output[-4000:]}")

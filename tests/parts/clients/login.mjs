@@ -9,7 +9,7 @@ export function readArguments() {
     allowPositionals: true,
     options: {
       tool: { type: 'string' }, arguments: { type: 'string', default: '{}' },
-      mode: { type: 'string', default: '2026' }, state: { type: 'string' }, 'metadata-url': { type: 'string' },
+      mode: { type: 'string', default: '2026' }, read: { type: 'boolean' }, state: { type: 'string' }, 'metadata-url': { type: 'string' },
     },
   });
   return { ...values, url: new URL(positionals[0]), arguments: JSON.parse(values.arguments), token: process.env.TOKEN };
@@ -86,4 +86,18 @@ export async function listAllTools(client) {
     cursor = page.nextCursor;
   } while (cursor);
   return names;
+}
+
+// Reads every resource that is listed, and gets the fixtures' simple prompts: published names, and what they led to.
+export async function readAll(client) {
+  const read = { resources: {}, templates: {}, prompts: {} };
+  const readOne = async (uri) => (await client.readResource({ uri })).contents[0].uri;
+  for (const { uri } of (await client.listResources()).resources) read.resources[uri] = await readOne(uri);
+  for (const { uriTemplate } of (await client.listResourceTemplates()).resourceTemplates) {
+    read.templates[uriTemplate] = await readOne(uriTemplate.replace('{id}', '7'));
+  }
+  for (const prompt of (await client.listPrompts()).prompts) {
+    if (prompt.name.endsWith('simple_prompt')) read.prompts[prompt.name] = (await client.getPrompt({ name: prompt.name })).messages.length;
+  }
+  return read;
 }

@@ -27,6 +27,7 @@ async def main() -> None:
     parser.add_argument("--tool")
     parser.add_argument("--arguments", type=json.loads, default={})
     parser.add_argument("--mode")
+    parser.add_argument("--read", action="store_true")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--metadata-url")
     asked = parser.parse_args()
@@ -80,8 +81,21 @@ async def main() -> None:
         if asked.tool:
             called = await session.call_tool(asked.tool, asked.arguments, progress_callback=on_progress)
             result = called.model_dump(mode="json", by_alias=True, exclude_none=True)
+        read = None
+        if asked.read:
+            read = {"resources": {}, "templates": {}, "prompts": {}}
+            for resource in (await session.list_resources()).resources:
+                got = await session.read_resource(resource.uri)
+                read["resources"][str(resource.uri)] = str(got.contents[0].uri)
+            for template in (await session.list_resource_templates()).resourceTemplates:
+                got = await session.read_resource(template.uriTemplate.replace("{id}", "7"))
+                read["templates"][template.uriTemplate] = str(got.contents[0].uri)
+            for prompt in (await session.list_prompts()).prompts:
+                if prompt.name.endswith("simple_prompt"):
+                    read["prompts"][prompt.name] = len((await session.get_prompt(prompt.name)).messages)
         found = {
             "protocol": opened.protocolVersion,
+            "read": read,
             "tools": tools,
             "result": result,
             "progress": progress,

@@ -30,6 +30,7 @@ async def main() -> None:
     parser.add_argument("--tool")
     parser.add_argument("--arguments", type=json.loads, default={})
     parser.add_argument("--mode", choices=["legacy", "2026"], default="2026")
+    parser.add_argument("--read", action="store_true")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--metadata-url")
     asked = parser.parse_args()
@@ -87,8 +88,21 @@ async def main() -> None:
         if asked.tool:
             called = await client.call_tool(asked.tool, asked.arguments, progress_callback=on_progress)
             result = called.model_dump(mode="json", by_alias=True, exclude_none=True)
+        read: dict[str, dict[str, Any]] | None = None
+        if asked.read:
+            read = {"resources": {}, "templates": {}, "prompts": {}}
+            for resource in (await client.list_resources()).resources:
+                got = await client.read_resource(str(resource.uri))
+                read["resources"][str(resource.uri)] = str(got.contents[0].uri)
+            for template in (await client.list_resource_templates()).resource_templates:
+                got = await client.read_resource(template.uri_template.replace("{id}", "7"))
+                read["templates"][template.uri_template] = str(got.contents[0].uri)
+            for prompt in (await client.list_prompts()).prompts:
+                if prompt.name.endswith("simple_prompt"):
+                    read["prompts"][prompt.name] = len((await client.get_prompt(prompt.name)).messages)
         found = {
             "protocol": client.protocol_version,
+            "read": read,
             "tools": tools,
             "result": result,
             "progress": progress,

@@ -3,7 +3,7 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { LoggingMessageNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
-import { connectWithLogin, listAllTools, readArguments } from './login.mjs';
+import { connectWithLogin, listAllTools, readAll, readArguments } from './login.mjs';
 
 const asked = readArguments();
 const progress = [];
@@ -26,6 +26,7 @@ const result = asked.tool
   ? await client.callTool({ name: asked.tool, arguments: asked.arguments }, undefined, {
     onprogress: (step) => progress.push(step.progress),
   }) : null;
-console.log(JSON.stringify({ protocol, tools, result, progress, logs }));
+const read = asked.read ? await readAll(client) : null;
+console.log(JSON.stringify({ protocol, read, tools, result, progress, logs }));
 await client.close();
 process.exit(0);

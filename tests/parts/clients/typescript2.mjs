@@ -1,6 +1,6 @@
 // The TypeScript SDK 2.x as a client. Usage: node typescript2.mjs URL [--tool NAME --arguments JSON] [--mode legacy|2026] [--state FILE]
 import { Client, StreamableHTTPClientTransport, UnauthorizedError } from '@modelcontextprotocol/client';
-import { connectWithLogin, listAllTools, readArguments } from './login.mjs';
+import { connectWithLogin, listAllTools, readAll, readArguments } from './login.mjs';
 
 const asked = readArguments();
 const progress = [];
@@ -19,6 +19,7 @@ const tools = await listAllTools(client);
 const result = asked.tool
   ? await client.callTool({ name: asked.tool, arguments: asked.arguments }, { onprogress: (step) => progress.push(step.progress) })
   : null;
-console.log(JSON.stringify({ protocol: client.getNegotiatedProtocolVersion(), tools, result, progress, logs }));
+const read = asked.read ? await readAll(client) : null;
+console.log(JSON.stringify({ protocol: client.getNegotiatedProtocolVersion(), read, tools, result, progress, logs }));
 await client.close();
 process.exit(0);
