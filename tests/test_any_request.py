@@ -17,12 +17,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aggregator import Config, open_aggregator
-from aggregator.config.model import Auth, Secret
+from aggregator.config.model import Auth, Secret, Upstream
 from aggregator.config.secrets import derive_key
+from aggregator.protocol.oauth.browser import BrowserSession, seal_session
 from aggregator.protocol.oauth.pkce import challenge_of
 from aggregator.protocol.oauth.sealed import AccessToken, Code, RefreshToken, seal_access, seal_code, seal_refresh
 from aggregator.protocol.oauth.site import SCOPE
-from aggregator.protocol.principal import Principal
+from aggregator.protocol.principal import Person, Principal
 from aggregator.protocol.sealing import KeyRing
 
 from .fakes.asgi import Ongoing
@@ -31,8 +32,11 @@ NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 ISSUER = "http://localhost:3000"
 SECRET = Secret("3f1c9a0d5e7b42861f0e9d8c7b6a59483726150493827160a5b4c3d2e1f0a9b8")
 STATUSES = {200, 202, 204, 303, 400, 401, 403, 404, 405, 406, 413, 415, 421, 429}
-# The identity provider is away, and a browser is told so (F7).
-AWAY = {"/authorize": 503}
+# The identity provider is away, and a browser is told so (F7); so is the only upstream.
+SIGNED_IN = ("/sign-in", "/connections", "/clients", "/tools")
+AWAY = {path: {503} for path in ("/authorize", "/upstream-auth/callback/mail", *SIGNED_IN)} | {
+    "/connect/mail": {502, 503}
+}
 REDIRECT = "http://127.0.0.1:50000/cb"
 VERIFIER = "correct-horse-battery-staple-correct-horse-battery"
 
@@ -44,7 +48,9 @@ ACCESS = seal_access(
 )
 REFRESH = seal_refresh(KEYS, RefreshToken("g1", 0, "c1", MCP, NOW + 900), now=NOW)
 CODE = seal_code(KEYS, Code("code", "g1", "c1", REDIRECT, challenge_of(VERIFIER), MCP, NOW + 900), now=NOW)
-TOKENS = (ACCESS, REFRESH, CODE)
+ANNA = Person(Principal("https://idp", "anna"), "anna")
+SESSION = seal_session(KEYS, BrowserSession("s1", ANNA, "form-of-anna"), now=NOW)
+TOKENS = (ACCESS, REFRESH, CODE, SESSION)
 
 
 class Application:
@@ -60,7 +66,7 @@ class Application:
         self.client_id = json.loads(self.ask("POST", b"/register", b"", headers, [registration]).body)["client_id"]
 
     async def _main(self) -> None:
-        config = Config(Auth(NOBODY), (), ISSUER, secret=SECRET)
+        config = Config(Auth(NOBODY), (Upstream("mail", f"{NOBODY}/mcp", "mail"),), ISSUER, secret=SECRET)
         async with open_aggregator(config) as self._app:
             self._token = trio.lowlevel.current_trio_token()
             self._ready.set()
@@ -112,6 +118,8 @@ def application() -> Iterator[Application]:
 
 
 PATHS = "mcp register token revoke authorize authorize/return callback consent healthz readyz".split()
+# Signing out is left out: it would end the session for all that come after.
+PATHS += "sign-in connections clients tools connect connect/mail connect/x upstream-auth/callback/mail".split()
 PATHS += ["", ".well-known/oauth-authorization-server", ".well-known/oauth-protected-resource/mcp"]
 ESCAPES = [
     b"%00",
@@ -137,6 +145,9 @@ methods = st.sampled_from(["GET", "POST", "POST", "OPTIONS", "DELETE", "HEAD", "
 
 ROUTES = [("POST", "/mcp"), ("POST", "/token"), ("POST", "/revoke"), ("POST", "/register"), ("GET", "/authorize")]
 ROUTES += [("GET", "/callback"), ("GET", "/consent"), ("POST", "/consent"), ("POST", "/authorize/return")]
+ROUTES += [("GET", path) for path in ("/sign-in", "/connections", "/clients", "/connect/mail", "/connect/x")]
+ROUTES += [("GET", "/upstream-auth/callback/mail"), ("POST", "/connect/mail"), ("POST", "/clients/revoke")]
+ROUTES += [("POST", "/connections/disconnect"), ("POST", "/connections/reconnect")]
 routes = st.sampled_from([(method, path.encode()) for method, path in ROUTES])
 targets = st.integers(0, 3).flatmap(lambda odd: st.tuples(methods, raw_paths) if odd == 0 else routes)
 
@@ -160,7 +171,7 @@ VALUES = {
         b"application/json;charset=x",
     ],
     b"accept": [b"application/json, text/event-stream", b"text/html", b"*/*;q=0"],
-    b"cookie": [b"__Host-flow=x", b"flow=" + CODE.encode(), b"=;;=\xff"],
+    b"cookie": [b"mcp-session=" + SESSION.encode(), b"__Host-flow=x", b"flow=" + CODE.encode(), b"=;;=\xff"],
     b"content-length": [b"0", b"-1", b"99999999999"],
     b"mcp-protocol-version": [b"2026-07-28", b"2025-11-25", b"2024-11-05", b"9"],
     b"mcp-method": [b"tools/list", b"tools/call"],
@@ -191,7 +202,13 @@ FIELDS = {
     "scope": ["mcp", 'a"b'],
     "state": ["s", "\x00é\n"],
     "flow": ["x", CODE],
-    "csrf": ["x"],
+    "csrf": ["form-of-anna", "x"],
+    "to": ["/clients", "https://evil.example"],
+    "upstream": ["mail", "x"],
+    "grant": ["g1"],
+    "then": ["mail,x"],
+    "iss": ["https://evil.example"],
+    "error": ["access_denied"],
     "decision": ["allow"],
     "access_token": [ACCESS],
 }
@@ -234,6 +251,15 @@ bodies = calls | st.binary(max_size=40) | json_bodies.map(lambda value: json.dum
     [3],
     0,
 )
+@example(
+    ("POST", b"/connect/mail"),
+    [(b"cookie", b"mcp-session=" + SESSION.encode())],
+    [("csrf", "form-of-anna")],
+    None,
+    [],
+    0,
+)
+@example(("GET", b"/connections"), [(b"cookie", b"mcp-session=" + SESSION.encode())], [], None, [], 0)
 @example(("GET", b"/authorize"), [], [("client_id", "@"), ("redirect_uri", REDIRECT)], b"", [], 0)
 def test_any_request_is_answered_as_documented_and_without_a_token(
     application: Application,
@@ -260,7 +286,7 @@ def test_any_request_is_answered_as_documented_and_without_a_token(
     chunks = [whole[start:end] for start, end in pairwise(edges)]
     answer = application.ask(method, raw_path, b"" if body is None and method != "GET" else encoded, sent, chunks)
     assert answer.ended
-    assert answer.status in STATUSES | {AWAY.get(raw_path.decode("latin-1"), 200)}
+    assert answer.status in STATUSES | AWAY.get(raw_path.decode("latin-1"), set())
     told = answer.body + b"".join(value for _, value in answer.raw_headers)
     assert not [token for token in TOKENS if token.encode() in told]
     assert b"mcpa_" not in told
