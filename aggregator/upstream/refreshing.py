@@ -27,13 +27,12 @@ from ..store import Connection, Store
 from .connection_life import is_refreshable, pause_after
 
 REFRESH_DEADLINE = 20.0  # seconds for the authorization server, its metadata included
-LEASE = (
-    REFRESH_DEADLINE + 5.0
-)  # seconds; what is shorter than the exchange lets a second one begin (oauth2-proxy's 2 s)
+LEASE = REFRESH_DEADLINE + 5.0  # seconds; one shorter than the exchange lets a second one begin beside it
 OTHERS_PATIENCE = 10.0  # seconds that a refresh in another process is waited for
 POLL = 0.2  # seconds between two looks at it
 REVOKE_DEADLINE = 5.0  # seconds; revoking is a courtesy
-FIRST_RETRY, LAST_RETRY = 0.5, 30.0  # seconds, while the store is away
+RETRY = 1.0  # seconds between two tries to store what was rotated, while the store is away
+TAKEOVER = 2.0  # seconds for which a lease that ran out is left to its owner, who may be about to store something
 
 log = logging.getLogger(__name__)
 
@@ -152,10 +151,9 @@ class Refreshes:
             refresh.over.set()
 
     async def _try(self, upstream: Upstream, held: Connection) -> None:
-        now = self._clock()
-        kept = self._unwritten.get(_key(held))
-        if kept is not None and kept.next_try_at is not None and kept.next_try_at > now:
+        if held.lease_owner not in (None, self._name) and await self._is_left_to_another(held):
             return
+        now = self._clock()
         taken = await self._store.take_refresh(held, owner=self._name, now=now, until=now + LEASE)
         if taken is None:
             await self._wait_for_another(held)
@@ -188,6 +186,16 @@ class Refreshes:
             except (UpstreamLost, StoreUnavailable) as exc:
                 return Postponed(str(exc))
         return Postponed(f"its authorization server did not answer within {REFRESH_DEADLINE:g} s")
+
+    async def _is_left_to_another(self, held: Connection) -> bool:
+        """Whether another process's lease on the row, which may have run out, has come to something after all.
+
+        Where the store was away, its owner may have the new tokens and no way to say so.
+        """
+        await self._wait_for_another(held)
+        await trio.sleep(TAKEOVER)
+        stored = await self._store.find_connection(held.principal, held.upstream)
+        return stored is None or progress_of(stored) != progress_of(held)
 
     async def _wait_for_another(self, held: Connection) -> None:
         with trio.move_on_after(OTHERS_PATIENCE):
@@ -231,12 +239,11 @@ class Refreshes:
 
     async def _write_later(self, upstream: Upstream, taken: Connection, renewed: Connection) -> None:
         """Put the renewed tokens into the store, however long that takes: the old ones are void."""
-        delay, written = FIRST_RETRY, False
+        written = False
         self._waiting += 1
         try:
             while not written:
-                await trio.sleep(delay)
-                delay = min(delay * 2, LAST_RETRY)
+                await trio.sleep(RETRY)
                 try:
                     kept = await self._write(taken, renewed)
                     written = True

@@ -5,7 +5,7 @@ Also a person's connection to it, two instances over one store, and a store that
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from aggregator.config.model import Upstream
-from aggregator.errors import StoreUnavailable
+from aggregator.errors import StoreUnavailable, UpstreamLost
 from aggregator.protocol.brokering import Beginning, Ended, IssuedTokens, Postponed
 from aggregator.protocol.principal import Principal
 from aggregator.store import Connection, Store
@@ -44,6 +44,7 @@ class TokenServer:
 
     def __init__(self) -> None:
         self.good = "refresh-0"
+        self.retired: set[str] = set()  # of logins before the last one: good no more, and harmless
         self.number = 0
         self.asked: list[dict[str, Any]] = []
         self.script: list[Postponed | float | Exception] = []  # before it does its work: an answer, or seconds to hang
@@ -65,6 +66,8 @@ class TokenServer:
                     raise failure
                 case seconds:
                     await trio.sleep(seconds)
+        if refresh_token in self.retired:
+            return Ended("there is a newer login")
         if refresh_token != self.good:
             self.good = "none: a token came twice"
             return Ended("the login was withdrawn")
@@ -152,6 +155,33 @@ async def instance(
 ) -> AsyncIterator[tuple[Connections, PersonalCredentials]]:
     async with open_connections(store, server, [upstream], clock=wall) as connections:
         yield connections, PersonalCredentials(upstream, connections, wall)
+
+
+async def gather(count: int, ask: Callable[[int], Awaitable[Any]]) -> list[Any]:
+    """The answers of `count` calls that run at once."""
+    answers: list[Any] = []
+
+    async def one(number: int) -> None:
+        answers.append(await ask(number))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(one, number)
+    return answers
+
+
+async def stored(store: FailingStore) -> Connection:
+    found = await store.find_connection(ADA, "gmail")
+    assert isinstance(found, Connection)
+    return found
+
+
+async def either(credentials: PersonalCredentials) -> str:
+    """The token, or why there is none."""
+    try:
+        return await token_of(credentials)
+    except UpstreamLost as exc:
+        return str(exc)
 
 
 async def token_of(credentials: PersonalCredentials, who: Principal = ADA) -> str:
