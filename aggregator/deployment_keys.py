@@ -8,7 +8,6 @@ the keys seal, nor say anything of a secret but the names of its keys.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 from pathlib import Path
 
@@ -18,11 +17,9 @@ from .config.model import Config, Secret
 from .config.scalars import Wrong
 from .config.secrets import derive_key, read_deployment_secret
 from .protocol.sealing import KEY_BYTES, KeyRing
+from .watched_files import WatchedFiles
 
-LOOK_INTERVAL = 3.0  # seconds; a change counts when two looks in a row find the same, so after two of them at most
-
-# What tells one content of a file from another without reading it: device, inode, size, time of change.
-Look = tuple[int, int, int, int] | None
+LOOK_INTERVAL = 3.0  # seconds; a change counts after two of them at most
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +45,9 @@ async def watch_secret_files(config: Config, keys: KeyRing) -> None:
     files = [secret.file for secret in read if secret.file is not None]
     if not files:
         return
-    used: tuple[Look, ...] = ()  # none: what the configuration read may be old already
-    seen = await trio.to_thread.run_sync(_look, files)
+    watched = WatchedFiles(files, LOOK_INTERVAL)  # nothing is known: what the configuration read may be old already
     while True:
-        await trio.sleep(LOOK_INTERVAL)
-        before, seen = seen, await trio.to_thread.run_sync(_look, files)
-        if seen == used or seen != before:
-            continue
-        used = seen  # good or bad, this content is dealt with
+        await watched.wait_changed()
         try:
             read = await trio.to_thread.run_sync(_read_again, read)
             changed = await trio.to_thread.run_sync(_keys, read)
@@ -98,16 +90,3 @@ def _read_again(read: tuple[Secret, ...]) -> tuple[Secret, ...]:
                 raise Wrong(f"{secret.file}: {exc}") from exc
         again.append(secret)
     return tuple(again)
-
-
-def _look(files: list[str]) -> tuple[Look, ...]:
-    """What stands at each path now, symlinks followed."""
-    found: list[Look] = []
-    for file in files:
-        try:
-            status = os.stat(file)
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(found)

@@ -7,16 +7,14 @@ and whoever renews them (cert-manager, certbot) replaces files: new connections 
 from __future__ import annotations
 
 import logging
-import os
 import ssl
-
-import trio
 
 from .config.certificates import check_pair
 from .config.model import Tls
 from .config.scalars import Wrong
+from .watched_files import WatchedFiles, look
 
-LOOK_INTERVAL = 10.0  # seconds; a change counts when two looks in a row find the same
+LOOK_INTERVAL = 10.0  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +34,10 @@ async def watch_certificate(tls: Tls, context: ssl.SSLContext) -> None:
 
     A pair that cannot be used leaves the old one in place and is told once.
     """
-    used = seen = _look(tls)  # two local files, now and then: no thread for that
+    files = (tls.cert_file, tls.key_file)
+    watched = WatchedFiles(files, LOOK_INTERVAL, known=look(files))
     while True:
-        await trio.sleep(LOOK_INTERVAL)
-        before, seen = seen, _look(tls)
-        if seen == used or seen != before:
-            continue
-        used = seen  # good or bad, this content is dealt with
+        await watched.wait_changed()
         try:
             # Checked apart: a pair that does not fit would leave the context with half of each.
             check_pair(tls.cert_file, tls.key_file)
@@ -51,16 +46,3 @@ async def watch_certificate(tls: Tls, context: ssl.SSLContext) -> None:
             log.error("tls: changed, but cannot be used: %s. The certificate stays as it was", exc)
         else:
             log.info("tls: %s is read again after a change", tls.cert_file)
-
-
-def _look(tls: Tls) -> tuple[tuple[int, int, int, int] | None, ...]:
-    """What stands at each path now, symlinks followed: Kubernetes swaps a symlink to a directory."""
-    found: list[tuple[int, int, int, int] | None] = []
-    for file in (tls.cert_file, tls.key_file):
-        try:
-            status = os.stat(file)
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(found)
