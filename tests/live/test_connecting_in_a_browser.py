@@ -316,6 +316,40 @@ def test_the_form_leads_on_to_a_host_that_the_page_could_not_name(someone: Any) 
     assert [said for said in anna.problems if "Content Security Policy" in said] == []
 
 
+@pytest.mark.requirement("UP10")
+def test_who_was_signed_out_at_the_upstream_signs_in_and_goes_on(someone: Any) -> None:
+    anna = someone("erin")
+    anna.sign_in()
+    anna.page.goto(f"{anna.world.url}/connect/notes")
+    anna.page.get_by_role("button", name="Connect notes").click()
+    anna.page.get_by_role("heading", name="Log in at the upstream").wait_for()
+    anna.page.context.clear_cookies(name="mcp-session")
+    anna.log_in_upstream("erin@notes")
+    anna.page.get_by_role("heading", name="notes is connected").wait_for()  # the identity provider still knows her
+
+
+@pytest.mark.requirement("CO3")
+def test_a_form_of_another_origin_on_the_same_host_disconnects_nothing(someone: Any) -> None:
+    """For a browser another port is the same site: the cookie comes along, and `Sec-Fetch-Site` tells."""
+    anna = someone("frank")
+    anna.sign_in()
+    anna.connect("mail", "frank@mail")
+    anna.page.goto(anna.world.url + "/connections")
+    csrf = anna.page.locator("input[name=csrf]").first.get_attribute("value")
+    form = (
+        f"<form method=post action='{anna.world.url}/connections/disconnect'><input name=upstream value=mail>"
+        f"<input name=csrf value='{csrf}'><button>Win a prize</button></form>"
+    )
+    anna.page.route("http://127.0.0.1:9/*", lambda route: route.fulfill(content_type="text/html", body=form))
+    anna.page.goto("http://127.0.0.1:9/prize")
+    with anna.page.expect_response(anna.world.url + "/connections/disconnect") as answered:
+        anna.page.get_by_role("button", name="Win a prize").click()
+    assert "mcp-session" in answered.value.request.all_headers().get("cookie", "")
+    assert answered.value.status == 403
+    anna.page.goto(anna.world.url + "/connections")
+    assert anna.page.get_by_role("button", name="Disconnect mail").is_visible()
+
+
 def test_signing_out_everywhere_reaches_the_other_browser(someone: Any) -> None:
     here, there = someone("carol"), someone("carol")
     here.let_client_in()
