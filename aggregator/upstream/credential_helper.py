@@ -138,7 +138,7 @@ class HelperCredentials:
             self.runs += 1
             text = await self._output()
             now = self._clock()
-            life = _life(text, now, self._ttl)
+            life = life_of(text, now, self._ttl)
             headers = (*self._more, (b"authorization", b"Bearer " + text))
             until = now + life - min(LEEWAY, life / 2)
             run.printed = self._printed = _Printed(Credential(headers=headers), until, now, after_refusal)
@@ -162,7 +162,7 @@ class HelperCredentials:
             async with self._start(self._command) as child:
                 output = await self._collect(child)
                 code = child.code
-            return _checked(output, code)
+            return checked(output, code)
         raise UpstreamLost(f"printed nothing within {HELPER_DEADLINE:g} s and was stopped", executed=False)
 
     async def _collect(self, child: Running) -> bytes:
@@ -184,7 +184,7 @@ class HelperCredentials:
         return output
 
 
-def _checked(output: bytes, code: int | None) -> bytes:
+def checked(output: bytes, code: int | None) -> bytes:
     """The credential in `output`, of a program that ended with `code`.
 
     Raises:
@@ -206,7 +206,7 @@ def _checked(output: bytes, code: int | None) -> bytes:
     return text
 
 
-def _life(text: bytes, now: float, ttl: float) -> float:
+def life_of(text: bytes, now: float, ttl: float) -> float:
     """Seconds for which the credential lives: until a JWT's `exp`, unverified since it is not ours to judge; else
     `ttl`."""
     expires = _jwt_expiry(text)

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from aggregator.config.model import Upstream
@@ -29,6 +31,8 @@ from aggregator.upstream.credential_helper import (
     PAUSE,
     RERUN_PAUSE,
     HelperCredentials,
+    checked,
+    life_of,
 )
 from aggregator.upstream.credentials import Credential
 from aggregator.upstream.http import HttpUpstream
@@ -271,6 +275,24 @@ async def test_what_no_header_can_hold_is_an_error_that_does_not_repeat_it(
 async def test_space_around_it_is_not_it(autojump_clock: Any, text: bytes) -> None:
     async with helping(Printer([text])) as (credentials, _):
         assert token(await credentials.current(None)) == text.strip()
+
+
+@given(st.binary(max_size=200))
+def test_any_output_is_one_header_value_or_an_error(output: bytes) -> None:
+    try:
+        text = checked(output, 0)
+    except UpstreamLost:
+        return
+    assert text == output.strip(b" \t\r\n")
+    assert text.isascii()
+    assert text.decode().isprintable()
+
+
+@given(st.one_of(st.binary(max_size=50), st.recursive(st.none() | st.floats() | st.integers() | st.text(), st.lists)))
+def test_any_token_has_a_life_that_ends(claim: object) -> None:
+    payload = claim if isinstance(claim, bytes) else json.dumps({"exp": claim}).encode()
+    life = life_of(b"h." + base64.urlsafe_b64encode(payload).rstrip(b"=") + b".s", NOW, 300.0)
+    assert 0 < life < 1e11
 
 
 async def test_an_exit_code_spoils_what_was_printed(autojump_clock: Any) -> None:
