@@ -7,7 +7,7 @@ to be connected, and calls every tool.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urljoin
 
@@ -50,6 +50,9 @@ _MODERN = frozenset(
     "sep-837-application-type-present".split()
 )
 SEEN: dict[Revision, frozenset[str]] = {"2025-11-25": _BOTH, "2026-07-28": _BOTH | _MODERN}
+# Before there was metadata of resources; no revision of today requires these two of clients.
+OLDEST = "2025-03-26"
+OLDEST_SCENARIOS = ("auth/2025-03-26-oauth-metadata-backcompat", "auth/2025-03-26-oauth-endpoint-fallback")
 NEUTRAL = ("tools_call",)  # beside those of `auth/`: what a client of any transport does
 
 
@@ -58,16 +61,17 @@ def scenarios_of(revision: Revision) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def measured() -> dict[Revision, SuiteRun]:
+def measured() -> dict[str, SuiteRun]:
     return trio.run(measure)
 
 
-async def measure() -> dict[Revision, SuiteRun]:
-    return await measure_scenarios({revision: scenarios_of(revision) for revision in REVISIONS})
+async def measure() -> dict[str, SuiteRun]:
+    asked: dict[str, Sequence[str]] = {revision: scenarios_of(revision) for revision in REVISIONS}
+    return await measure_scenarios(asked | {OLDEST: OLDEST_SCENARIOS})
 
 
-async def measure_scenarios(asked: dict[Revision, Sequence[str]]) -> dict[Revision, SuiteRun]:
-    runs: dict[Revision, SuiteRun] = {}
+async def measure_scenarios(asked: Mapping[str, Sequence[str]]) -> dict[str, SuiteRun]:
+    runs: dict[str, SuiteRun] = {}
     # The identity provider must know each aggregator's redirect URI before it starts.
     ports = [free_port() for scenarios in asked.values() for _ in scenarios]
     with trio.fail_after(WITHIN):
@@ -156,12 +160,16 @@ async def _serve(config: Config, *, task_status: trio.TaskStatus[list[str]]) -> 
 
 @pytest.mark.requirement("UP1", "UP2", "UP3", "UP4", "UP5", "UP6", "UP11")
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_every_required_scenario_of_authorization_passes(
-    measured: dict[Revision, SuiteRun], revision: Revision
-) -> None:
+def test_every_required_scenario_of_authorization_passes(measured: dict[str, SuiteRun], revision: Revision) -> None:
     run = measured[revision]
     failing = {(check.scenario, check.id) for check in run.checks if not check.passed}
     assert failing == UNFIT, "\n".join(str(check) for check in run.checks if not check.passed) + run.output[-6000:]
     assert {check.scenario for check in run.checks} == set(scenarios_of(revision))
     assert len(scenarios_of(revision)) == {"2025-11-25": 15, "2026-07-28": 26}[revision]
     assert {check.id for check in run.checks if check.status == "SUCCESS"} >= SEEN[revision]
+
+
+def test_servers_without_metadata_of_their_resource_are_found(measured: dict[str, SuiteRun]) -> None:
+    run = measured[OLDEST]
+    assert (run.failing(), run.exit_code) == ({}, 0), run.output[-6000:]
+    assert {check.scenario for check in run.checks} == set(OLDEST_SCENARIOS)

@@ -37,7 +37,7 @@ class Given:
 Client = Callable[[Given], Awaitable[str]]  # the returned text goes into the harness's own output
 
 
-async def run_client_suite(revision: Revision, scenarios: Sequence[str], client: Client, *, at_once: int) -> SuiteRun:
+async def run_client_suite(revision: str, scenarios: Sequence[str], client: Client, *, at_once: int) -> SuiteRun:
     """Each of `scenarios` on the wire of `revision`, some `at_once`. `AssertionError` says that a client has failed."""
     with TemporaryDirectory() as folder:
         limit, outputs = trio.CapacityLimiter(at_once), list[tuple[int, str]]()
@@ -60,7 +60,7 @@ def required_client_scenarios(revision: Revision) -> tuple[str, ...]:
 
 
 async def _run_scenario(
-    revision: Revision,
+    revision: str,
     scenario: str,
     port: int,
     folder: str,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from aggregator.config.model import Account, Upstream
+
 from .deployment import Deployment, header, read
 
 SERVER = "/.well-known/oauth-authorization-server"
@@ -59,3 +61,17 @@ async def test_every_endpoint_named_in_the_metadata_is_there() -> None:
         for key, value in document.items():
             if key.endswith("_endpoint"):
                 assert value.removeprefix(origin) in deployment.routes
+
+
+@pytest.mark.parametrize(("issuer_url", "path"), [("https://mcp.example.com", ""), ("https://h.example/team", "/team")])
+async def test_our_own_document_as_a_client_stands_at_our_client_id(issuer_url: str, path: str) -> None:
+    usual = Upstream("mail", "https://mail.example/mcp", "mail")
+    shared = Upstream("wiki", "https://wiki.example/mcp", "wiki", account=Account(callback_path="/back"))
+    none = Upstream("open", "https://open.example/mcp", "open", auth_type="none")
+    deployment = Deployment(issuer_url=issuer_url, upstreams=(usual, shared, none))
+    response = await deployment.send("GET", path + "/.well-known/oauth-client")
+    document = read(response)
+    assert response.status == 200
+    assert document["client_id"] == f"{issuer_url}/.well-known/oauth-client"
+    assert document["redirect_uris"] == [f"{issuer_url}/back", f"{issuer_url}/upstream-auth/callback/mail"]
+    assert document["token_endpoint_auth_method"] == "none"
