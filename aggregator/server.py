@@ -41,6 +41,7 @@ from .upstream.login_checks import open_login_checks
 from .upstream.oauth_client import open_oauth_client
 from .upstream.personal_credentials import PersonalCredentials
 from .upstream.proxy import parse_proxy
+from .upstream.streams import Streams
 from .web.accounts import Accounts, catalog_of, statuses
 from .web.app import Application
 from .web.asking import Asking
@@ -51,8 +52,10 @@ from .web.conversing import Conversing
 from .web.gate import Gate
 from .web.gateway_tools import GatewayTools, gateway_tools
 from .web.hypercorn_guard import guarded
+from .web.listening import Listening
 from .web.mcp_endpoint import McpEndpoint
 from .web.mcp_methods import McpMethods
+from .web.mcp_streams import McpStreams
 from .web.pages import Pages
 from .web.parking import Parking
 from .web.probes import probe_routes
@@ -78,6 +81,7 @@ class Aggregator:
         self.config = config
         self._listings = listings
         self._app: Any = None
+        self._streams: McpStreams | None = None
         self.draining = False
 
     def __repr__(self) -> str:
@@ -87,8 +91,10 @@ class Aggregator:
         await self._app(scope, receive, send)
 
     def start_draining(self) -> None:
-        """From now on `/readyz` is red; requests are still answered."""
+        """From now on `/readyz` is red; requests are still answered, and streams that only listen end."""
         self.draining = True
+        if self._streams is not None:
+            self._streams.close()
 
 
 @asynccontextmanager
@@ -153,6 +159,10 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
         sessions = ClientSessions(keys)
         pulse = Pulse()
         nursery.start_soon(pulse.run)
+        streams = McpStreams(
+            Listening(listings, Streams(listings.upstreams(), nursery, listings.relist)), sessions, pulse
+        )
+        aggregator._streams = streams
         questions = Questions(patience=config.input_timeout)
         parking = Parking(nursery, keys, questions.instance, patience=config.input_timeout, clock=clock)
         endpoint = McpEndpoint(
@@ -169,6 +179,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
             ),
             questions,
             pulse,
+            streams,
             body_limit=config.limits.body,
             clock=clock,
         )

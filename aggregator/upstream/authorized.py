@@ -7,16 +7,19 @@ once more. This file knows neither OAuth nor what a request means.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from ..config.model import AnyUpstream
 from ..errors import ConnectNeeded, UpstreamLost, UpstreamRefused
 from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
+from ..protocol.subscriptions import Wanted
 from ..protocol.translate import Envelope
 from .credentials import Credential, Credentials
 from .pauses import Pauses
-from .peers import NOBODY, Answered, McpUpstream, OnNotice, OnRequest, Outgoing, Peer, refuse
+from .peers import NOBODY, Answered, Hear, McpUpstream, OnNotice, OnRequest, Outgoing, Peer, refuse
 
 _CREDENTIALS = frozenset({401, 403})
 
@@ -103,6 +106,19 @@ class AuthorizedUpstream:
         except UpstreamRefused as exc:
             renewed = await self._renewed(principal, credential, exc)
         return await self._upstream.meet((session, renewed.owner, ""), renewed)
+
+    async def listen(
+        self, principal: Principal | None, wanted: Wanted, hear: Hear, acknowledge: Callable[[Wanted], None]
+    ) -> None:
+        """Hear what changes, until the upstream ends the stream; see `McpUpstream.listen`. Raises: as `request`."""
+        owner = NOBODY if principal is None else principal.key
+        credential = await self._current(principal)
+        try:
+            await self._upstream.listen((owner, credential.owner, ""), credential, wanted, hear, acknowledge)
+            return
+        except UpstreamRefused as exc:
+            renewed = await self._renewed(principal, credential, exc)
+        await self._upstream.listen((owner, renewed.owner, ""), renewed, wanted, hear, acknowledge)
 
     async def ask_challenge(self) -> str:
         """What the upstream says in WWW-Authenticate to somebody without credentials; empty if it says nothing.

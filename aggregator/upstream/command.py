@@ -9,64 +9,42 @@ as long as it takes. This file does not know pipes (`wire`) or signals (`child`)
 from __future__ import annotations
 
 import logging
-import math
 import random
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import trio
 
 from ..errors import UpstreamLost
-from ..protocol.jsonrpc import Call, Json, Notice
-from ..protocol.revisions import LOG_LEVELS, at_least, is_stateless
-from ..protocol.translate import params_for_upstream
-from .child import Command, Running, StartChild, open_child
-from .child_log import ChildLog
+from ..protocol.jsonrpc import Call, Json, Notice, Success
+from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
+from ..protocol.subscriptions import ACKNOWLEDGED, Wanted, read_filter, render_filter
+from ..protocol.translate import Envelope, params_for_upstream
+from .child import Command, StartChild, open_child
+from .command_run import Ended, Life, run_once
 from .credentials import NOTHING, Credential
-from .handshake import shake_hands
 from .peers import (
     LISTING,
     NOBODY,
     Answered,
+    Hear,
     OnNotice,
     OnRequest,
     Outgoing,
     Peer,
     SessionKey,
+    drop,
     list_pages,
     notice_for_client,
     refuse,
 )
 from .restarts import Restarts
-from .wire import Wire
 
-HANDSHAKE_DEADLINE = 120.0  # seconds; `npx` and `uvx` fetch the server first
+LOOK_AGAIN = 1.0  # seconds; whether one that is to be stopped has answered by now
 PATIENCE = 3.0  # seconds that a request waits for the next start; a longer wait is told at once
-LAST_WORDS = 1.0  # seconds for the exit code to arrive, and for what was still in the pipe
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How one run ended. `lived` counts from the handshake, None if there was none."""
-
-    reason: str
-    lived: float | None
-    on_purpose: bool = False  # nobody used it
-    silently: bool = False  # asked `server/discover`, it ended instead of answering
-
-
-@dataclass(slots=True)
-class _Life:
-    """One run of the process, with which the handshake was done."""
-
-    wire: Wire
-    peer: Peer
-    log_level: str | None = None
-    used_at: float = field(default_factory=trio.current_time)
 
 
 class CommandUpstream:
@@ -95,7 +73,7 @@ class CommandUpstream:
         self._client = client
         self._idle_stop = idle_stop
         self._start = start
-        self._life: _Life | None = None
+        self._life: Life | None = None
         self._restarts = Restarts()
         self._older = False  # it was, or it ended when asked `server/discover`
         self._closed = False
@@ -142,6 +120,49 @@ class CommandUpstream:
                 if last or exc.executed:
                     raise
         raise AssertionError("the second round returns or raises")
+
+    async def listen(
+        self,
+        session: SessionKey,
+        credential: Credential,
+        wanted: Wanted,
+        hear: Hear,
+        acknowledge: Callable[[Wanted], None],
+    ) -> None:
+        """See `McpUpstream.listen`; lasts as long as this process, and wakes none that is at rest."""
+        while self._at_rest and not self._closed:
+            await self._changed.wait()
+        life = await self._wait_life()
+
+        def receive(notice: Notice) -> None:
+            if notice.method == ACKNOWLEDGED:
+                acknowledge(read_filter(notice.params.get("notifications")) or Wanted())
+            else:
+                hear(notice)
+
+        life.wire.listeners.add(receive)
+        try:
+            if is_stateless(life.peer.revision):
+                told = {"notifications": render_filter(wanted)}
+                await life.wire.ask(self._session_call(life, "subscriptions/listen", told), NOBODY, drop)
+                return
+            honoured = {
+                uri
+                for uri in sorted(wanted.uris)
+                if isinstance(
+                    await life.wire.ask(self._session_call(life, "resources/subscribe", {"uri": uri}), NOBODY, drop),
+                    Success,
+                )
+            }
+            acknowledge(Wanted(wanted.kinds, frozenset(honoured)))
+            await life.wire.stopped.wait()
+        finally:
+            life.wire.listeners.discard(receive)
+
+    def _session_call(self, life: Life, method: str, params: Json) -> Call:
+        envelope = Envelope(STATELESS, {})
+        made = params_for_upstream(params, life.peer.revision, envelope, token=None, client=self._client)
+        return Call(secrets.token_hex(12), method, made)
 
     async def list_all(
         self, method: str, key: str, *, owner: str = NOBODY, credential: Credential = NOTHING
@@ -200,97 +221,40 @@ class CommandUpstream:
         """One run, from start to end; whatever goes wrong in it is its reason to have ended."""
         self._is_now("starting", self.reason)
         try:
-            async with self._start(self._command) as child:
-                return await self._live(child)
-        except UpstreamLost as exc:
-            return Ended(f"its command {exc}", None)
+            return await run_once(
+                self.name, self._command, self._client, self._serve, older=self._older, start=self._start
+            )
         except Exception as exc:  # the supervisor of one upstream: no process may end ours
             log.exception("upstream %s: failed unexpectedly", self.name)
             return Ended(f"unexpected {type(exc).__name__}", None)
 
-    async def _live(self, child: Running) -> Ended:
-        wire = Wire(self.name, child.stdin, child.stdout)
-        words = ChildLog(f"upstream {self.name}", self._command.secrets)
-        # The pipes are served until the process has ended, also when we are cancelled: who cannot write cannot end.
-        pipes = trio.CancelScope(shield=True)
-
-        drained = trio.Event()
-
-        async def drain() -> None:
-            await words.drain(child.stderr)
-            drained.set()
-
-        async def serve_pipes() -> None:
-            with pipes:
-                async with trio.open_nursery() as serving:
-                    serving.start_soon(drain)
-                    serving.start_soon(wire.read)
-                    serving.start_soon(wire.write)
-                    serving.start_soon(child.watch)
-
-        ended = Ended("was closed", None)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_pipes)
-            try:
-                nursery.start_soon(_stop_when_exited, child, wire)
-                ended = await self._meet_and_serve(wire)
-                if not ended.on_purpose:
-                    with trio.move_on_after(LAST_WORDS):
-                        await child.exited.wait()
-            finally:
-                life, self._life = self._life, None
-                if wire.stopped.is_set() and not ended.on_purpose:
-                    ended = _in_words(ended, child)
-                if life is not None:
-                    self._is_now("ending", ended.reason)
-                wire.lose(ended.reason)
-                await child.end()
-                with trio.move_on_after(LAST_WORDS, shield=True):
-                    await drained.wait()
-                pipes.cancel()
-                nursery.cancel_scope.cancel()
-        return ended
-
-    async def _meet_and_serve(self, wire: Wire) -> Ended:
-        """Until the process is lost, or nobody needs it any more."""
-        met: Peer | UpstreamLost | None = None
-        with trio.move_on_after(HANDSHAKE_DEADLINE) as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_when, wire.stopped, scope)
-                try:
-                    met = await shake_hands(wire, self._client, older=self._older)
-                except UpstreamLost as exc:
-                    met = exc
-                nursery.cancel_scope.cancel("met")
-        if not isinstance(met, Peer):
-            reason = f"did not answer the handshake within {HANDSHAKE_DEADLINE:g} s" if met is None else str(met)
-            return Ended(reason, None, silently=wire.stopped.is_set())
-        since = trio.current_time()
-        self.peer, self._older = met, not is_stateless(met.revision)
-        self._life = _Life(wire, met)
+    async def _serve(self, life: Life) -> bool:
+        """Let requests reach the process until it is lost (False), or nobody needs it any more (True)."""
+        self._life, self.peer, self._older = life, life.peer, not is_stateless(life.peer.revision)
         self.starts += 1
         self._is_now("running", None)
-        log.info("upstream %s runs %s, MCP %s", self.name, self._command.name, met.revision)
-        on_purpose = await self._wait_idle(self._life)
-        reason = "stopped: nobody used it" if on_purpose else "closed its pipes"
-        return Ended(reason, trio.current_time() - since, on_purpose=on_purpose)
+        try:
+            return await self._wait_idle(life)
+        finally:
+            self._life = None
+            self._is_now("ending", None)
 
-    async def _wait_idle(self, life: _Life) -> bool:
+    async def _wait_idle(self, life: Life) -> bool:
         """Until it has been idle for too long (True), or lost."""
-        while not life.wire.stopped.is_set():
-            until = math.inf if self._idle_stop is None else life.used_at + self._idle_stop
-            with trio.move_on_at(until):
+        if self._idle_stop is None:
+            await life.wire.stopped.wait()
+            return False
+        while True:
+            now = trio.current_time()
+            idle_at = life.used_at + self._idle_stop
+            if idle_at <= now and not life.wire.calls:
+                self._at_rest = True
+                return True  # without an await: whoever comes now waits for the next
+            with trio.move_on_at(max(idle_at, now + LOOK_AGAIN)):
                 await life.wire.stopped.wait()
                 return False
-            if life.wire.calls:
-                life.used_at = trio.current_time()
-            elif life.used_at + (self._idle_stop or 0.0) <= trio.current_time():
-                self._life, self._at_rest = None, True  # at once: whoever comes now waits for the next
-                self._is_now("ending", None)
-                return True
-        return False
 
-    async def _wait_life(self) -> _Life:
+    async def _wait_life(self) -> Life:
         while self._life is None or self._life.wire.stopped.is_set():
             if self._closed:
                 raise UpstreamLost("is closed", executed=False)
@@ -301,7 +265,7 @@ class CommandUpstream:
             await self._changed.wait()
         return self._life
 
-    async def _ask(self, life: _Life, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
+    async def _ask(self, life: Life, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
         id = secrets.token_hex(12)
         envelope, revision = outgoing.envelope, life.peer.revision
         token = id if envelope.progress_token is not None else None
@@ -348,34 +312,7 @@ async def open_command(
         await upstream.close()
 
 
-async def _stop_when_exited(child: Running, wire: Wire) -> None:
-    """A grandchild may hold the pipes open: what ends the run is the command's end, once the pipe had time to empty."""
-    await child.exited.wait()
-    with trio.move_on_after(LAST_WORDS):
-        await wire.stopped.wait()
-    wire.stopped.set()
-
-
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel("the process is lost")
-
-
-def _in_words(ended: Ended, child: Running) -> Ended:
-    if not child.exited.is_set():
-        return ended
-    if child.code is None:
-        how = "was lost with its guard"
-    elif child.code < 0:
-        how = f"was ended by signal {-child.code}"
-    else:
-        how = f"ended with exit code {child.code}"
-    when = " before it answered" if ended.lived is None else ""
-    text = f"its command {how}{when}; the log has what it wrote to stderr"
-    return Ended(text, ended.lived, silently=ended.silently)
-
-
-def _set_log_level(life: _Life, wanted: str | None) -> None:
+def _set_log_level(life: Life, wanted: str | None) -> None:
     """A process has one level: the lowest that any request asked for. What is too low for one is filtered."""
     if is_stateless(life.peer.revision) or wanted not in LOG_LEVELS or "logging" not in life.peer.capabilities:
         return

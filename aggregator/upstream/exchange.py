@@ -140,7 +140,9 @@ def _refuse_unasked(response: httpcore2.Response) -> None:
 
 
 @asynccontextmanager
-async def open_exchange(url: str, context: ssl.SSLContext, proxy: Proxy | None = None) -> AsyncIterator[HttpExchange]:
+async def open_exchange(
+    url: str, context: ssl.SSLContext, proxy: Proxy | None = None, *, connections: int = CONNECTIONS
+) -> AsyncIterator[HttpExchange]:
     """A pool of HTTP/1.1 connections to one upstream; closes them on exit.
 
     Through `proxy`, unless the upstream is on this computer: https in a tunnel, plain http as a request to the proxy.
@@ -151,7 +153,7 @@ async def open_exchange(url: str, context: ssl.SSLContext, proxy: Proxy | None =
     tunnelled = via is not None and url.startswith("https:")
     async with httpcore2.AsyncConnectionPool(
         ssl_context=context,
-        max_connections=CONNECTIONS,
+        max_connections=connections,
         keepalive_expiry=KEEP_ALIVE,
         http2=False,
         network_backend=ProxiedNetwork(via) if via is not None and tunnelled else TrioNetwork(),
@@ -220,6 +222,29 @@ async def _from_events(answer: Answer, id: str, on_message: OnMessage) -> Succes
                     pass
             return found
     raise UpstreamLost("ended the stream without an answer")
+
+
+async def read_stream(answer: Answer, on_message: OnMessage) -> None:
+    """Every message of an event stream that answers nothing (2025-11-25, the GET stream), until it ends.
+
+    Raises:
+        UpstreamLost: if it breaks, or is not MCP.
+        UpstreamRefused: for a status of 300 or more.
+    """
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if answer.status >= 300:
+        await _refusal(answer, "", "")
+    if kind != "text/event-stream":
+        raise UpstreamLost(f"answered with content type {kind[:60]!r}, not a stream (HTTP {answer.status})")
+    reader = EventReader()
+    async for chunk in answer.chunks:
+        try:
+            events = reader.feed(chunk)
+        except EventTooLarge as exc:
+            raise UpstreamLost(str(exc)) from exc
+        for data in events:
+            for message in _parse(data) if data else ():
+                await on_message(message)
 
 
 async def _refusal(answer: Answer, kind: str, id: str) -> Failure:

@@ -12,14 +12,13 @@ from __future__ import annotations
 import logging
 import secrets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import assert_never
 
 import trio
 
 from ..errors import UpstreamRefused
-from ..protocol.headers import METHOD_HEADER, NAME_HEADER, NAMED_BY, VERSION_HEADER, encode_value
 from ..protocol.jsonrpc import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
@@ -35,12 +34,15 @@ from ..protocol.jsonrpc import (
     render,
 )
 from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
+from ..protocol.subscriptions import Wanted
 from ..protocol.translate import Envelope, params_for_upstream
 from .credentials import NOTHING, Credential
-from .exchange import Exchange, Headers, converse, open_exchange, read_outcome
+from .exchange import Exchange, converse, open_exchange, read_outcome
+from .http_streams import STREAMS, listen_in_session, listen_stateless, stateless_headers
 from .peers import (
     LISTING,
     Answered,
+    Hear,
     OnNotice,
     OnRequest,
     Outgoing,
@@ -53,7 +55,7 @@ from .peers import (
     stateless_peer,
 )
 from .proxy import Proxy
-from .sessions import JSON_AND_EVENTS, Ticket, Tickets
+from .sessions import Ticket, Tickets
 
 # Answers to `server/discover` that say "I am older" rather than "not now" or "not you".
 _OLDER = frozenset({400, 404, 405, 406, 415, 422, 501})
@@ -68,12 +70,15 @@ log = logging.getLogger(__name__)
 class HttpUpstream:
     """One upstream. Opened by `open_upstream`, which also ends its sessions."""
 
-    def __init__(self, name: str, exchange: Exchange, client: Json, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, name: str, exchange: Exchange, client: Json, nursery: trio.Nursery, streams: Exchange | None = None
+    ) -> None:
         self.name = name
         self._nursery = nursery
         self.peer: Peer | None = None
         self._in_doubt = False
         self._exchange = exchange
+        self._streams = streams or exchange
         self._client = client
         self._tickets = Tickets(exchange, client)
         self._probing = trio.Lock()
@@ -151,6 +156,29 @@ class HttpUpstream:
         """See `list_pages`."""
         return await list_pages(self, method, key, owner=owner, credential=credential)
 
+    async def listen(
+        self,
+        session: SessionKey,
+        credential: Credential,
+        wanted: Wanted,
+        hear: Hear,
+        acknowledge: Callable[[Wanted], None],
+    ) -> None:
+        """See `McpUpstream.listen`. The stream has a connection of its own, beside those of requests."""
+        peer = self.peer
+        if peer is None or self._in_doubt:
+            peer = await self.meet(session, credential)
+        if is_stateless(peer.revision):
+            await listen_stateless(self._streams, self._client, credential, wanted, hear, acknowledge)
+            return
+        ticket = await self._tickets.ticket(session, credential)
+        try:
+            await listen_in_session(self._exchange, self._streams, self._tickets, ticket, wanted, hear, acknowledge)
+        except UpstreamRefused as exc:
+            if exc.status == 404 and ticket.session_id is not None:
+                self._tickets.drop(session, ticket)
+            raise
+
     async def reap(self) -> None:
         await self._tickets.reap()
 
@@ -168,7 +196,7 @@ class HttpUpstream:
         params = params_for_upstream(
             outgoing.params, STATELESS, envelope, token=token, client=self._client, askable=outgoing.capabilities
         )
-        headers = _stateless_headers(outgoing.method, outgoing.params, outgoing.extra_headers)
+        headers = stateless_headers(outgoing.method, outgoing.params, outgoing.extra_headers)
         headers.extend(outgoing.credential.headers)
 
         async def hear(message: Message) -> None:
@@ -249,7 +277,7 @@ class HttpUpstream:
         id = secrets.token_hex(12)
         params = params_for_upstream({}, STATELESS, Envelope(STATELESS, {}), token=None, client=self._client)
         body = render(Call(id, "server/discover", params))
-        headers = [*_stateless_headers("server/discover", {}, ()), *credential.headers]
+        headers = [*stateless_headers("server/discover", {}, ()), *credential.headers]
         try:
             async with self._exchange.send("POST", headers, body) as answer:
                 outcome = await read_outcome(answer, id, drop)
@@ -281,23 +309,13 @@ async def open_upstream(
 
     `nursery` runs the reaper of idle sessions and what has to be said after a cancelled call.
     """
-    async with open_exchange(url, context, proxy) as exchange:
-        upstream = HttpUpstream(name, exchange, client, nursery)
+    async with (
+        open_exchange(url, context, proxy) as exchange,
+        open_exchange(url, context, proxy, connections=STREAMS) as streams,
+    ):
+        upstream = HttpUpstream(name, exchange, client, nursery, streams)
         nursery.start_soon(upstream.reap)
         try:
             yield upstream
         finally:
             await upstream.close()
-
-
-def _stateless_headers(method: str, params: Json, extra: tuple[tuple[str, str], ...]) -> Headers:
-    """The headers that repeat the body, made from the body: what a client sent never travels on."""
-    made = [
-        *JSON_AND_EVENTS,
-        (VERSION_HEADER.encode(), STATELESS.encode()),
-        (METHOD_HEADER.encode(), method.encode()),
-    ]
-    if (named_by := NAMED_BY.get(method)) is not None:
-        made.append((NAME_HEADER.encode(), encode_value(str(params.get(named_by, ""))).encode()))
-    made.extend((key.encode(), value.encode()) for key, value in extra)
-    return made

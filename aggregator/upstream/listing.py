@@ -28,6 +28,7 @@ DEFAULT_TTL = 60.0  # seconds, where the upstream names none
 SHORTEST_TTL = 5.0  # seconds; `ttlMs: 0` must not make every list a fetch
 LONGEST_TTL = 3600.0
 FIRST_RETRY, LAST_RETRY = 2.0, 120.0  # seconds between attempts at an upstream that fails
+AT_ONCE = 0.5  # seconds between two listings, when the upstream says that it has changed
 ABANDONED = 600.0  # seconds after which nobody tries again for a person who has gone
 
 _TOOLS = ("tools/list", "tools")
@@ -83,6 +84,7 @@ class Listing:
         self._asked_at = -math.inf
         self._failures = 0
         self._retry_at = -1.0
+        self._again = False  # what is being listed may be out of date already
         self._tended = False  # a task tries to list it, or waits to try again
 
     def __repr__(self) -> str:
@@ -121,6 +123,16 @@ class Listing:
         if not self._tended and self._fresh_until <= self.used_at:
             self._refresh()
 
+    def refresh_now(self) -> None:
+        """The upstream says that something has changed, or may have while it could not say so: list anew at once, and
+        once more if it is being listed already."""
+        if self._failures:
+            return  # it is tried again anyway
+        if self._tended:
+            self._again = True
+        else:
+            self._refresh()
+
     def refresh_soon(self) -> None:
         """What is known is doubted: list anew, at most every `SHORTEST_TTL` seconds."""
         if not self._tended and self._asked_at + SHORTEST_TTL <= trio.current_time():
@@ -142,6 +154,10 @@ class Listing:
                 finally:
                     self.running = None
                     done.set()
+                if not self._failures and self._again:
+                    await trio.sleep(AT_ONCE)  # an upstream that changes all the time is not listed all the time
+                    self._again = False
+                    continue
                 if not self._failures or (self.owner and self.used_at + ABANDONED < trio.current_time()):
                     return
                 await trio.sleep_until(self._retry_at)

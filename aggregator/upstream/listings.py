@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +101,7 @@ class Listings:
         self._own: OrderedDict[tuple[str, str], Listing] = OrderedDict()  # by upstream and owner
         self._catalogs: OrderedDict[_CatalogKey, Catalog] = OrderedDict()
         self._kept_tools = 0
+        self._watching: set[Callable[[], None]] = set()
         self._nobody = tuple(SHARED for _ in self._upstreams)
 
     def __repr__(self) -> str:
@@ -214,6 +216,21 @@ class Listings:
             if upstream == name:
                 listing.refresh_soon()
 
+    def relist(self, name: str, owner: str) -> None:
+        """This upstream's listing of this owner has changed, as the upstream says."""
+        listing = self._shared[name] if owner == EVERYONE else self._own.get((name, owner))
+        if listing is not None:
+            listing.refresh_now()
+
+    @contextmanager
+    def watched(self, wake: Callable[[], None]) -> Iterator[None]:
+        """`wake` is called, without awaiting, whenever anything listed has changed, whoever sees it."""
+        self._watching.add(wake)
+        try:
+            yield
+        finally:
+            self._watching.discard(wake)
+
     def time_to_live(self, view: View) -> float:
         """Seconds for which a list made now will do."""
         return min((listing.life for listing in self._listings(view)), default=DEFAULT_TTL)
@@ -272,6 +289,8 @@ class Listings:
     def _changed(self, listing: Listing) -> None:
         for key in [key for key in self._catalogs if any(number == listing.number for number, _ in key[1:])]:
             self._drop(key)
+        for wake in self._watching:
+            wake()
         for reason in self._left_out_of(listing):
             log.warning("upstream %s: left out %s", listing.upstream.name, reason)
 

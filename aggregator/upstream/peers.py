@@ -14,6 +14,7 @@ from ..errors import UpstreamLost
 from ..protocol.jsonrpc import METHOD_NOT_FOUND, Call, Failure, Json, Message, Notice, Success, dump, failure
 from ..protocol.offering import AS_A_CLIENT
 from ..protocol.revisions import SERVER_INFO_KEY, STATELESS, at_least, is_stateless
+from ..protocol.subscriptions import Wanted
 from ..protocol.translate import Envelope
 from .credentials import EVERYONE, NOTHING, Credential
 
@@ -41,6 +42,7 @@ _SESSION_NOTICES = frozenset(
 )
 
 OnNotice = Callable[[Notice], Awaitable[None]]
+Hear = Callable[[Notice], None]
 OnRequest = Callable[[Call], Awaitable[Success | Failure]]  # answers what an upstream asks; never fails
 
 
@@ -116,6 +118,23 @@ class McpUpstream(Protocol):
 
         Raises:
             UpstreamLost, UpstreamRefused: if there is no answer.
+        """
+        ...
+
+    async def listen(
+        self,
+        session: SessionKey,
+        credential: Credential,
+        wanted: Wanted,
+        hear: Hear,
+        acknowledge: Callable[[Wanted], None],
+    ) -> None:
+        """Have the upstream tell what changes between calls, as long as its stream lasts.
+
+        `acknowledge` is told once what of `wanted` it tells of; then `hear` gets every notification.
+
+        Raises:
+            UpstreamLost, UpstreamRefused: if there is no stream, or it breaks.
         """
         ...
 

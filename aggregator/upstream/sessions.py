@@ -58,6 +58,10 @@ class Ticket:
         made.extend(self.credential.headers)
         return made
 
+    def stream_headers(self) -> Headers:
+        """As `headers`, for the stream that is opened by GET."""
+        return [(b"accept", b"text/event-stream"), *self.headers()[len(JSON_AND_EVENTS) :]]
+
     def __repr__(self) -> str:
         return f"<Ticket {self.revision}{' lost' if self.lost else ''}>"
 

@@ -27,7 +27,8 @@ from ..protocol.jsonrpc import (
     render,
 )
 from ..protocol.lines import LineReader, Overlong
-from .peers import OnNotice
+from ..protocol.subscriptions import BETWEEN_CALLS
+from .peers import Hear, OnNotice
 from .rate_limited_log import RateLimitedLog
 
 MAX_LINE = 4 * 2**20  # bytes of one message
@@ -49,6 +50,7 @@ class _Asked:
     written: bool = False
     given_up: bool = False
     outcome: Success | Failure | None = field(default=None, repr=False)
+    lasting: bool = False
     trouble: str | None = None  # why it has no outcome, where that is this call's own affair
 
 
@@ -58,6 +60,7 @@ class Wire:
     def __init__(self, name: str, stdin: trio.abc.SendStream, stdout: trio.abc.ReceiveStream) -> None:
         self.stopped = trio.Event()  # nothing more can be read, or written
         self.garbage = 0  # lines that were no JSON-RPC
+        self.listeners: set[Hear] = set()  # of what changes between calls
         self._name = name
         self._stdin = stdin
         self._stdout = stdout
@@ -72,7 +75,8 @@ class Wire:
 
     @property
     def calls(self) -> int:
-        return len(self._asked)
+        """How many wait for their answer. A subscription, which waits for ever, does not count."""
+        return sum(not asked.lasting for asked in self._asked.values())
 
     async def ask(self, call: Call, owner: str, on_notice: OnNotice) -> Success | Failure:
         """The answer to `call`, whose id is a text that nobody used before; what is said meanwhile goes to `on_notice`.
@@ -85,7 +89,8 @@ class Wire:
         """
         sender, notices = trio.open_memory_channel[Notice](NOTICES)
         assert isinstance(call.id, str)
-        asked = self._asked[call.id] = _Asked(render(call) + b"\n", owner, sender)
+        lasting = call.method == "subscriptions/listen"
+        asked = self._asked[call.id] = _Asked(render(call) + b"\n", owner, sender, lasting=lasting)
         if owner:
             self._owners.add(owner)
         try:
@@ -170,6 +175,9 @@ class Wire:
         match message:
             case Success(id) | Failure(id):
                 self._answered(id, message)
+            case Notice(method) if method in BETWEEN_CALLS:
+                for hear in list(self.listeners):
+                    hear(message)
             case Notice():
                 if (asked := self._concerned(message)) is not None:
                     try:

@@ -15,9 +15,9 @@ from ..protocol.oauth.site import Site
 from ..protocol.principal import Login
 from ..protocol.sealing import KeyRing
 from ..store import Grant, Store
+from .address_limit import AddressLimit
 from .clients import ClientDocuments
 from .pages import Pages
-from .registration_limit import RegistrationLimit
 from .revocations import Revocations
 
 
@@ -67,6 +67,7 @@ class Authority:
     revocations: Revocations
     clients: Clients
     client_documents: ClientDocuments
-    registrations: RegistrationLimit
+    registrations: AddressLimit
+    logins: AddressLimit
     pages: Pages
     clock: Callable[[], float]

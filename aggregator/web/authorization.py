@@ -10,6 +10,8 @@ from __future__ import annotations
 import secrets
 from typing import assert_never
 
+import trio
+
 from ..errors import Refusal, Unsealable
 from ..protocol.oauth.authorization import Answer, Asked, decide_authorization, denied
 from ..protocol.oauth.sealed import Flow, open_answer, seal_flow
@@ -28,8 +30,10 @@ async def authorize(authority: Authority, request: Request) -> Response:
     """Begin a login for a valid request; say no on our own page or to the client otherwise.
 
     Raises:
-        Refusal: 400 when client or redirect URI are not proven; 429 when too many clients' documents were fetched.
+        Refusal: 400 when client or redirect URI are not proven; 429 when too many logins were begun or clients'
+            documents fetched.
     """
+    authority.logins.admit(request.peer, trio.current_time())
     parameters = request.query_parameters()
     client = await resolve_client(
         parameters,

@@ -15,9 +15,10 @@ from ..errors import Refusal, Unsealable
 from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
 from ..protocol.sealing import KeyRing, Purpose
+from .session_states import SessionStates
 
 LIFETIME = 7 * 86400.0  # seconds; a client whose session has ended initialises again on its own
-REMEMBERED = 4096  # opened sessions, and log levels, kept in memory
+REMEMBERED = 4096  # opened sessions kept in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class ClientSessions:
         self._keys = keys
         self._edition = keys.edition
         self._opened: OrderedDict[str, ClientSession] = OrderedDict()
-        self._levels: OrderedDict[str, str] = OrderedDict()
+        self.states = SessionStates()
 
     def begin(self, principal: Principal, revision: str, capabilities: Json, *, now: float) -> str:
         """A new session id, for the `revision` agreed on. It names capabilities, as far as a header has room."""
@@ -67,16 +68,16 @@ class ClientSessions:
                 self._opened.popitem(last=False)
         if session.owner != principal.key or session.expires_at <= now:
             raise _not_found()
+        if (state := self.states.find(session.id)) is not None and state.is_over:
+            raise _not_found()
         return session
 
     def set_level(self, session: ClientSession, level: str) -> None:
-        self._levels[session.id] = level
-        self._levels.move_to_end(session.id)
-        if len(self._levels) > REMEMBERED:
-            self._levels.popitem(last=False)
+        self.states.set_level(session.id, level)
 
     def level(self, session: ClientSession | None) -> str | None:
-        return self._levels.get(session.id) if session is not None else None
+        state = self.states.find(session.id) if session is not None else None
+        return None if state is None else state.level
 
     def _open(self, text: str, now: float) -> ClientSession:
         try:

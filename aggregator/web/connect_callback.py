@@ -24,7 +24,7 @@ from ..protocol.oauth.words import display_name
 from .accounts import Accounts
 from .authority import Authority
 from .browser_session import find_session
-from .connecting import callback_path, failed_status, not_connected, personal, sentence, title_of
+from .connecting import callback_path, failed_status, following, not_connected, personal, sentence, title_of
 from .cookies import ended_flow_cookie, flow_cookie, flow_cookies
 from .http import Request, Response
 from .sign_in import begin_sign_in
@@ -71,7 +71,7 @@ async def connect_callback(authority: Authority, accounts: Accounts, path: str, 
         words = "This was already answered once."
         return not_connected(authority, session, upstream, request, 400, words).with_headers(ended)
     if "error" in parameters or "code" not in parameters:
-        response = _declined(authority, session, upstream, parameters.get("error", ""), request)
+        response = _declined(authority, session, flow, upstream, parameters.get("error", ""), request)
     else:
         # From here on tokens may exist that nobody else has. The client's leaving, or a drain, must not lose them.
         with trio.CancelScope(shield=True):
@@ -149,7 +149,8 @@ async def _connect(
         return await _save(authority, accounts, session, flow, upstream, issued)
     who = flow.principal.key
     log.warning("request %s: %s: no tokens for %s: %s", request.request_id, upstream.name, who, failure)
-    return not_connected(authority, session, upstream, request, failed_status(failure), sentence(str(failure)))
+    words = sentence(str(failure))
+    return not_connected(authority, session, upstream, request, failed_status(failure), words, then=flow.then)
 
 
 async def _save(
@@ -169,19 +170,17 @@ async def _save(
                 raise
         await trio.sleep(pause)
     log.info("%s connected an account at %s", flow.principal.key, upstream.name)
-    following = next((u for name in flow.then for u in personal(authority) if u.name == name), None)
     return authority.pages.render(
         "connected.html",
         viewer=session,
         title=title_of(upstream),
         account=display_name(issued.account or ""),
-        following=None if following is None else (following.name, title_of(following)),
-        then=",".join(name for name in flow.then if following is not None and name != following.name),
+        **following(authority, flow.then),
     )
 
 
 def _declined(
-    authority: Authority, session: BrowserSession, upstream: Upstream, error: str, request: Request
+    authority: Authority, session: BrowserSession, flow: ConnectFlow, upstream: Upstream, error: str, request: Request
 ) -> Response:
     """The authorization server says no. What it says is its own; here stand our words."""
     log.warning("request %s: %s answered with the error %r", request.request_id, upstream.name, error[:80])
@@ -191,7 +190,8 @@ def _declined(
         words = "Its authorization server has no time right now. Wait a minute before the next try."
     else:
         words = "Its authorization server did not complete the login."
-    return not_connected(authority, session, upstream, request, 403 if error in _DECLINED else 502, words)
+    status = 403 if error in _DECLINED else 502
+    return not_connected(authority, session, upstream, request, status, words, then=flow.then)
 
 
 def _other_browser() -> Refusal:

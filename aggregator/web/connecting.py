@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..config.model import AnyUpstream, Upstream
@@ -79,13 +81,14 @@ async def go_and_connect(
         )
     except UpstreamLost as exc:
         log.warning("request %s: %s cannot connect %s: %s", request.request_id, principal.key, upstream.name, exc)
-        return not_connected(authority, session, upstream, request, failed_status(exc), sentence(str(exc)))
+        words = sentence(str(exc))
+        return not_connected(authority, session, upstream, request, failed_status(exc), words, then=known)
     flow = ConnectFlow(flow_id, principal, beginning, tuple(known))
     sealed = seal_connect(authority.keys, flow, now=authority.clock())
     cookie = flow_cookie(authority.site, flow_id, sealed)
     if cookie is None:
         words = "What its authorization server asks us to remember is too long for a cookie."
-        return not_connected(authority, session, upstream, request, 502, words)
+        return not_connected(authority, session, upstream, request, 502, words, then=known)
     # A page and not a redirect: browsers hold the redirect that answers a form against the form's `form-action`, which
     # would have to name a host that nobody knows before this moment.
     page = authority.pages.render(
@@ -105,8 +108,10 @@ def not_connected(
     request: Request,
     status: int,
     message: str,
+    *,
+    then: Iterable[str] = (),
 ) -> Response:
-    """A page that says why an account was not connected, with the way to try again."""
+    """A page that says why an account was not connected, with the way to try again, and on to the next of `then`."""
     return authority.pages.render(
         "not_connected.html",
         status=status,
@@ -115,8 +120,17 @@ def not_connected(
         message=message,
         name=None if upstream is None else upstream.name,
         upstream=None if upstream is None else title_of(upstream),
+        **following(authority, then if session is not None else ()),
         request_id=request.request_id,
     )
+
+
+def following(authority: Authority, then: Iterable[str]) -> dict[str, Any]:
+    """What a page needs for its button that leads on to the next of several upstreams."""
+    known = {upstream.name: upstream for upstream in personal(authority)}
+    names = [name for name in then if name in known]
+    first = (names[0], title_of(known[names[0]])) if names else None
+    return {"following": first, "then": ",".join(names[1:])}
 
 
 async def unknown_upstream(authority: Authority, request: Request) -> Response:

@@ -36,6 +36,7 @@ from .body import read_body
 from .client_sessions import ClientSession, ClientSessions
 from .http import Response
 from .mcp_methods import McpMethods
+from .mcp_streams import STREAMS_PER_PERSON, McpStreams
 from .pulse import Pulse
 from .questions import Questions
 from .reply import RawHeaders, Receive, Reply, Send, send_whole
@@ -68,6 +69,7 @@ class McpEndpoint:
         methods: McpMethods,
         questions: Questions,
         pulse: Pulse,
+        streams: McpStreams,
         *,
         body_limit: int,
         clock: Callable[[], float],
@@ -77,6 +79,7 @@ class McpEndpoint:
         self._methods = methods
         self._questions = questions
         self._pulse = pulse
+        self._streams = streams
         self._body_limit = body_limit
         self._clock = clock
         self._running: dict[tuple[str, str, jsonrpc.Id], trio.CancelScope] = {}
@@ -88,15 +91,13 @@ class McpEndpoint:
             Refusal: for everything that is wrong below JSON-RPC.
             ClientGoneError: see `read_body`.
         """
-        if scope["method"] != "POST":
-            raise Refusal(
-                405,
-                "invalid_request",
-                "This endpoint answers POST only; there is no stream to open and no session to delete.",
-                headers=(("allow", "POST"),),
-            )
+        if scope["method"] not in ("POST", "GET", "DELETE"):
+            raise _wrong_method(scope["method"])
         who = self._bearer.authenticate(scope["headers"])
         headers = _headers(scope["headers"])
+        if scope["method"] != "POST":
+            await self._attend_session(scope["method"], who, headers, receive, send, extra)
+            return
         _check_media_types(headers)
         body = await read_body(receive, self._body_limit)
         message: jsonrpc.Message | jsonrpc.Batch | None = None
@@ -119,6 +120,37 @@ class McpEndpoint:
             # Below the revisions' tables: a message that cannot be read is 400 in each of them.
             await Reply(send, STATELESS, extra).finish(_unreadable(exc))
 
+    async def _attend_session(
+        self,
+        method: str,
+        who: Authenticated,
+        headers: Mapping[str, str],
+        receive: Receive,
+        send: Send,
+        extra: RawHeaders,
+    ) -> None:
+        """GET opens the stream of a session, DELETE ends it (2025-11-25; the stateless revision has neither).
+
+        Raises:
+            Refusal: 405 without a session, 404 for one that is not this person's, 406 for one who takes no stream.
+        """
+        session = None if headers.get(VERSION_HEADER) == STATELESS else self._find_session(who, headers)
+        if session is None:
+            raise _wrong_method(method)
+        if method == "DELETE":
+            self._streams.end_session(session)
+            await send_whole(send, 204, extra, b"")
+            return
+        if "text/event-stream" not in headers.get("accept", "") and "*/*" not in headers.get("accept", "*/*"):
+            raise Refusal(406, "invalid_request", "GET opens an event stream; Accept must name text/event-stream.")
+        self._check_room(who)
+        await self._streams.follow(session, who.principal, Reply(send, session.revision, extra), receive)
+
+    def _check_room(self, who: Authenticated) -> None:
+        if not self._streams.has_room(who.principal):
+            told = f"You have {STREAMS_PER_PERSON} streams open already; close one of them."
+            raise Refusal(429, "temporarily_unavailable", told)
+
     async def _answer(
         self,
         call: Call,
@@ -133,6 +165,10 @@ class McpEndpoint:
             text = self._sessions.begin(who.principal, asked.revision, _capabilities(call.params), now=self._clock())
             extra = [*extra, (SESSION_HEADER.encode(), text.encode())]
         reply = Reply(send, asked.revision, extra)
+        if call.method == "subscriptions/listen" and is_stateless(asked.revision):
+            self._check_room(who)
+            await self._streams.subscribe(asked, reply, receive)
+            return
         if (outcome := self._methods.answer_at_once(asked)) is not None:
             await _finish(reply, outcome)
         elif disconnect_cancels(asked.revision):
@@ -245,6 +281,15 @@ class McpEndpoint:
         return None if text is None else self._sessions.find(text, who.principal, now=self._clock())
 
 
+def _wrong_method(method: str) -> Refusal:
+    return Refusal(
+        405,
+        "invalid_request",
+        f"{method[:20]} is for sessions of 2025-11-25 and before, and names one in Mcp-Session-Id; all else is POST.",
+        headers=(("allow", "POST"),),
+    )
+
+
 async def _finish(reply: Reply, outcome: Success | Failure | Rendered) -> None:
     if isinstance(outcome, Rendered):
         await reply.finish_rendered(outcome.body)
@@ -310,8 +355,6 @@ def preflight(origin: str, requested: str) -> Response:
     """The answer to a browser's question whether a page of an allowed `origin` may call us (Fetch, CORS).
 
     `requested` is its Access-Control-Request-Headers: `Mcp-Param-*` have as many names as tools have parameters.
-    DELETE is named although it is answered 405: the SDKs end a session with it, and can read a 405 but not a failure
-    of the browser's.
     """
     parameters = _PARAMETER_HEADER.findall(requested.lower())[:MAX_PARAMETER_HEADERS]
     return Response(
@@ -319,7 +362,7 @@ def preflight(origin: str, requested: str) -> Response:
         b"",
         (
             *cors_headers(origin),
-            ("access-control-allow-methods", "POST, DELETE"),
+            ("access-control-allow-methods", "POST, GET, DELETE"),
             ("access-control-allow-headers", ", ".join((*_SCRIPT_HEADERS, *parameters))),
             ("access-control-max-age", "600"),
         ),

@@ -60,6 +60,8 @@ class McpMethods:
         match call.method:
             case "tools/call" | "resources/read" | "prompts/get" | "completion/complete":
                 return None
+            case "resources/subscribe" | "resources/unsubscribe" if not stateless:
+                return None
             case method if method in LISTED:
                 return self._lists.page_at_hand(asked)
             case "server/discover" if stateless:
@@ -85,6 +87,10 @@ class McpMethods:
                 outcome = await self._tools.call(asked, tell)
             case "resources/read":
                 outcome = await self._resources.read(asked, tell)
+            case "resources/subscribe":
+                return await self._resources.subscribe(asked, self._sessions)
+            case "resources/unsubscribe":
+                return self._resources.unsubscribe(asked, self._sessions)
             case "prompts/get":
                 outcome = await self._prompts.get(asked, tell)
             case "completion/complete":
@@ -120,7 +126,9 @@ class McpMethods:
             )
             for upstream, peer in zip(upstreams, peers, strict=True)
         )
-        capabilities = capabilities_for(None if peer is None else peer.capabilities for peer in peers)
+        capabilities = capabilities_for(
+            (None if peer is None else peer.capabilities for peer in peers), list_changed=True, subscribe=True
+        )
         return {"capabilities": capabilities, **({"instructions": instructions} if instructions else {})}
 
     def _set_level(self, asked: Asked) -> Success | Failure:

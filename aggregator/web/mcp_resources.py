@@ -10,8 +10,10 @@ from ..protocol.revisions import not_found_code
 from ..protocol.uris import Place
 from ..upstream.listings import Listings, View
 from .asked import Asked
+from .client_sessions import ClientSessions
 from .conversing import Tell
 from .relaying import Errand, Relaying
+from .session_states import MAX_SUBSCRIPTIONS
 
 
 class McpResources:
@@ -29,6 +31,35 @@ class McpResources:
         if not isinstance(uri, str):
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, "'uri' must be a string")
         return await self._relaying.for_person(asked, lambda resumed: self._relay(resumed, uri, tell))
+
+    async def subscribe(self, asked: Asked, sessions: ClientSessions) -> Success | Failure:
+        """``resources/subscribe`` (2025-11-25 and before): from now on the session's stream tells of this resource.
+
+        Raises:
+            StoreUnavailable: if it is not known which accounts the person has connected.
+        """
+        uri, id = asked.call.params.get("uri"), asked.call.id
+        if not isinstance(uri, str):
+            return failure(id, jsonrpc.INVALID_PARAMS, "'uri' must be a string")
+        view = await self._listings.view(asked.principal)
+        catalog = await self._listings.catalog_where(view, lambda found: found.locate_uri(uri) is not None)
+        if catalog.locate_uri(uri) is None:
+            told = f"Resource not found: {uri[:200]}{self._unasked(view)}"
+            return failure(id, not_found_code(asked.revision), told, {"uri": uri})
+        if asked.session is None:
+            return failure(id, jsonrpc.INVALID_REQUEST, "a subscription belongs to a session; initialize first")
+        if not sessions.states.subscribe(asked.session.id, uri):
+            return failure(id, jsonrpc.INVALID_REQUEST, f"this session has {MAX_SUBSCRIPTIONS} subscriptions already")
+        return Success(id, {})
+
+    def unsubscribe(self, asked: Asked, sessions: ClientSessions) -> Success | Failure:
+        """What nobody subscribed to is unsubscribed as well."""
+        uri = asked.call.params.get("uri")
+        if not isinstance(uri, str):
+            return failure(asked.call.id, jsonrpc.INVALID_PARAMS, "'uri' must be a string")
+        if asked.session is not None:
+            sessions.states.unsubscribe(asked.session.id, uri)
+        return Success(asked.call.id, {})
 
     async def _relay(self, asked: Asked, uri: str, tell: Tell) -> Success | Failure:
         view = self._listings.view_at_hand(asked.principal) or await self._listings.view(asked.principal)

@@ -62,6 +62,13 @@ class Reply:
             await self._send({"type": "http.response.body", "body": event, "more_body": True})
             self._broken = False
 
+    async def end(self) -> None:
+        """End a stream that answers nothing."""
+        self._finished = True
+        async with self._writing:
+            if self._streaming and not self._broken:
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
     async def finish(self, outcome: Success | Failure) -> None:
         status = http_status(outcome.code, self._revision) if isinstance(outcome, Failure) else 200
         await self.finish_rendered(render(outcome), status)

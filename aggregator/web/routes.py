@@ -19,11 +19,11 @@ from .connecting import callback_path, personal
 from .consent import answer_consent, show_consent
 from .http import Route
 from .landing import landing, misplaced
+from .limits import login_limit, registration_limit
 from .login import callback
 from .metadata import metadata_routes
 from .pages import Pages
 from .registration import MAX_BODY, register
-from .registration_limit import RegistrationLimit
 from .revocations import Revocations
 from .token_endpoint import revoke, token
 from .tools_page import CatalogOf, tools_routes
@@ -57,7 +57,8 @@ def oauth_routes(
         revocations,
         clients_of(config, keys),
         client_documents,
-        RegistrationLimit(),
+        registration_limit(),
+        login_limit(),
         pages,
         clock,
     )

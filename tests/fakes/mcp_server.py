@@ -175,8 +175,10 @@ class FakeServer:
         self.revision = revision
         self.name = name
         self.tools: list[Json] = []
+        self.resources: list[Json] = []
         self.run: dict[str, Tool] = {}
         self.page_size = 1000
+        self.tells = False  # whether it has streams for what changes
         self.ttl: int | None = None
         self.capabilities: Json = {"tools": {}, "logging": {}}
         self.instructions: str | None = None
@@ -193,6 +195,8 @@ class FakeServer:
         self.running: dict[tuple[str | None, Any], trio.CancelScope] = {}
         self.cancelled: list[Any] = []
         self.answers: dict[str, ClientAnswer] = {}  # to what tools asked, by id
+        self.listeners: list[tuple[_Out, Json]] = []  # streams for what changes, with the tag of each
+        self.subscribed: list[str] = []  # resources, of the last stream or by requests
         self.client: Json = {}  # what the last `initialize` said
         self._keeps_sessions = sessions
         self._count = 0
@@ -202,12 +206,26 @@ class FakeServer:
         self.tools.append({"name": name, "inputSchema": {"type": "object"}, **more})
         self.run[name] = run or _echo
 
+    def tells_of_changes(self, *resources: str) -> None:
+        """From now on it has streams, and says so."""
+        self.tells = True
+        self.capabilities = {"tools": {"listChanged": True}, "resources": {"subscribe": True, "listChanged": True}}
+        self.resources = [{"uri": uri, "name": uri} for uri in resources]
+
     def calls(self, method: str = "tools/call") -> list[Incoming]:
         return [incoming for incoming in self.requests if incoming.method == method]
 
     def restart(self, revision: str | None = None) -> None:
         self.sessions.clear()
         self.revision = revision or self.revision
+
+    async def announce(self, method: str, **params: Any) -> None:
+        """Tell everybody who listens."""
+        for out, tag in self.listeners:
+            told = {**params, "_meta": tag} if tag else params
+            if not out.reader.statistics().open_receive_channels:
+                continue  # its client has gone, and it will see
+            await out.event({"jsonrpc": "2.0", "method": method, "params": told})
 
     @asynccontextmanager
     async def send(self, method: str, headers: list[tuple[bytes, bytes]], body: bytes) -> AsyncIterator[Answer]:
@@ -232,7 +250,7 @@ class FakeServer:
             self.open.remove(incoming)
             incoming.closed.set()
             out.reader.close()
-            if self.revision == MODERN:
+            if self.revision == MODERN or method == "GET":
                 scope.cancel()
 
     async def _serve(self, incoming: Incoming, out: _Out, scope: trio.CancelScope) -> None:
@@ -243,7 +261,7 @@ class FakeServer:
                 await trio.sleep_forever()
             await self._answer(incoming, out)
             incoming.finished = True
-        if scope.cancelled_caught:
+        if scope.cancelled_caught and incoming.body:
             self.cancelled.append(incoming.message.get("id"))
         out.end()
 
@@ -283,8 +301,21 @@ class FakeServer:
                 result: Json = {"supportedVersions": [MODERN], "capabilities": self.capabilities, **self._said()}
             case "tools/list":
                 result = self._page(incoming)
+            case "resources/list" | "resources/templates/list" if "resources" in self.capabilities:
+                key = "resourceTemplates" if "templates" in incoming.method else "resources"
+                result = {key: self.resources if key == "resources" else []}
             case "tools/call":
                 await self._call(incoming, out)
+                return
+            case "subscriptions/listen" if self.tells:
+                wanted = incoming.params["notifications"]
+                tag = {f"{META}subscriptionId": incoming.message["id"]}
+                known = [resource["uri"] for resource in self.resources]
+                self.subscribed = [uri for uri in wanted.get("resourceSubscriptions", []) if uri in known]
+                wanted = {**wanted, "resourceSubscriptions": self.subscribed}
+                self.listeners.append((out, tag))
+                await self.announce("notifications/subscriptions/acknowledged", notifications=wanted)
+                await self._stream(out, tag)
                 return
             case method if method in self.results:
                 try:
@@ -318,10 +349,21 @@ class FakeServer:
         if self._keeps_sessions and session_id not in self.sessions:
             _reply(out, incoming, {"error": {"code": -32001, "message": "Session not found"}}, status=404, id=None)
             return
+        if incoming.http_method == "GET":
+            if not self.tells:
+                out.begin(405, {})
+                return
+            out.begin(200, {"content-type": "text/event-stream"})
+            self.listeners.append((out, {}))
+            await self._stream(out, {})
+            return
         if incoming.headers.get("mcp-protocol-version") != LEGACY or any(key.startswith(META) for key in incoming.meta):
             _reply(out, incoming, {"error": {"code": -32600, "message": "not 2025-11-25"}}, status=400)
             return
         match incoming.method:
+            case "resources/subscribe":
+                self.subscribed.append(incoming.params["uri"])
+                _reply(out, incoming, {"result": {}})
             case "notifications/cancelled":
                 id = incoming.params["requestId"]
                 self.cancelled.append(id)
@@ -330,15 +372,18 @@ class FakeServer:
                 out.begin(202, {})
             case "tools/list":
                 _reply(out, incoming, {"result": self._page(incoming)})
+            case "resources/list" | "resources/templates/list" if "resources" in self.capabilities:
+                key = "resourceTemplates" if "templates" in incoming.method else "resources"
+                _reply(out, incoming, {"result": {key: self.resources if key == "resources" else []}})
             case "tools/call":
                 await self._call(incoming, out)
             case "logging/setLevel":
                 self.sessions[session_id or "s1"]["level"] = incoming.params["level"]
                 _reply(out, incoming, {"result": {}})
             case _ if "method" not in incoming.message:
-                answered = self.answers[incoming.message["id"]]
-                answered.message = incoming.message
-                answered.came.set()
+                if (answered := self.answers.get(incoming.message["id"])) is not None:
+                    answered.message = incoming.message
+                    answered.came.set()
                 out.begin(202, {})
             case method if method in self.results:
                 try:
@@ -349,6 +394,12 @@ class FakeServer:
                 out.begin(202, {})
             case _:
                 _reply(out, incoming, {"error": {"code": -32601, "message": "Method not found"}})
+
+    async def _stream(self, out: _Out, tag: Json) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.listeners.remove((out, tag))
 
     def _page(self, incoming: Incoming) -> Json:
         start = int(incoming.params.get("cursor", "c0")[1:])

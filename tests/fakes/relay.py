@@ -28,6 +28,7 @@ from aggregator.upstream.credentials import (
 )
 from aggregator.upstream.http import HttpUpstream
 from aggregator.upstream.listings import Listings
+from aggregator.upstream.streams import Streams
 from aggregator.web.app import Application
 from aggregator.web.asking import Asking
 from aggregator.web.bearer import Authenticated
@@ -36,8 +37,10 @@ from aggregator.web.conversing import Conversing
 from aggregator.web.gate import Gate
 from aggregator.web.gateway_tools import GatewayTools, gateway_tools
 from aggregator.web.http import Response, Route
+from aggregator.web.listening import Listening
 from aggregator.web.mcp_endpoint import McpEndpoint
 from aggregator.web.mcp_methods import McpMethods
+from aggregator.web.mcp_streams import McpStreams
 from aggregator.web.parking import Parking
 from aggregator.web.pulse import Pulse
 from aggregator.web.questions import Questions
@@ -138,6 +141,7 @@ class Relay:
     sessions: ClientSessions
     questions: Questions
     parking: Parking
+    streams: McpStreams
     nursery: trio.Nursery
 
     def modern(self, person: str = "alice", **more: Any) -> ModernClient:
@@ -193,11 +197,23 @@ async def open_relay(
         bearer: Any = FakeBearer()
         pulse = Pulse()
         nursery.start_soon(pulse.run)
+        streams = McpStreams(
+            Listening(listings, Streams(listings.upstreams(), nursery, listings.relist)), sessions, pulse
+        )
         endpoint = McpEndpoint(
-            bearer, sessions, methods, questions, pulse, body_limit=settings.limits.body, clock=lambda: NOW
+            bearer,
+            sessions,
+            methods,
+            questions,
+            pulse,
+            streams,
+            body_limit=settings.limits.body,
+            clock=lambda: NOW,
         )
         app = Application(Gate(settings), "/mcp", endpoint, routes, probes, PlainPages())
-        yield Relay(app, endpoint, methods, listings, connected, connections, sessions, questions, parking, nursery)
+        yield Relay(
+            app, endpoint, methods, listings, connected, connections, sessions, questions, parking, streams, nursery
+        )
         nursery.cancel_scope.cancel()
 
 
@@ -230,8 +246,13 @@ class Client:
         self._ids += 1
         return self._ids
 
-    async def post(self, body: bytes, headers: list[tuple[str, str]]) -> Received:
-        return await self._browser.request("POST", "/mcp", headers, body)
+    async def post(self, body: bytes, headers: list[tuple[str, str]], *, method: str = "POST") -> Received:
+        return await self._browser.request(method, "/mcp", headers, body)
+
+    def open_stream(self) -> AbstractAsyncContextManager[Ongoing]:
+        """The stream of a session, opened by GET."""
+        headers = [header for header in self.headers("", {}) if header[0] not in ("accept", "content-type")]
+        return self._browser.open("GET", "/mcp", [*headers, ("accept", "text/event-stream")])
 
     async def request(self, method: str, params: Json | None = None, *, id: Any = None) -> Received:
         params = params or {}

@@ -310,4 +310,7 @@ async def test_the_endpoint_pasted_into_a_browser_leads_to_the_landing_page() ->
         page = await browser.request("GET", "/mcp", [("accept", "text/html,application/xhtml+xml,*/*;q=0.8")])
         assert (page.status, page.headers["location"]) == (303, "/")
         stream = await browser.request("GET", "/mcp", [("accept", "text/event-stream")])
-        assert (stream.status, stream.headers["allow"]) == (405, "POST")
+        assert stream.status == 401
+        mine = [("authorization", "Bearer alice"), ("accept", "text/event-stream")]
+        stream = await browser.request("GET", "/mcp", mine)
+        assert (stream.status, stream.headers["allow"]) == (405, "POST"), "a stream belongs to a session"

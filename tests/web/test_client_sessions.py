@@ -7,6 +7,8 @@ from aggregator.protocol.principal import Principal
 from aggregator.protocol.revisions import HANDSHAKE
 from aggregator.protocol.sealing import KeyRing, Purpose
 from aggregator.web.client_sessions import LIFETIME, REMEMBERED, ClientSessions
+from aggregator.web.session_states import REMEMBERED as STATES
+from aggregator.web.session_states import SessionStates
 
 NOW = 1_800_000_000.0
 KEYS = KeyRing([bytes(32)])
@@ -96,9 +98,17 @@ def test_a_level_belongs_to_its_session() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     sessions = ClientSessions(KEYS)
     for _ in range(REMEMBERED + 10):
-        session = sessions.find(sessions.begin(ALICE, HANDSHAKE, {}, now=NOW), ALICE, now=NOW)
-        sessions.set_level(session, "info")
-    assert len(sessions._opened) == len(sessions._levels) == REMEMBERED
+        sessions.find(sessions.begin(ALICE, HANDSHAKE, {}, now=NOW), ALICE, now=NOW)
+    assert len(sessions._opened) == REMEMBERED
+
+
+def test_states_are_bounded_and_those_of_open_streams_stay() -> None:
+    states = SessionStates()
+    with states.watched("mine", lambda: None):
+        for i in range(STATES + 10):
+            states.set_level(str(i), "info")
+        assert len(states) == STATES
+        assert states.find("mine") is not None
 
 
 def test_a_session_of_a_dropped_key_has_ended_even_where_it_is_remembered() -> None:

@@ -492,6 +492,17 @@ async def test_several_are_connected_one_after_the_other() -> None:
     assert set(world.saved) == {("anna", "gmail"), ("anna", "slack")}
 
 
+async def test_where_one_of_several_is_not_allowed_the_page_leads_on_to_the_next() -> None:
+    world = World()
+    browser = await world.signed_in()
+    url = await begun(browser, then="slack")
+    page = await browser.get(world.fakes.oauth.allow(url, code=None, error="access_denied"))
+    assert "Go on with slack" in text_of(page)
+    world.fakes.oauth.down = "no way there"
+    page = await browser.post("/connect/slack", hidden_fields(page) | {"then": "gmail"}, *FROM_OWN_PAGE)
+    assert "Go on with Gmail" in text_of(page)
+
+
 async def test_an_unknown_upstream_is_404_and_names_the_known_ones_to_those_signed_in() -> None:
     world = World(fakes=FakeAccounts((GMAIL, SLACK, CLOCKS)))
     stranger, browser = Browser(world.deployment), await world.signed_in()

@@ -1,0 +1,112 @@
+"""Streams over HTTP on which an upstream tells what changes between calls, in the way of either revision.
+
+Each has a connection of its own, beside those of requests. This file does not know
+when a stream is opened, nor who listens.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+import trio
+
+from ..errors import UpstreamRefused
+from ..protocol.headers import METHOD_HEADER, NAME_HEADER, NAMED_BY, VERSION_HEADER, encode_value
+from ..protocol.jsonrpc import Call, Failure, Json, Message, Notice, Success, render
+from ..protocol.revisions import STATELESS
+from ..protocol.subscriptions import ACKNOWLEDGED, Wanted, read_filter, render_filter
+from ..protocol.translate import Envelope, params_for_upstream
+from .credentials import Credential
+from .exchange import Exchange, Headers, converse, read_outcome, read_stream
+from .peers import Hear, drop, refuse
+from .sessions import JSON_AND_EVENTS, Ticket, Tickets
+
+STREAMS = 2000  # at once to one upstream: one for everyone, and one for each account that somebody listens with
+
+Acknowledge = Callable[[Wanted], None]
+
+
+async def listen_stateless(
+    streams: Exchange, client: Json, credential: Credential, wanted: Wanted, hear: Hear, acknowledge: Acknowledge
+) -> None:
+    """2026-07-28, ``subscriptions/listen``. Returns when the upstream ends the stream in order.
+
+    Raises:
+        UpstreamLost, UpstreamRefused: if there is none, or it breaks.
+    """
+    id = secrets.token_hex(12)
+    params = params_for_upstream(
+        {"notifications": render_filter(wanted)}, STATELESS, Envelope(STATELESS, {}), token=None, client=client
+    )
+
+    async def receive(message: Message) -> None:
+        match message:
+            case Notice(method, told) if method == ACKNOWLEDGED:
+                acknowledge(read_filter(told.get("notifications")) or Wanted())
+            case Notice():
+                hear(message)
+            case _:
+                pass
+
+    headers = [*stateless_headers("subscriptions/listen", {}, ()), *credential.headers]
+    body = render(Call(id, "subscriptions/listen", params))
+    async with streams.send("POST", headers, body) as answer:
+        outcome = await read_outcome(answer, id, receive)
+    if isinstance(outcome, Failure):
+        raise UpstreamRefused(404, f"has no subscriptions: {outcome.message[:200]} ({outcome.code})")
+
+
+async def listen_in_session(
+    exchange: Exchange,
+    streams: Exchange,
+    tickets: Tickets,
+    ticket: Ticket,
+    wanted: Wanted,
+    hear: Hear,
+    acknowledge: Acknowledge,
+) -> None:
+    """2025-11-25 and before: the GET stream of a session, and one request for each resource.
+
+    Raises: as `listen_stateless`.
+    """
+
+    async def receive(message: Message) -> None:
+        match message:
+            case Notice():
+                hear(message)
+            case Call(asked, "ping", _):
+                await tickets.say(ticket, Success(asked, {}))
+            case Call():
+                await tickets.say(ticket, await refuse(message))
+            case _:
+                pass
+
+    honoured = set()
+    for uri in sorted(wanted.uris):
+        id = secrets.token_hex(12)
+        body = render(Call(id, "resources/subscribe", {"uri": uri}))
+        if isinstance(await converse(exchange, ticket.headers(), body, id, drop), Success):
+            honoured.add(uri)
+    ticket.calls += 1  # it is in use, however little is said
+    try:
+        async with streams.send("GET", ticket.stream_headers(), b"") as answer:
+            if answer.status < 300:
+                acknowledge(Wanted(wanted.kinds, frozenset(honoured)))
+            await read_stream(answer, receive)
+    finally:
+        ticket.calls -= 1
+        ticket.used_at = trio.current_time()
+
+
+def stateless_headers(method: str, params: Json, extra: tuple[tuple[str, str], ...]) -> Headers:
+    """The headers that repeat the body, made from the body: what a client sent never travels on."""
+    made = [
+        *JSON_AND_EVENTS,
+        (VERSION_HEADER.encode(), STATELESS.encode()),
+        (METHOD_HEADER.encode(), method.encode()),
+    ]
+    if (named_by := NAMED_BY.get(method)) is not None:
+        made.append((NAME_HEADER.encode(), encode_value(str(params.get(named_by, ""))).encode()))
+    made.extend((key.encode(), value.encode()) for key, value in extra)
+    return made

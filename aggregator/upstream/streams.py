@@ -1,0 +1,223 @@
+"""Streams on which an upstream tells what changes between calls: one for each owner of a credential, as long as
+somebody listens.
+
+A stateless upstream has ``subscriptions/listen``, which is opened anew when more is
+wanted; an older one a GET stream, and a request for each resource. A stream that
+breaks is opened again; what was missed meanwhile is made up for by listing anew.
+This file must not know clients: they have an `Ear` each.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
+from ..protocol.jsonrpc import Notice
+from ..protocol.principal import Principal
+from ..protocol.subscriptions import UPDATED, Wanted, heard_kind, on_offer
+from .authorized import AuthorizedUpstream
+
+GRACE = 30.0  # seconds that a stream outlives its last listener: clients come back
+FIRST_RETRY, LAST_RETRY = 1.0, 60.0  # seconds between attempts to open one
+LASTED = 10.0  # seconds after which a stream that ends was a good one
+UNAVAILABLE = 600.0  # seconds until one that has no streams is asked again
+MAX_URIS = 1000  # of one owner at one upstream
+
+_NO_STREAMS = frozenset({400, 404, 405, 501})
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Ear:
+    """What one listener wants to hear, and what was heard since it looked last. Made by `Streams.listening`."""
+
+    kinds: frozenset[str]
+    wake: Callable[[], None]
+    uris: set[tuple[str, str]] = field(default_factory=set)  # upstream, and the resource by its own URI there
+    changed: set[str] = field(default_factory=set)
+    updated: set[tuple[str, str]] = field(default_factory=set)
+    owners: dict[str, str] = field(default_factory=dict)  # by upstream: the owner on whose stream it listens
+
+    def take(self) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+        """The kinds of lists and the resources that changed since the last time."""
+        taken = frozenset(self.changed), frozenset(self.updated)
+        self.changed.clear()
+        self.updated.clear()
+        return taken
+
+
+class Streams:
+    """All streams. Their tasks run in `nursery`; `relist` has an upstream's listing of one owner made anew."""
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, AuthorizedUpstream],
+        nursery: trio.Nursery,
+        relist: Callable[[str, str], None],
+    ) -> None:
+        self._upstreams = upstreams
+        self._nursery = nursery
+        self._relist = relist
+        self._streams: dict[tuple[str, str], _Stream] = {}
+
+    def __repr__(self) -> str:
+        return f"<Streams {len(self._streams)}>"
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @contextmanager
+    def listening(self, kinds: frozenset[str], wake: Callable[[], None]) -> Iterator[Ear]:
+        """An ear that hears nothing until it is `placed`. `wake` is called whenever there is something to take."""
+        ear = Ear(kinds, wake)
+        try:
+            yield ear
+        finally:
+            self.place(ear, None, {})
+
+    def place(self, ear: Ear, principal: Principal | None, owners: Mapping[str, str]) -> None:
+        """Let `ear` listen on the streams of these `owners`, by upstream, and on no others."""
+        before, ear.owners = ear.owners, dict(owners)
+        for name, owner in before.items():
+            if owners.get(name) != owner and (stream := self._streams.get((name, owner))) is not None:
+                stream.leave(ear)
+        for name, owner in owners.items():
+            stream = self._streams.get((name, owner))
+            if stream is None:
+                if not ear.kinds and not any(upstream == name for upstream, _ in ear.uris):
+                    continue
+                stream = _Stream(self._upstreams[name], owner, principal if owner else None, self._relist)
+                self._streams[name, owner] = stream
+                self._nursery.start_soon(self._run, (name, owner), stream)
+            stream.join(ear)
+
+    async def acknowledged(self, ear: Ear, upstream: str, patience: float) -> Wanted:
+        """What the upstream's stream really tells, as far as it is known within `patience` seconds."""
+        stream = self._streams.get((upstream, ear.owners.get(upstream, "")))
+        if stream is None:
+            return Wanted()
+        with trio.move_on_after(patience):
+            await stream.wait_acknowledged()
+        return stream.acknowledged
+
+    async def _run(self, key: tuple[str, str], stream: _Stream) -> None:
+        try:
+            await stream.run()
+        finally:
+            if self._streams.get(key) is stream:
+                del self._streams[key]
+
+
+class _Stream:
+    """One upstream's stream for one owner."""
+
+    def __init__(
+        self,
+        upstream: AuthorizedUpstream,
+        owner: str,
+        principal: Principal | None,
+        relist: Callable[[str, str], None],
+    ) -> None:
+        self.acknowledged = Wanted()
+        self._upstream = upstream
+        self._owner = owner
+        self._principal = principal
+        self._relist = relist
+        self._ears: set[Ear] = set()
+        self._open = Wanted()  # what the stream that is open was opened for
+        self._known = trio.Event()  # set while `acknowledged` is the answer to what is wanted
+        self._news = trio.Event()
+        self._scope = trio.CancelScope()
+
+    def join(self, ear: Ear) -> None:
+        self._ears.add(ear)
+        self._scope.deadline = math.inf
+        self._look_again()
+
+    def leave(self, ear: Ear) -> None:
+        self._ears.discard(ear)
+        if not self._ears:
+            self._scope.deadline = trio.current_time() + GRACE
+        self._look_again()
+
+    async def wait_acknowledged(self) -> None:
+        await self._known.wait()
+
+    def _look_again(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+        if not self._wanted() <= self._open:
+            if self._known.is_set():
+                self._known = trio.Event()
+            self._scope.cancel("more is wanted than this stream tells")
+
+    def _wanted(self) -> Wanted:
+        kinds = frozenset().union(*(ear.kinds for ear in self._ears)) if self._ears else frozenset[str]()
+        name = self._upstream.name
+        uris = {uri for ear in self._ears for upstream, uri in ear.uris if upstream == name}
+        return Wanted(kinds, frozenset(sorted(uris)[:MAX_URIS]))
+
+    async def run(self) -> None:
+        """Until nobody has listened for `GRACE` seconds."""
+        delay = FIRST_RETRY
+        while self._ears:
+            opened_at = trio.current_time()
+            pause = 0.0
+            self._scope = trio.CancelScope()
+            try:
+                with self._scope:
+                    await self._listen()
+            except (UpstreamLost, ConnectNeeded, StoreUnavailable) as exc:
+                log.debug("upstream %s: stream: %s", self._upstream.name, exc)
+            except UpstreamRefused as exc:
+                log.debug("upstream %s: stream: %s", self._upstream.name, exc)
+                pause = UNAVAILABLE if exc.status in _NO_STREAMS else 0.0
+                self._acknowledge(Wanted())
+            if self._scope.cancelled_caught:
+                continue  # more is wanted, and opened at once; or nobody listens any more
+            if trio.current_time() - opened_at > LASTED:
+                delay = FIRST_RETRY
+            pause = max(pause, delay) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+            delay = min(delay * 2, LAST_RETRY)
+            with trio.move_on_after(pause):
+                while self._ears and self._wanted() <= self._open:
+                    await self._news.wait()
+            self._relist(self._upstream.name, self._owner)  # what was missed meanwhile
+
+    async def _listen(self) -> None:
+        """One stream, to its end."""
+        self._open = self._wanted()
+        peer = await self._upstream.meet(self._principal)
+        offered = on_offer(peer.capabilities, self._open)
+        if offered:
+            await self._upstream.listen(self._principal, offered, self._hear, self._acknowledge)
+        else:
+            self._acknowledge(Wanted())
+            await trio.sleep(UNAVAILABLE)
+
+    def _acknowledge(self, honoured: Wanted) -> None:
+        self.acknowledged = honoured
+        self._known.set()
+
+    def _hear(self, notice: Notice) -> None:
+        name = self._upstream.name
+        if (kind := heard_kind(notice)) is not None:
+            self._relist(name, self._owner)
+            for ear in self._ears:
+                if kind in ear.kinds:
+                    ear.changed.add(kind)
+                    ear.wake()
+        elif notice.method == UPDATED and isinstance(uri := notice.params.get("uri"), str):
+            for ear in self._ears:
+                # A server may speak of a part of what was subscribed to (2025-11-25, resources/updated).
+                if any(upstream == name and uri.startswith(wanted) for upstream, wanted in ear.uris):
+                    ear.updated.add((name, uri))
+                    ear.wake()

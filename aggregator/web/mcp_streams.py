@@ -1,0 +1,136 @@
+"""Streams that clients open to hear what changes between calls: GET of a session, or ``subscriptions/listen``.
+
+A stream ends when its client leaves, when its session ends, and when we stop
+serving. This file must not know what changes, or how that is found out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from ..errors import StoreUnavailable
+from ..protocol.jsonrpc import INVALID_PARAMS, Notice, Success, failure
+from ..protocol.principal import Principal
+from ..protocol.subscriptions import KINDS, Wanted, acknowledged, ended, read_filter, tagged
+from .asked import Asked
+from .client_sessions import ClientSession, ClientSessions
+from .listening import Listening, News
+from .pulse import Pulse
+from .reply import Receive, Reply
+
+STREAMS_PER_PERSON = 64
+MAX_URIS = 500  # of one stream
+
+log = logging.getLogger(__name__)
+
+
+class McpStreams:
+    """All open streams of clients. `close` ends them in order, and lets none begin."""
+
+    def __init__(self, listening: Listening, sessions: ClientSessions, pulse: Pulse) -> None:
+        self._listening = listening
+        self._sessions = sessions
+        self._pulse = pulse
+        self._closing = trio.Event()
+        self._of_sessions: dict[str, trio.CancelScope] = {}
+        self._open: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return sum(self._open.values())
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def has_room(self, principal: Principal) -> bool:
+        return self._open.get(principal.key, 0) < STREAMS_PER_PERSON
+
+    async def follow(self, session: ClientSession, principal: Principal, reply: Reply, receive: Receive) -> None:
+        """The GET stream of a session (2025-11-25, listening for messages). A newer one of the session replaces it."""
+        if (older := self._of_sessions.get(session.id)) is not None:
+            older.cancel("the session has a newer stream")
+        scope = self._of_sessions[session.id] = trio.CancelScope()
+        news = News()
+        try:
+            with scope, self._sessions.states.watched(session.id, news.come) as state:
+                await reply.keep_alive()  # the head goes out now, whenever there is something to tell
+
+                async def listen() -> None:
+                    await self._listening.listen(
+                        principal, KINDS, lambda: state.subscriptions, reply.notice, _nothing, news
+                    )
+
+                await self._run(principal, reply, receive, listen)
+        finally:
+            if self._of_sessions.get(session.id) is scope:
+                del self._of_sessions[session.id]
+        await reply.end()
+
+    def end_session(self, session: ClientSession) -> None:
+        """The client ends its session (DELETE), and with it the session's stream."""
+        self._sessions.states.end(session.id)
+        if (scope := self._of_sessions.get(session.id)) is not None:
+            scope.cancel("the session is over")
+
+    async def subscribe(self, asked: Asked, reply: Reply, receive: Receive) -> None:
+        """``subscriptions/listen`` (2026-07-28)."""
+        id = asked.call.id
+        wanted = read_filter(asked.call.params.get("notifications"))
+        if wanted is None or len(wanted.uris) > MAX_URIS:
+            told = f"'notifications' must be a filter, with at most {MAX_URIS} resourceSubscriptions"
+            await reply.finish(failure(id, INVALID_PARAMS, told))
+            return
+
+        async def tell(notice: Notice) -> None:
+            await reply.notice(tagged(notice, id))
+
+        async def acknowledge(honoured: Wanted) -> None:
+            await tell(acknowledged(honoured))
+
+        async def listen() -> None:
+            news = News()
+            await self._listening.listen(asked.principal, wanted.kinds, lambda: wanted.uris, tell, acknowledge, news)
+
+        if await self._run(asked.principal, reply, receive, listen):
+            await reply.finish(Success(id, ended(id)))
+
+    async def _run(
+        self, principal: Principal, reply: Reply, receive: Receive, listen: Callable[[], Awaitable[None]]
+    ) -> bool:
+        """Until the client leaves, or we stop; whether the stream ends in order."""
+        key = principal.key
+        self._open[key] = self._open.get(key, 0) + 1
+        in_order = False
+
+        async def leave() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            nursery.cancel_scope.cancel("the client disconnected")
+
+        async def close() -> None:
+            nonlocal in_order
+            await self._closing.wait()
+            in_order = True
+            nursery.cancel_scope.cancel("we stop serving")
+
+        try:
+            with self._pulse.keeping(reply):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(leave)
+                    nursery.start_soon(close)
+                    try:
+                        await listen()
+                    except StoreUnavailable as exc:
+                        log.warning("a stream ends, since its person's view cannot be looked up: %s", exc)
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
+        return in_order
+
+
+async def _nothing(honoured: Wanted) -> None:
+    """Older clients are not told what they will be told of."""
