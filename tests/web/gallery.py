@@ -85,6 +85,8 @@ def gallery(pages: Pages, hostile: str | None = None) -> dict[str, Response]:
             title=said("Mail was not connected"),
             name="mail",
             upstream=said("Mail"),
+            following=("wiki", said("Wiki")),
+            then="",
             request_id="0f5a",
             **not_connected,
         ),
