@@ -20,7 +20,7 @@ import trio
 from ..config.model import Upstream
 from ..errors import ConnectFailed
 from ..protocol.brokering.challenge import Challenge
-from ..protocol.brokering.resource import ResourceMetadata, parse_resource_metadata, resource_metadata_urls
+from ..protocol.brokering.resource import ResourceMetadata, parse_resource_metadata, resource_metadata_urls, resource_of
 from ..protocol.brokering.server import (
     OtherIssuer,
     ServerMetadata,
@@ -80,7 +80,7 @@ class Discovery:
             issuers = (resource.authorization_servers if resource else ()) or (_origin(upstream.url),)
             server = await self._first_usable(upstream, issuers)
         if resource is None:
-            return Discovered(server, upstream.url)
+            return Discovered(server, resource_of(upstream.url))
         return Discovered(server, resource.resource, resource.scopes)
 
     async def server(self, upstream: Upstream, issuer: str) -> ServerMetadata:
@@ -104,7 +104,10 @@ class Discovery:
         try:
             outcome, lifetime = await self._read_server(upstream, issuer), KEPT_FOR
         except ConnectFailed as exc:
-            outcome, lifetime = exc, PAUSE
+            known, _ = self._kept.get((upstream.name, issuer), (None, 0.0))
+            # What was good stays good while nobody says otherwise: refreshes do not depend on a second host's health.
+            outcome = known if exc.temporary and isinstance(known, ServerMetadata) else exc
+            lifetime = PAUSE
         self._kept[upstream.name, issuer] = outcome, trio.current_time() + lifetime
         self._kept.move_to_end((upstream.name, issuer))
         if len(self._kept) > MAX_KEPT:

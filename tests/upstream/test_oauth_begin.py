@@ -401,3 +401,11 @@ async def test_a_configured_client_stays_with_the_first_server_unless_the_operat
     assert not refused.temporary
     assert (await begin(client, mail(client_id="ours", authorization_server=ISSUER))).issuer == ISSUER
     assert (await begin(client, mail(client_id="new"))).issuer == "https://evil.example"  # the operator moved it
+
+
+async def test_a_key_in_the_query_of_an_upstream_goes_to_nobody(store: Store) -> None:
+    world = World()
+    world.register_clients("https://mcp.example")
+    beginning = await begin(client_of(world, store), mail(f"{MCP}?key=s3cret"))
+    assert beginning.resource == MCP
+    assert not [url for url in [*world.urls(), beginning.url] if "s3cret" in url]

@@ -17,6 +17,7 @@ from aggregator.store import Store
 from aggregator.store.memory import open_memory_store
 from aggregator.upstream.learned_http import Answer
 from aggregator.upstream.oauth_client import LABEL_WITHIN, REVOKE_WITHIN, OAuthClient
+from aggregator.upstream.oauth_discovery import KEPT_FOR, PAUSE
 
 from .oauth_world import CALLBACK, ISSUER, MCP, PRM, Asked, World, answer, client_of, mail, usual_world
 
@@ -348,3 +349,16 @@ async def test_no_token_or_secret_is_shown(
     shown = caplog.text + repr([client, beginning, issued, outcome]) + "".join(capsys.readouterr())
     assert "canary" not in shown
     assert PRM in world.urls()
+
+
+async def test_a_refresh_does_not_depend_on_the_health_of_the_metadata(
+    world: World, store: Store, autojump_clock: trio.testing.MockClock
+) -> None:
+    client = client_of(world, store)
+    assert isinstance(await refresh(client), IssuedTokens)
+    await trio.sleep(KEPT_FOR)
+    world.places[SERVER] = answer(b"", 503)
+    assert isinstance(await refresh(client), IssuedTokens)
+    await trio.sleep(PAUSE)
+    world.publish_server("https://evil.example", SERVER)
+    assert isinstance(await refresh(client), Ended)

@@ -30,7 +30,8 @@ def scope_to_ask(
     MCP, "Scope Selection Strategy": the challenge's, else all that the resource lists, else none; what the operator
     configured comes before both. `wanted` is what an earlier refusal showed to be needed, together with what was
     granted before, and is always part of it ("Step-Up Authorization Flow"). ``offline_access`` is added where the
-    server lists it (SEP-2207), since most give no refresh token without it.
+    server lists it (SEP-2207), since most give no refresh token without it; alone
+    it would take the place of the scopes that a server grants to who names none.
     """
     if configured is not None:
         scopes = list(configured)
@@ -39,7 +40,7 @@ def scope_to_ask(
     else:
         scopes = list(of_resource)
     scopes += split_scope(wanted or "")
-    if OFFLINE in server.scopes and configured is None:
+    if scopes and OFFLINE in server.scopes and configured is None:
         scopes.append(OFFLINE)
     return " ".join(dict.fromkeys(scopes)) or None
 

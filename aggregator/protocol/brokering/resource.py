@@ -35,9 +35,17 @@ def resource_metadata_urls(upstream_url: str, from_challenge: str | None = None)
     Resource Metadata Discovery Requirements").
     """
     origin, path = _origin(upstream_url), urlsplit(upstream_url).path.rstrip("/")
-    query = urlsplit(upstream_url).query
-    whole = origin + WELL_KNOWN + path + (f"?{query}" if query else "")
-    return tuple(dict.fromkeys(url for url in (from_challenge, whole, origin + WELL_KNOWN) if url))
+    places = (from_challenge, origin + WELL_KNOWN + path, origin + WELL_KNOWN)
+    return tuple(dict.fromkeys(url for url in places if url))
+
+
+def resource_of(upstream_url: str) -> str:
+    """What the upstream is called where it does not say so itself: its URL, but for the query.
+
+    RFC 8707 2: it "SHOULD NOT include a query component". Operators' keys stand there, which have no business in a
+    browser's address bar nor at an authorization server.
+    """
+    return urlunsplit(urlsplit(upstream_url)._replace(query="", fragment=""))
 
 
 def parse_resource_metadata(body: bytes, document_url: str, upstream_url: str) -> ResourceMetadata:
@@ -58,7 +66,7 @@ def parse_resource_metadata(body: bytes, document_url: str, upstream_url: str) -
     resource = fields.get("resource")
     if not isinstance(resource, str) or not resource:
         raise ConnectFailed(f"its resource metadata at {quotable_url(document_url)} does not say which 'resource'")
-    candidates = [upstream_url]
+    candidates = [upstream_url, resource_of(upstream_url)]
     if (place := _place(document_url)) is not None and _is_above(place, upstream_url):
         candidates.append(place)
     if not any(is_same_resource(resource, candidate) for candidate in candidates):

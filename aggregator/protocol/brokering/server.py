@@ -27,10 +27,7 @@ class OtherIssuer(ConnectFailed):
 
 @dataclass(frozen=True, slots=True)
 class ServerMetadata:
-    """One authorization server. `issuer` is as it calls itself; all URLs were found to be within reach.
-
-    `is_described` is False where the server publishes nothing and the defaults of MCP 2025-03-26 are used.
-    """
+    """One authorization server. `issuer` is as it calls itself; all URLs were found to be within reach."""
 
     issuer: str
     authorization_endpoint: str
@@ -40,10 +37,8 @@ class ServerMetadata:
     userinfo_endpoint: str | None = None
     scopes: tuple[str, ...] = ()
     auth_methods: tuple[str, ...] = _DEFAULT_AUTH_METHODS
-    revocation_auth_methods: tuple[str, ...] = _DEFAULT_AUTH_METHODS
     iss_promised: bool = False
     takes_client_documents: bool = False
-    is_described: bool = True
 
 
 def metadata_urls(issuer: str) -> tuple[str, ...]:
@@ -64,7 +59,6 @@ def default_server(origin: str) -> ServerMetadata:
         token_endpoint=origin + "/token",
         registration_endpoint=origin + "/register",
         auth_methods=("none", "client_secret_post", "client_secret_basic"),
-        is_described=False,
     )
 
 
@@ -103,7 +97,6 @@ def parse_server_metadata(body: bytes, issuer: str, reach: Reach, *, is_vouched_
         userinfo_endpoint=_endpoint(fields, "userinfo_endpoint", reach),
         scopes=tuple(scope for text in _texts(fields.get("scopes_supported")) for scope in split_scope(text)),
         auth_methods=tuple(auth_methods),
-        revocation_auth_methods=tuple(_texts(fields.get("revocation_endpoint_auth_methods_supported")) or auth_methods),
         iss_promised=fields.get("authorization_response_iss_parameter_supported") is True,
         takes_client_documents=fields.get("client_id_metadata_document_supported") is True,
     )

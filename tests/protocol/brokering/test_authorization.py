@@ -33,7 +33,7 @@ SCOPES: list[tuple[ServerMetadata, tuple[str, ...] | None, str | None, tuple[str
     (SERVER, None, "c", ("a", "b"), "d", "c d"),
     (SERVER, None, "c d", (), "d e", "c d e"),
     (SERVER, ("x",), None, (), "y", "x y"),
-    (OFFLINE, None, None, (), None, "offline_access"),
+    (OFFLINE, None, None, (), None, None),
     (OFFLINE, None, None, ("a",), None, "a offline_access"),
     (OFFLINE, None, "c", ("a",), None, "c offline_access"),
     (OFFLINE, ("x",), None, (), None, "x"),

@@ -108,10 +108,10 @@ def test_a_registration_asks_for_the_method_that_we_prefer(supported: tuple[str,
 
 
 def registered(
-    fields: Any, *, status: int = 201, at: ServerMetadata | None = None, method: str = "none", **headers: str
+    fields: Any, *, status: int = 201, at: ServerMetadata | None = None, method: str = "none", wait: str = ""
 ) -> Client:
     body = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
-    return process_registration_response(at or server(), status, headers, body, method=method, now=1000.0)
+    return process_registration_response(at or server(), status, {"retry-after": wait}, body, method=method, now=1000.0)
 
 
 BOTH = server(auth_methods=("none", "client_secret_basic"))
@@ -184,7 +184,7 @@ def test_a_refused_registration_says_whether_trying_again_helps(
     status: int, fields: Any, words: str, temporary: bool
 ) -> None:
     with pytest.raises(ConnectFailed) as caught:
-        registered(fields, status=status, **{"retry-after": "7"})
+        registered(fields, status=status, wait="7")
     assert words in str(caught.value)
     assert caught.value.temporary is temporary
 

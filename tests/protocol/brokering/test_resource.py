@@ -29,7 +29,7 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
         (
             "https://a.example/mcp?t=1",
             None,
-            [f"https://a.example{WELL_KNOWN}/mcp?t=1", f"https://a.example{WELL_KNOWN}"],
+            [f"https://a.example{WELL_KNOWN}/mcp", f"https://a.example{WELL_KNOWN}"],
         ),
         (
             "https://a.example/mcp",
@@ -76,7 +76,8 @@ WHOSE = [
     ("https://a.example/mcp", f"https://evil.example{WELL_KNOWN}", "https://evil.example", False),
     ("https://a.example/mcp", "https://a.example/custom.json", "https://a.example", False),
     ("https://a.example/mcp?t=1", f"https://a.example{WELL_KNOWN}/mcp?t=1", "https://a.example/mcp?t=1", True),
-    ("https://a.example/mcp?t=1", f"https://a.example{WELL_KNOWN}/mcp?t=1", "https://a.example/mcp", False),
+    ("https://a.example/mcp?t=1", f"https://a.example{WELL_KNOWN}/mcp", "https://a.example/mcp", True),
+    ("https://a.example/mcp?t=1", f"https://a.example{WELL_KNOWN}/mcp", "https://a.example/mcp?t=2", False),
     ("https://a.example/mcp", f"https://a.example{WELL_KNOWN}/mcp", "not a URL", False),
     ("https://a.example/mcp", f"https://a.example{WELL_KNOWN}/mcp", "https://[", False),
 ]

@@ -165,17 +165,14 @@ def test_an_endpoint_that_can_be_done_without_is_left_out() -> None:
 def test_what_it_does_not_say_has_the_defaults_of_the_rfc() -> None:
     metadata = parse()
     assert metadata.auth_methods == ("client_secret_basic",)
-    assert metadata.revocation_auth_methods == ("client_secret_basic",)
     assert not metadata.iss_promised
     assert not metadata.takes_client_documents
-    assert metadata.is_described
     full = parse(
         token_endpoint_auth_methods_supported=["none"],
         scopes_supported=["openid", "a b", 5],
         authorization_response_iss_parameter_supported=True,
         client_id_metadata_document_supported=True,
     )
-    assert full.revocation_auth_methods == ("none",)
     assert full.scopes == ("openid", "a", "b")
     assert full.iss_promised
     assert full.takes_client_documents
@@ -195,4 +192,3 @@ def test_an_older_server_without_metadata_has_the_default_endpoints() -> None:
         "https://mcp.example/token",
         "https://mcp.example/register",
     )
-    assert not server.is_described
