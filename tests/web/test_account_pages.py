@@ -13,6 +13,7 @@ from aggregator.web.clients_page import signed_in_client
 from aggregator.web.connections_page import row_of
 
 from .account_fakes import CLOCKS, GMAIL, FakeAccounts, status_of
+from .connecting import World, begun, destination
 from .deployment import (
     ANNA,
     BEN,
@@ -25,7 +26,6 @@ from .deployment import (
     location,
     text_of,
 )
-from .test_connecting import World, begun, destination
 
 OWN = "anna gmail"
 
