@@ -9,6 +9,7 @@ know processes.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Coroutine
 from typing import Any
@@ -44,19 +45,23 @@ async def shake_hands(wire: Wire, client: Json, *, older: bool) -> Peer:
     async def initialize() -> None:
         told.send_nowait(await _tried(_initialize(wire, client)))
 
-    answer: Peer | UpstreamLost | None = None
+    met: Peer | UpstreamLost | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(discover)
-        with trio.move_on_after(SILENCE):
-            answer = await answers.receive()
-        if answer is None:
+        with trio.move_on_after(SILENCE) as silence:
+            met = await answers.receive()
+        if met is None:
             nursery.start_soon(initialize)
-            # If the first answer is that to `server/discover` after all and says "older", the second counts.
-            answer = await answers.receive() or await answers.receive()
+            met = await answers.receive()
+        if not isinstance(met, Peer) and silence.cancelled_caught:
+            # Two questions are open. A server that answers many at once may refuse the second before it has answered
+            # the first; one that was only slow may say to the first that it is older.
+            with trio.move_on_after(math.inf if met is None else SILENCE):
+                met = await answers.receive() or met
         nursery.cancel_scope.cancel("met")
-    if isinstance(answer, Peer):
-        return answer
-    raise answer or UpstreamLost("said nothing about itself", executed=False)
+    if isinstance(met, Peer):
+        return met
+    raise met or UpstreamLost("said nothing about itself", executed=False)
 
 
 async def _tried(attempt: Coroutine[Any, Any, Peer | None]) -> Peer | UpstreamLost | None:

@@ -13,12 +13,14 @@ from trio.testing import wait_all_tasks_blocked
 
 from aggregator.errors import UpstreamLost
 from aggregator.protocol.jsonrpc import Notice, Success
+from aggregator.protocol.subscriptions import Wanted
 from aggregator.protocol.translate import Envelope
 from aggregator.upstream.child import Command
 from aggregator.upstream.command import CommandUpstream, open_command
 from aggregator.upstream.command_run import HANDSHAKE_DEADLINE
+from aggregator.upstream.credentials import NOTHING
 from aggregator.upstream.handshake import SILENCE
-from aggregator.upstream.peers import Answered, Outgoing
+from aggregator.upstream.peers import LISTING, Answered, Outgoing
 
 from ..fakes.child import FakeChild, FakeStarts, Script, answer, modern, older
 
@@ -66,6 +68,30 @@ async def slow(child: FakeChild) -> None:
     await modern(child)
 
 
+async def slow_and_hasty(child: FakeChild) -> None:
+    """Modern and slow to start; then it refuses the handshake before it has answered what came first."""
+    await trio.sleep(20)
+    first, second = await child.hear(), await child.hear()
+    await child.send(id=second["id"], error={"code": -32022, "message": "not accepted"})
+    await trio.sleep(0.5)
+    await answer(child, first, {"supportedVersions": [MODERN]})
+    await modern(child)
+
+
+async def slow_and_older(child: FakeChild) -> None:
+    await trio.sleep(20)
+    await older(child)
+
+
+async def slow_and_broken(child: FakeChild) -> None:
+    """It refuses the handshake, and never answers what came first."""
+    await trio.sleep(20)
+    await child.hear()
+    second = await child.hear()
+    await child.send(id=second["id"], error={"code": -32603, "message": "no\n  API key"})
+    await mute(child)
+
+
 async def crash(child: FakeChild) -> None:
     child.exit(1)
 
@@ -85,6 +111,8 @@ async def test_nothing_starts_before_the_first_question() -> None:
         (older, OLDER, ["server/discover", "initialize", "notifications/initialized"], 0.0),
         (silent, OLDER, ["server/discover", "initialize", "notifications/initialized"], SILENCE),
         (slow, MODERN, ["server/discover", "initialize"], 20.0),
+        (slow_and_hasty, MODERN, ["server/discover", "initialize"], 20.5),
+        (slow_and_older, OLDER, ["server/discover", "initialize", "notifications/initialized"], 20.0),
     ],
 )
 async def test_each_kind_of_server_is_met(
@@ -192,6 +220,13 @@ async def test_a_handshake_that_is_never_answered_has_a_deadline(autojump_clock:
         assert starts.runs[0].ended == "gently"
 
 
+async def test_a_refused_handshake_is_told_in_one_line_and_not_waited_out(autojump_clock: Any) -> None:
+    async with commanding(slow_and_broken) as (upstream, starts):
+        with pytest.raises(UpstreamLost, match=r"^refused the handshake: no API key \(-32603\); "):
+            await upstream.meet()
+        assert trio.current_time() - starts.at[0] < 30
+
+
 async def test_whoever_waits_for_a_start_may_go(autojump_clock: Any) -> None:
     async with commanding(slow) as (upstream, _):
         with trio.move_on_after(5) as scope:
@@ -257,6 +292,31 @@ async def test_a_server_is_not_idle_while_it_lists(autojump_clock: Any) -> None:
         assert await upstream.list_all("tools/list", "tools") == ([], None)
         await trio.sleep(2)
         assert (upstream.state, len(starts.at)) == ("stopped", 1)
+
+
+@pytest.mark.parametrize("script", [modern, older])
+async def test_a_subscription_neither_keeps_a_server_awake_nor_wakes_it(autojump_clock: Any, script: Script) -> None:
+    async with commanding(script, idle_stop=60) as (upstream, starts), trio.open_nursery() as nursery:
+        listened: list[float] = []
+        tools = Wanted(frozenset({"tools"}))
+
+        async def listen() -> None:
+            while True:
+                listened.append(trio.current_time())
+                try:
+                    await upstream.listen(LISTING, NOTHING, tools, lambda _: None, lambda _: None)
+                except UpstreamLost:
+                    pass
+                await trio.sleep(1)
+
+        await call(upstream)
+        nursery.start_soon(listen)
+        await trio.sleep(500)
+        assert (upstream.state, len(starts.at), len(listened)) == ("stopped", 1, 2)
+        await call(upstream)
+        await trio.sleep(30)
+        assert (upstream.state, len(starts.at), len(listened)) == ("running", 2, 2)
+        nursery.cancel_scope.cancel()
 
 
 async def test_closing_ends_the_process_and_refuses_whoever_comes() -> None:
