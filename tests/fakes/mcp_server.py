@@ -301,6 +301,12 @@ class FakeServer:
                 result: Json = {"supportedVersions": [MODERN], "capabilities": self.capabilities, **self._said()}
             case "tools/list":
                 result = self._page(incoming)
+            case method if method in self.results:
+                try:
+                    result = self.results[method](incoming)
+                except ToolFailure as exc:
+                    _reply(out, incoming, {"error": exc.error}, status=exc.status)
+                    return
             case "resources/list" | "resources/templates/list" if "resources" in self.capabilities:
                 key = "resourceTemplates" if "templates" in incoming.method else "resources"
                 result = {key: self.resources if key == "resources" else []}
@@ -317,12 +323,6 @@ class FakeServer:
                 await self.announce("notifications/subscriptions/acknowledged", notifications=wanted)
                 await self._stream(out, tag)
                 return
-            case method if method in self.results:
-                try:
-                    result = self.results[method](incoming)
-                except ToolFailure as exc:
-                    _reply(out, incoming, {"error": exc.error}, status=exc.status)
-                    return
             case _:
                 _reply(out, incoming, {"error": {"code": -32601, "message": "Method not found"}}, status=404)
                 return
@@ -372,6 +372,11 @@ class FakeServer:
                 out.begin(202, {})
             case "tools/list":
                 _reply(out, incoming, {"result": self._page(incoming)})
+            case method if method in self.results:
+                try:
+                    _reply(out, incoming, {"result": self.results[method](incoming)})
+                except ToolFailure as exc:
+                    _reply(out, incoming, {"error": exc.error}, status=exc.status)
             case "resources/list" | "resources/templates/list" if "resources" in self.capabilities:
                 key = "resourceTemplates" if "templates" in incoming.method else "resources"
                 _reply(out, incoming, {"result": {key: self.resources if key == "resources" else []}})
@@ -385,11 +390,6 @@ class FakeServer:
                     answered.message = incoming.message
                     answered.came.set()
                 out.begin(202, {})
-            case method if method in self.results:
-                try:
-                    _reply(out, incoming, {"result": self.results[method](incoming)})
-                except ToolFailure as exc:
-                    _reply(out, incoming, {"error": exc.error}, status=exc.status)
             case _ if "id" not in incoming.message:
                 out.begin(202, {})
             case _:

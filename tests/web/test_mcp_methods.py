@@ -130,11 +130,11 @@ async def test_discovery_names_every_revision_and_handshake_only_its_own() -> No
         result = (await relay.modern().request("server/discover")).json()["result"]
         assert result["supportedVersions"] == [MODERN, *WITH_HANDSHAKE]
         assert (result["ttlMs"], result["cacheScope"]) == (DISCOVER_TTL, "private")
-        everything = {"tools": {}, "logging": {}, "prompts": {}, "resources": {}, "completions": {}}
-        assert result["capabilities"] == everything, "it was not met yet"
+        lists = {name: {"listChanged": True} for name in ("tools", "prompts", "resources")}
+        assert result["capabilities"] == {**lists, "logging": {}, "completions": {}}, "it was not met yet"
         await relay.modern().tools()
         result = (await relay.modern().request("server/discover")).json()["result"]
-        assert result["capabilities"] == {"tools": {}, "logging": {}}, "it has nothing else"
+        assert result["capabilities"] == {"tools": lists["tools"], "logging": {}}, "it has nothing else"
         assert "up__*: Everything about cats." in result["instructions"]
         assert result["_meta"][META + "serverInfo"]["name"] == "mcp-aggregator"
         client = await relay.legacy()
@@ -153,7 +153,7 @@ async def test_a_method_that_nobody_has_is_404_for_stateless_clients_and_a_plain
             received = await relay.modern().request(method)
             assert (received.status, received.json()["error"]["code"]) == (404, -32601)
         legacy = await relay.legacy()
-        for method in ("resources/subscribe", "server/discover"):
+        for method in ("tasks/get", "server/discover"):
             received = await legacy.request(method)
             assert (received.status, received.json()["error"]["code"]) == (200, -32601)
         assert (await legacy.request("ping")).json()["result"] == {}

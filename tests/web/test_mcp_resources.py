@@ -292,7 +292,8 @@ async def test_capabilities_are_those_of_the_upstreams_that_were_met() -> None:
         client = relay.modern()
         await client.tools()
         discovered = await result_of(client, "server/discover")
-        assert discovered["capabilities"] == {"tools": {}, "logging": {}, "prompts": {}, "resources": {}}
+        lists = {name: {"listChanged": True} for name in ("tools", "prompts", "resources")}
+        assert discovered["capabilities"] == {**lists, "logging": {}}
         legacy = await relay.legacy()
         assert (await legacy.initialize())["capabilities"] == discovered["capabilities"]
 
