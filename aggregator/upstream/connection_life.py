@@ -17,6 +17,7 @@ EARLIEST, LATEST = 120.0, 60.0
 SHARE = 0.25  # of a token's life, where that is less: a token of a minute is not refreshed with every call
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds between tries, doubling; plus up to a quarter
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that names more is asked all the same
+LONGEST_SCOPE = 2000  # characters; it has to fit into a URL, and an upstream may ask for more with each call
 LAPSED = "its login has expired and cannot be renewed without you"
 
 
@@ -78,10 +79,15 @@ def pause_after(failures: int, retry_after: float | None, *, chance: float) -> f
 def widened_scope(connection: Connection, asked: str | None) -> str | None:
     """What the next login has to ask for so that `asked` is in it too (MCP "Scope Step-up": the union of all).
 
-    None if it names nothing that the token at hand does not have: then another login is of no use (UP11).
+    What was asked for before goes first where that gets too long. None if nothing is named that the token at hand does
+    not have, or too much: then another login is of no use (UP11).
     """
     wanted = split_scope(asked or "")
     granted = split_scope(connection.scope or "")
     if set(wanted) <= set(granted):
         return None
-    return " ".join(dict.fromkeys((*granted, *split_scope(connection.wanted_scope or ""), *wanted)))
+    for before in (split_scope(connection.wanted_scope or ""), ()):
+        union = " ".join(dict.fromkeys((*granted, *before, *wanted)))
+        if len(union) <= LONGEST_SCOPE:
+            return union
+    return None

@@ -7,6 +7,7 @@ This file must not know what a refresh is, nor HTTP beyond the two statuses.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 from ..config.model import Upstream
@@ -18,6 +19,7 @@ from .connections import Connections, Held
 from .credentials import SHARED, Credential, Standing, configured_headers
 
 SETTLED = 30.0  # seconds; a token younger than this that is refused is not refused for its age
+SHOWN_SCOPE = 200  # characters of an upstream's own words in a message of ours
 ASKS = "it asks for a login"
 
 
@@ -90,5 +92,6 @@ class PersonalCredentials:
             raise ConnectNeeded(self._upstream.name, ASKS)
         self._connections.check(self._upstream, held)
         if await self._connections.want_scope(held, asked.scope):
-            raise ConnectNeeded(self._upstream.name, f"it wants you to allow more: {asked.scope}")
+            named = textwrap.shorten(asked.scope or "", SHOWN_SCOPE, placeholder=" ...")
+            raise ConnectNeeded(self._upstream.name, f"it wants you to allow more: {named}")
         return None

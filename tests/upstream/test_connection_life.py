@@ -114,6 +114,13 @@ def test_a_pause_is_bounded_grows_and_respects_the_server(failures: int, asked: 
         ("mail.read", None, None, None),
         ("mail.read", "mail.send", "", None),
         (None, None, None, None),
+        (
+            "mail.read",
+            "a" * 250 + " " + " ".join(letter * 250 for letter in "bcdefg"),
+            "z" * 250,
+            "mail.read " + "z" * 250,
+        ),
+        ("mail.read", None, " ".join(letter * 250 for letter in "abcdefgh"), None),  # for no URL
     ],
 )
 def test_the_next_login_asks_for_the_union_unless_that_is_nothing_new(
