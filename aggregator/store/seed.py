@@ -106,7 +106,8 @@ def _move_rows(connection: sqlite3.Connection, keys: KeyRing, issuer: str, migra
     rows = connection.execute(
         "SELECT user_id, upstream_name, access_token, token_type, scope, expires_at FROM seed_tokens"
     ).fetchall()
-    for user, upstream, access_token, token_type, scope, expires_at in rows:
+    usable = [row for row in rows if isinstance(row[2], str) and row[2].isascii() and row[2].isprintable()]
+    for user, upstream, access_token, token_type, scope, expires_at in usable:  # nothing else can stand in a header
         moved = Connection(
             principal_of(issuer, str(user)),
             upstream,
@@ -122,7 +123,7 @@ def _move_rows(connection: sqlite3.Connection, keys: KeyRing, issuer: str, migra
     if "upstream_registrations" in old:  # nor at which authorization server it registered
         connection.execute("DROP TABLE upstream_registrations")
     connection.execute("INSERT INTO meta VALUES (?, 'owed')", (SCRUB_OWED,))
-    return len(rows)
+    return len(usable)
 
 
 def _sync_directory(directory: str) -> None:

@@ -100,6 +100,15 @@ async def test_everyone_keeps_their_tokens(seed: Path) -> None:
     await expect_everyone(seed)  # the second start finds a file of ours
 
 
+@pytest.mark.parametrize("token", ["two\nlines", "ümlaut", b"\x00\x01"])
+async def test_what_cannot_be_sent_as_a_token_is_not_taken_over(seed: Path, token: object) -> None:
+    with closing(sqlite3.connect(seed)) as db, db:
+        db.execute("UPDATE upstream_tokens SET access_token = ? WHERE user_id = 'user-0'", (token,))
+    async with open_sqlite_store(str(seed), keys(), issuer=ISSUER) as store:
+        assert await store.connections_of(Principal(ISSUER, "user-0")) == ()
+        assert len(await store.connections_of(Principal(ISSUER, "user-1"))) == 1
+
+
 @pytest.mark.requirement("UP5")
 async def test_registrations_without_an_issuer_are_not_kept(seed: Path) -> None:
     _, db = open_file(str(seed), keys(), issuer=ISSUER)
