@@ -67,14 +67,15 @@ async def connect_callback(authority: Authority, accounts: Accounts, path: str, 
         )  # fmt: skip
         words = "Another person began this in the same browser, so nothing was connected to your login."
         return not_connected(authority, session, upstream, request, 403, words).with_headers(ended)
-    if not await authority.store.consume(f"connect:{flow.id}", expires_at=flow.started_at + 2 * FLOW_LIFETIME):
-        words = "This was already answered once."
-        return not_connected(authority, session, upstream, request, 400, words).with_headers(ended)
-    if "error" in parameters or "code" not in parameters:
-        response = _declined(authority, session, flow, upstream, parameters.get("error", ""), request)
-    else:
-        # From here on tokens may exist that nobody else has. The client's leaving, or a drain, must not lose them.
-        with trio.CancelScope(shield=True):
+    # From here on the flow is spent, and then tokens exist that nobody else has: neither is lost because the browser
+    # leaves, or by a drain.
+    with trio.CancelScope(shield=True):
+        if not await authority.store.consume(f"connect:{flow.id}", expires_at=flow.started_at + 2 * FLOW_LIFETIME):
+            words = "This was already answered once."
+            response = not_connected(authority, session, upstream, request, 400, words)
+        elif "error" in parameters or "code" not in parameters:
+            response = _declined(authority, session, flow, upstream, parameters.get("error", ""), request)
+        else:
             response = await _connect(authority, accounts, session, flow, upstream, parameters["code"], request)
     return response.with_headers(ended)
 

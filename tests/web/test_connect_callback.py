@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+
+from aggregator.store.sqlite import open_sqlite_store
 
 from .account_fakes import GMAIL, SLACK, FakeAccounts, FakeOAuth, issuer_of, sharing
 from .connecting import World, begun
@@ -14,6 +17,7 @@ from .deployment import (
     BEN,
     FROM_OWN_PAGE,
     PROVIDER,
+    START,
     Browser,
     Deployment,
     Flaky,
@@ -302,6 +306,45 @@ async def test_tokens_are_kept_although_the_browser_has_left(autojump_clock: tri
     with trio.move_on_after(1):
         await browser.get(callback)
     assert set(world.saved) == {("anna", "gmail")}
+
+
+class CancelAtStep(trio.abc.Instrument):
+    """Cancels `scope` just before its task runs on for the `step`-th time."""
+
+    def __init__(self, step: int) -> None:
+        self.scope = trio.CancelScope()
+        self.task = trio.lowlevel.current_task()
+        self.left = step
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            self.left -= 1
+            if self.left == 0:
+                self.scope.cancel("a test")
+
+
+async def test_cancelled_anywhere_an_answer_is_either_as_good_as_new_or_connects(tmp_path: Path) -> None:
+    outcomes = []
+    for step in range(1, 40):
+        async with open_sqlite_store(str(tmp_path / f"{step}.sqlite"), Deployment().keys, clock=lambda: START) as store:
+            world = World(store=store)
+            browser = await world.signed_in()
+            callback = world.fakes.oauth.allow(await begun(browser))
+            instrument = CancelAtStep(step)
+            trio.lowlevel.add_instrument(instrument)
+            try:
+                with instrument.scope:
+                    await browser.get(callback)
+            finally:
+                trio.lowlevel.remove_instrument(instrument)
+            if not world.redeemed:
+                assert (await browser.get(callback)).status == 200, f"step {step}: the flow was spent for nothing"
+            assert set(world.saved) == {("anna", "gmail")}, f"step {step}: tokens were lost"
+            outcomes.append(instrument.scope.cancelled_caught)
+            if instrument.left > 0:
+                break
+    assert instrument.left > 0, "there are more steps than were tried"
+    assert any(outcomes)
 
 
 @pytest.mark.parametrize(("failures", "status"), [(3, 200), (4, 503)])
