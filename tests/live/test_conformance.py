@@ -42,7 +42,8 @@ OWN: dict[Revision, Upstream] = {"2025-11-25": "older", "2026-07-28": "all"}
 WITHOUT_QUESTIONS = frozenset(
     "server-initialize ping logging-set-level tools-list tools-call-simple-text tools-call-image tools-call-audio "
     "tools-call-embedded-resource tools-call-mixed-content tools-call-with-logging tools-call-error "
-    "tools-call-with-progress server-sse-multiple-streams dns-rebinding-protection server-stateless "
+    "tools-call-with-progress server-sse-multiple-streams dns-rebinding-protection resources-subscribe "
+    "resources-unsubscribe "
     "http-header-validation http-custom-header-server-validation json-schema-2020-12 "
     "resources-list resources-read-text resources-read-binary resources-templates-read prompts-list prompts-get-simple "
     "prompts-get-with-args prompts-get-with-image prompts-get-embedded-resource completion-complete caching "
@@ -115,7 +116,7 @@ def test_what_asks_the_client_nothing_passes_through_the_aggregator(
     assert not failing, show(run, failing)
     required = WITHOUT_QUESTIONS & required_scenarios(revision)
     assert required <= {check.scenario for check in run.checks}
-    assert len(required) == {"2025-11-25": 24, "2026-07-28": 24}[revision]
+    assert len(required) == {"2025-11-25": 26, "2026-07-28": 23}[revision]
 
 
 @pytest.mark.parametrize(("revision", "upstream"), CELLS)
