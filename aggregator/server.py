@@ -46,6 +46,7 @@ from .web.accounts import Accounts, catalog_of, statuses
 from .web.app import Application
 from .web.asking import Asking
 from .web.bearer import BearerAuthentication
+from .web.body_budget import BodyBudget
 from .web.client_sessions import ClientSessions
 from .web.clients import is_on_loopback
 from .web.conversing import Conversing
@@ -204,6 +205,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
                 ),
                 probe_routes(store, lambda: aggregator.draining, lambda: agreement.is_broken),
                 pages,
+                BodyBudget(config.limits.body),
             )
         )
         listings.warm()

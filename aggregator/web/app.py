@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import Refusal, StoreUnavailable
 from .body import ClientGoneError, read_body
+from .body_budget import BodyBudget
 from .gate import Gate
 from .http import Endpoint, Request, Response, Route, see_other
 from .mcp_endpoint import cors_headers, preflight
@@ -43,6 +44,7 @@ class Application:
         routes: Iterable[Route],
         probes: Iterable[Route],
         pages: ErrorPages,
+        bodies: BodyBudget | None = None,
     ) -> None:
         self._gate = gate
         self._mcp_path = mcp_path
@@ -51,13 +53,15 @@ class Application:
         self._trees = tuple((route.path + "/", route) for route in self._routes.values() if route.below)
         self._probes = {route.path: route for route in probes}
         self._pages = pages
+        self._bodies = bodies or BodyBudget()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one HTTP request. Lifespan and WebSocket scopes are the caller's affair."""
         request_id = secrets.token_hex(8)
         begun = _Begun(send)
         try:
-            await self._dispatch(scope, receive, begun, request_id)
+            with self._bodies.counting(scope["headers"], receive) as counted:
+                await self._dispatch(scope, counted, begun, request_id)
         except ClientGoneError:
             pass
         except Refusal as exc:

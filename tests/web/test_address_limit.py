@@ -1,4 +1,4 @@
-"""How often clients may register, and who counts as one."""
+"""How often clients may register and logins be begun, and who counts as one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ import pytest
 from trio.testing import MockClock
 
 from aggregator.errors import Refusal
+from aggregator.web.address_limit import network_of
 from aggregator.web.http import Request, Response
+from aggregator.web.limits import LOGINS, REGISTRATIONS, REGISTRATIONS_IN_TOTAL, login_limit, registration_limit
 from aggregator.web.refusals import render_refusal
-from aggregator.web.registration_limit import (
-    ADDRESS_BURST,
-    ADDRESS_INTERVAL,
-    TOTAL_BURST,
-    RegistrationLimit,
-    network_of,
-)
 
 from .deployment import Deployment, header, read
 
@@ -35,29 +30,29 @@ async def register(deployment: Deployment, peer: str, *headers: tuple[bytes, byt
 @pytest.mark.requirement("MD3")
 async def test_a_flood_from_one_address_is_told_when_to_come_back(mock_clock: MockClock) -> None:
     deployment = Deployment()
-    statuses = [(await register(deployment, "198.51.100.7")).status for _ in range(ADDRESS_BURST + 5)]
-    assert statuses == [201] * ADDRESS_BURST + [429] * 5
+    statuses = [(await register(deployment, "198.51.100.7")).status for _ in range(REGISTRATIONS.burst + 5)]
+    assert statuses == [201] * REGISTRATIONS.burst + [429] * 5
     refused = await register(deployment, "198.51.100.7")
     assert header(refused, "retry-after") == "1"
     assert header(refused, "cache-control") == "no-store"
     assert read(refused)["error"] == "temporarily_unavailable"
     assert (await register(deployment, "198.51.100.8")).status == 201
-    mock_clock.jump(ADDRESS_INTERVAL)
+    mock_clock.jump(REGISTRATIONS.interval)
     assert [(await register(deployment, "198.51.100.7")).status for _ in range(2)] == [201, 429]
 
 
 async def test_a_header_makes_nobody_another(mock_clock: MockClock) -> None:
     deployment = Deployment()
     statuses = []
-    for number in range(ADDRESS_BURST + 1):
+    for number in range(REGISTRATIONS.burst + 1):
         spoofed = (b"x-forwarded-for", b"203.0.113.%d" % (number % 250)), (b"forwarded", b"for=203.0.113.9")
         statuses.append((await register(deployment, "198.51.100.7", *spoofed)).status)
     assert statuses[-1] == 429
 
 
 def test_all_together_are_limited_as_well() -> None:
-    limit = RegistrationLimit()
-    for number in range(TOTAL_BURST):
+    limit = registration_limit()
+    for number in range(REGISTRATIONS_IN_TOTAL.burst):
         limit.admit(f"10.{number // 250}.0.{number % 250}", 0.0)
     with pytest.raises(Refusal) as caught:
         limit.admit("192.0.2.1", 0.0)
@@ -80,3 +75,32 @@ def test_all_together_are_limited_as_well() -> None:
 )
 def test_an_ipv6_site_is_one(peer: str, network: str) -> None:
     assert network_of(peer) == network
+
+
+def test_a_whole_company_behind_one_address_logs_in_on_a_monday_morning() -> None:
+    """Five thousand people within ten minutes, a fifth of them in the first; twice, for those who begin again."""
+    limit = login_limit()
+    for number in range(2000):
+        limit.admit("192.0.2.1", number * 60 / 2000)
+    for number in range(8000):
+        limit.admit("192.0.2.1", 60 + number * 540 / 8000)
+
+
+async def test_a_flood_of_logins_is_told_when_to_come_back_and_begins_none(mock_clock: MockClock) -> None:
+    deployment = Deployment()
+    route = deployment.routes["/authorize"]
+    refused = []
+    for number in range(LOGINS.burst + 5):
+        request = Request("GET", "/authorize", "client_id=x", (), b"", "r", "198.51.100.7")
+        with pytest.raises(Refusal) as caught:
+            await route.methods["GET"](request)
+        refused.append((number, caught.value.status))
+    assert [number for number, status in refused if status == 429] == list(range(LOGINS.burst, LOGINS.burst + 5))
+    assert {status for _, status in refused} == {400, 429}
+    page = render_refusal(caught.value, route, deployment.pages, "r")
+    assert (page.status, header(page, "retry-after"), header(page, "content-type")) == (
+        429,
+        "1",
+        "text/html; charset=utf-8",
+    )
+    assert b"Too many logins" in page.body
