@@ -24,6 +24,7 @@ from ..protocol.translate import Envelope, params_for_upstream
 from .child import Command, StartChild, open_child
 from .command_run import Ended, Life, run_once
 from .credentials import NOTHING, Credential
+from .handshake import Opening
 from .peers import (
     LISTING,
     NOBODY,
@@ -75,7 +76,7 @@ class CommandUpstream:
         self._start = start
         self._life: Life | None = None
         self._restarts = Restarts()
-        self._older = False  # it was, or it ended when asked `server/discover`
+        self._opening = Opening.EITHER
         self._closed = False
         self._at_rest = False  # stopped for want of use, and not wanted since
         self._changed = trio.Event()  # replaced at every change of `state`
@@ -188,10 +189,11 @@ class CommandUpstream:
                         if self._at_rest:
                             self._wanted = trio.Event()
                             self._is_now("stopped", ended.reason)
-                    elif ended.silently and not self._older:
-                        self._older = True  # the next handshake begins as an older server wants it
+                    elif ended.silently and self._opening is not Opening.INITIALIZE:
+                        self._opening = Opening.INITIALIZE  # it may bear nothing else as the first thing said
                     else:
-                        self._older = self._older and ended.lived is not None
+                        if ended.lived is None:
+                            self._opening = Opening.EITHER
                         await self._wait_turn(ended)
         finally:
             self._closed = True
@@ -222,7 +224,7 @@ class CommandUpstream:
         self._is_now("starting", self.reason)
         try:
             return await run_once(
-                self.name, self._command, self._client, self._serve, older=self._older, start=self._start
+                self.name, self._command, self._client, self._serve, opening=self._opening, start=self._start
             )
         except Exception as exc:  # the supervisor of one upstream: no process may end ours
             log.exception("upstream %s: failed unexpectedly", self.name)
@@ -230,7 +232,7 @@ class CommandUpstream:
 
     async def _serve(self, life: Life) -> bool:
         """Let requests reach the process until it is lost (False), or nobody needs it any more (True)."""
-        self._life, self.peer, self._older = life, life.peer, not is_stateless(life.peer.revision)
+        self._life, self.peer, self._opening = life, life.peer, life.next
         self.starts += 1
         self._is_now("running", None)
         try:

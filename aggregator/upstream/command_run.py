@@ -16,7 +16,7 @@ from ..errors import UpstreamLost
 from ..protocol.jsonrpc import Json
 from .child import Command, Running, StartChild
 from .child_log import ChildLog
-from .handshake import shake_hands
+from .handshake import Met, Opening, shake_hands
 from .peers import Peer
 from .wire import Wire
 
@@ -42,6 +42,7 @@ class Life:
 
     wire: Wire
     peer: Peer
+    next: Opening  # how the next process is to be met
     log_level: str | None = None
     used_at: float = field(default_factory=trio.current_time)
 
@@ -49,19 +50,21 @@ class Life:
 Serve = Callable[[Life], Awaitable[bool]]
 
 
-async def run_once(name: str, command: Command, client: Json, serve: Serve, *, older: bool, start: StartChild) -> Ended:
+async def run_once(
+    name: str, command: Command, client: Json, serve: Serve, *, opening: Opening, start: StartChild
+) -> Ended:
     """Run `command` until it ends, or until `serve`, which is called once it was met, returns: True is on purpose.
 
     When cancelled, and after `serve`, the process is ended as `Running.end` says. Its pipes are read until then.
     """
     try:
         async with start(command) as child:
-            return await _live(name, command, client, serve, child, older=older)
+            return await _live(name, command, client, serve, child, opening=opening)
     except UpstreamLost as exc:
         return Ended(f"its command {exc}", None)
 
 
-async def _live(name: str, command: Command, client: Json, serve: Serve, child: Running, *, older: bool) -> Ended:
+async def _live(name: str, command: Command, client: Json, serve: Serve, child: Running, *, opening: Opening) -> Ended:
     wire = Wire(name, child.stdin, child.stdout)
     words = ChildLog(f"upstream {name}", command.secrets)
     drained = trio.Event()
@@ -85,7 +88,7 @@ async def _live(name: str, command: Command, client: Json, serve: Serve, child: 
         nursery.start_soon(serve_pipes)
         nursery.start_soon(_stop_when_exited, child, wire)
         try:
-            ended = await _meet_and_serve(name, client, serve, wire, older=older)
+            ended = await _meet_and_serve(name, client, serve, wire, opening=opening)
             if not ended.on_purpose:
                 with trio.move_on_after(LAST_WORDS):
                     await child.exited.wait()
@@ -100,22 +103,22 @@ async def _live(name: str, command: Command, client: Json, serve: Serve, child: 
     return ended
 
 
-async def _meet_and_serve(name: str, client: Json, serve: Serve, wire: Wire, *, older: bool) -> Ended:
-    met: Peer | UpstreamLost | None = None
+async def _meet_and_serve(name: str, client: Json, serve: Serve, wire: Wire, *, opening: Opening) -> Ended:
+    met: Met | UpstreamLost | None = None
     with trio.move_on_after(HANDSHAKE_DEADLINE) as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when, wire.stopped, scope)
             try:
-                met = await shake_hands(wire, client, older=older)
+                met = await shake_hands(wire, client, opening)
             except UpstreamLost as exc:
                 met = exc
             nursery.cancel_scope.cancel("met")
-    if not isinstance(met, Peer):
+    if not isinstance(met, Met):
         reason = f"did not answer the handshake within {HANDSHAKE_DEADLINE:g} s" if met is None else str(met)
         return Ended(reason, None, silently=wire.stopped.is_set())
-    log.info("upstream %s is running, MCP %s", name, met.revision)
+    log.info("upstream %s is running, MCP %s", name, met.peer.revision)
     since = trio.current_time()
-    on_purpose = await serve(Life(wire, met))
+    on_purpose = await serve(Life(wire, met.peer, met.next))
     reason = "stopped: nobody used it" if on_purpose else "closed its pipes"
     return Ended(reason, trio.current_time() - since, on_purpose=on_purpose)
 

@@ -3,8 +3,9 @@
 2026-07-28 is asked for first. A server that does not know `server/discover` says
 so, or keeps silent, or, being strict about what comes first, ends. Silence for
 `SILENCE` seconds is answered with `initialize` on top: one that was only slow to
-start still answers in order, and refuses the second question. This file does not
-know processes.
+start answers both. What the connection speaks then is what was agreed on last, so
+that one which takes the handshake, too, is an older one until it is started again.
+This file does not know processes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Coroutine
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import trio
@@ -27,41 +30,69 @@ from .wire import Wire
 SILENCE = 2.0  # seconds
 
 
-async def shake_hands(wire: Wire, client: Json, *, older: bool) -> Peer:
-    """What the server is. With `older` it is known not to bear `server/discover`.
+class Opening(Enum):
+    """What to say first to a process, as far as earlier ones are known."""
 
-    Has no deadline of its own.
+    EITHER = "server/discover, and initialize on top if that is met with silence"
+    DISCOVER = "server/discover, however long its answer takes"
+    INITIALIZE = "initialize"
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """What the server is, and how the next process of the same command is to be met."""
+
+    peer: Peer
+    next: Opening
+
+
+async def shake_hands(wire: Wire, client: Json, opening: Opening) -> Met:
+    """Has no deadline of its own.
 
     Raises:
-        UpstreamLost: if it ends, or refuses, or speaks no revision that we do.
+        UpstreamLost: if the server ends, or refuses, or speaks no revision that we do.
     """
-    if older:
-        return await _initialize(wire, client)
-    told, answers = trio.open_memory_channel[Peer | UpstreamLost | None](2)
+    if opening is Opening.INITIALIZE:
+        return Met(await _initialize(wire, client), opening)
+    if opening is Opening.EITHER:
+        return await _meet_either(wire, client)
+    if (peer := await _discover(wire, client)) is not None:
+        return Met(peer, opening)
+    return Met(await _initialize(wire, client), Opening.INITIALIZE)
 
-    async def discover() -> None:
-        told.send_nowait(await _tried(_discover(wire, client)))
 
-    async def initialize() -> None:
-        told.send_nowait(await _tried(_initialize(wire, client)))
+async def _meet_either(wire: Wire, client: Json) -> Met:
+    told, answers = trio.open_memory_channel[tuple[Opening, Peer | UpstreamLost | None]](2)
+    got: dict[Opening, Peer | UpstreamLost | None] = {}
 
-    met: Peer | UpstreamLost | None = None
+    async def ask(question: Opening, attempt: Coroutine[Any, Any, Peer | None]) -> None:
+        told.send_nowait((question, await _tried(attempt)))
+
+    async def take(within: float) -> None:
+        with trio.move_on_after(within):
+            question, got[question] = await answers.receive()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(discover)
-        with trio.move_on_after(SILENCE) as silence:
-            met = await answers.receive()
-        if met is None:
-            nursery.start_soon(initialize)
-            met = await answers.receive()
-        if not isinstance(met, Peer) and silence.cancelled_caught:
-            # Two questions are open. A server that answers many at once may refuse the second before it has answered
-            # the first; one that was only slow may say to the first that it is older.
-            with trio.move_on_after(math.inf if met is None else SILENCE):
-                met = await answers.receive() or met
+        nursery.start_soon(ask, Opening.DISCOVER, _discover(wire, client))
+        await take(SILENCE)
+        if not isinstance(got.get(Opening.DISCOVER), Peer):
+            nursery.start_soon(ask, Opening.INITIALIZE, _initialize(wire, client))
+            if got.get(Opening.DISCOVER) is None:
+                await take(math.inf)
+            # A server that answers many at once may refuse the second question before it has answered the first; one
+            # that was only slow may answer the first and take the handshake as well.
+            if len(got) < 2 and not isinstance(got.get(Opening.INITIALIZE), Peer):
+                await take(math.inf if got == {Opening.DISCOVER: None} else SILENCE)
         nursery.cancel_scope.cancel("met")
-    if isinstance(met, Peer):
-        return met
-    raise met or UpstreamLost("said nothing about itself", executed=False)
+    discovered, initialized = got.get(Opening.DISCOVER), got.get(Opening.INITIALIZE)
+    next = Opening.DISCOVER if isinstance(discovered, Peer) else Opening.INITIALIZE
+    for answer in (initialized, discovered):
+        if isinstance(answer, Peer):
+            return Met(answer, next)
+    for answer in (initialized, discovered):
+        if isinstance(answer, UpstreamLost):
+            raise answer
+    raise UpstreamLost("said nothing about itself", executed=False)
 
 
 async def _tried(attempt: Coroutine[Any, Any, Peer | None]) -> Peer | UpstreamLost | None:

@@ -128,6 +128,8 @@ async def modern(child: FakeChild) -> None:
                 await answer(child, message, {"tools": [{"name": "t"}]})
             case "tools/call":
                 await answer(child, message, {"content": [], "name": message["params"]["name"]})
+            case "initialize":
+                await child.send(id=message["id"], error={"code": -32022, "message": "not accepted"})
             case _:
                 pass
 

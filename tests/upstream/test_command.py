@@ -78,6 +78,15 @@ async def slow_and_hasty(child: FakeChild) -> None:
     await modern(child)
 
 
+async def slow_and_obliging(child: FakeChild) -> None:
+    """Modern and slow to start; it takes the handshake, too, and is an older one from then on."""
+    await trio.sleep(20)
+    while (message := await child.hear())["method"] != "initialize":
+        await answer(child, message, {"supportedVersions": [MODERN]})
+    await answer(child, message, {"protocolVersion": OLDER})
+    await older(child)
+
+
 async def slow_and_older(child: FakeChild) -> None:
     await trio.sleep(20)
     await older(child)
@@ -112,6 +121,7 @@ async def test_nothing_starts_before_the_first_question() -> None:
         (silent, OLDER, ["server/discover", "initialize", "notifications/initialized"], SILENCE),
         (slow, MODERN, ["server/discover", "initialize"], 20.0),
         (slow_and_hasty, MODERN, ["server/discover", "initialize"], 20.5),
+        (slow_and_obliging, OLDER, ["server/discover", "initialize", "notifications/initialized"], 20.0),
         (slow_and_older, OLDER, ["server/discover", "initialize", "notifications/initialized"], 20.0),
     ],
 )
@@ -136,6 +146,14 @@ async def test_a_server_that_ends_at_discover_is_started_again_at_once_and_asked
         assert (await upstream.meet()).revision == OLDER
         assert len(starts.at) == 2
         assert starts.at[1] - starts.at[0] < 3
+
+
+async def test_a_server_that_took_both_is_asked_only_the_first_when_it_is_started_again(autojump_clock: Any) -> None:
+    async with commanding(slow_and_obliging, slow, idle_stop=60) as (upstream, starts):
+        assert (await call(upstream)).revision == OLDER
+        await trio.sleep(100)
+        assert (await call(upstream)).revision == MODERN
+        assert [message["method"] for message in starts.runs[1].heard] == ["server/discover", "tools/call"]
 
 
 async def test_many_who_come_at_once_start_it_once() -> None:
