@@ -64,7 +64,7 @@ async def test_it_serves_although_identity_provider_and_upstream_are_down(caplog
             assert (await get(f"{address}/healthz")).text == "ok\n"
             assert (await get(f"{address}/readyz")).text == "ready\n"
             refused = await get(f"{address}/mcp")
-            assert refused.status_code == 405
+            assert refused.status_code == 401
             nursery.cancel_scope.cancel()
     assert sum("identity provider" in record.message for record in caplog.records) == 1
 

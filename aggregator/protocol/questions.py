@@ -22,6 +22,8 @@ _CAPABILITY = {ELICIT: "elicitation", SAMPLE: "sampling", ROOTS: "roots"}
 def askable(capabilities: Json) -> Json:
     """The part of a client's `capabilities` by which it says what a server may ask."""
     shown: Json = {}
+    if not capabilities:
+        return shown
     for name in sorted(_CAPABILITY.values()):
         if isinstance(value := capabilities.get(name), dict):
             # Roots that change are announced between calls, where nobody of ours listens for the server.

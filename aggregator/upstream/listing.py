@@ -56,7 +56,7 @@ class _Part:
 class Listing:
     """One upstream's listing for one owner. `principal` is in whose name it is asked, None for everyone's.
 
-    `on_change` is called, without awaiting, whenever what is offered has changed.
+    `on_change` is called, without awaiting, whenever what is offered has changed, `on_turn` when anything has.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Listing:
         principal: Principal | None,
         nursery: trio.Nursery,
         on_change: Callable[[Listing], None],
+        on_turn: Callable[[], None],
     ) -> None:
         self.number = next(_numbers)  # names it for as long as we run
         self.upstream = upstream
@@ -80,6 +81,7 @@ class Listing:
         self._principal = principal
         self._nursery = nursery
         self._on_change = on_change
+        self._on_turn = on_turn
         self._fresh_until = -1.0
         self._asked_at = -math.inf
         self._failures = 0
@@ -114,6 +116,11 @@ class Listing:
         return max(SHORTEST_TTL, self._fresh_until - trio.current_time())
 
     @property
+    def due_at(self) -> float:
+        """When it has to be listed anew, of trio's clock; later if a task tends to it already."""
+        return math.inf if self._tended else self._fresh_until
+
+    @property
     def is_stale(self) -> bool:
         """What is offered is from before the upstream was lost."""
         return self.source is not None and self.error is not None
@@ -141,6 +148,7 @@ class Listing:
     def _refresh(self) -> None:
         self._tended = True
         self.running = trio.Event()  # at once, so that whoever began it can wait for it
+        self._on_turn()
         self._nursery.start_soon(self._tend)
 
     async def _tend(self) -> None:
@@ -153,6 +161,7 @@ class Listing:
                     await self._attempt()
                 finally:
                     self.running = None
+                    self._on_turn()
                     done.set()
                 if not self._failures and self._again:
                     await trio.sleep(AT_ONCE)  # an upstream that changes all the time is not listed all the time
@@ -163,6 +172,7 @@ class Listing:
                 await trio.sleep_until(self._retry_at)
         finally:
             self._tended = False
+            self._on_turn()
 
     async def _attempt(self) -> None:
         timeout = self.config.discovery_timeout

@@ -31,6 +31,8 @@ from .listing import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, LONGEST_TTL, SHORTEST
 
 KEPT_OWN = 2000  # listings of single people kept in memory; the longest unused goes first
 KEPT_TOOLS = 100_000  # of all merged catalogs together; the same
+KEPT_SETTLED = 2000  # people whose catalog is found without looking at each listing
+GLANCE = 1.0  # seconds at most between two looks at each listing
 OWN_IDLE = 1800.0  # seconds after which a person's own listing is dropped
 
 __all__ = [
@@ -68,6 +70,15 @@ class UpstreamStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class _Settled:
+    """A catalog that is good until then, unless something happens to a listing."""
+
+    catalog: Catalog
+    turn: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Whose listings one person sees: one standing per upstream, in the order of configuration."""
 
@@ -95,12 +106,14 @@ class Listings:
         self._name_length = name_length
         self._ours = ours
         self._shared = {
-            name: Listing(upstream, EVERYONE, None, nursery, self._changed)
+            name: Listing(upstream, EVERYONE, None, nursery, self._changed, self._turned)
             for name, upstream in self._upstreams.items()
         }
         self._own: OrderedDict[tuple[str, str], Listing] = OrderedDict()  # by upstream and owner
         self._catalogs: OrderedDict[_CatalogKey, Catalog] = OrderedDict()
         self._kept_tools = 0
+        self._turn = 0  # counts whatever happens to any listing
+        self._settled: dict[tuple[tuple[str, str], ...], _Settled] = {}
         self._watching: set[Callable[[], None]] = set()
         self._nobody = tuple(SHARED for _ in self._upstreams)
 
@@ -144,10 +157,23 @@ class Listings:
 
     def catalog_at_hand(self, view: View) -> Catalog | None:
         """Everything that is known now; None while there is something to wait for. Begins what is due."""
+        seen = tuple([(standing.owner, standing.state) for standing in view.standings])
+        known = self._settled.get(seen)
+        if known is not None and known.turn == self._turn and trio.current_time() < known.until:
+            return known.catalog
         listings = self._listings(view)
         for listing in listings:
             listing.refresh_if_due()
-        return None if any(listing.is_awaited for listing in listings) else self._merged(view, listings)
+        if any(listing.is_awaited for listing in listings):
+            return None
+        catalog = self._merged(view, listings)
+        now = trio.current_time()
+        until = min([now + GLANCE, *(listing.due_at for listing in listings)])
+        if until > now:
+            self._settled[seen] = _Settled(catalog, self._turn, until)
+            if len(self._settled) > KEPT_SETTLED:
+                self._settled.clear()
+        return catalog
 
     async def catalog(self, view: View) -> Catalog:
         """Everything that can be known now; waits for upstreams whose listing is missing or old, unless they failed."""
@@ -254,7 +280,7 @@ class Listings:
     def _own_listing(self, name: str, owner: str, view: View) -> Listing:
         key = (name, owner)
         if (listing := self._own.get(key)) is None:
-            listing = Listing(self._upstreams[name], owner, view.principal, self._nursery, self._changed)
+            listing = Listing(self._upstreams[name], owner, view.principal, self._nursery, self._changed, self._turned)
             self._own[key] = listing
             while len(self._own) > KEPT_OWN or self._oldest_is_idle():
                 self._own.popitem(last=False)
@@ -285,6 +311,9 @@ class Listings:
         while self._kept_tools > KEPT_TOOLS and len(self._catalogs) > 1:
             self._drop(next(iter(self._catalogs)))
         return catalog
+
+    def _turned(self) -> None:
+        self._turn += 1
 
     def _changed(self, listing: Listing) -> None:
         for key in [key for key in self._catalogs if any(number == listing.number for number, _ in key[1:])]:
