@@ -119,7 +119,8 @@ def _check(head: bytes, proxy: Proxy, target: str) -> None:
         raise httpcore2.ConnectError(f"{proxy.name} {given} (407)")
     if not 200 <= status < 300:
         raise httpcore2.ConnectError(f"{proxy.name} does not connect to {target}: {status} {phrase}".rstrip())
-    if head.index(HEAD_END) + len(HEAD_END) != len(head):  # whoever is there speaks TLS or HTTP, in which the client begins
+    # Whoever is there speaks TLS or HTTP, in which the client begins.
+    if head.index(HEAD_END) + len(HEAD_END) != len(head):
         raise httpcore2.ConnectError(f"{proxy.name}: something spoke before it was asked")
 
 
