@@ -285,6 +285,15 @@ async def test_progress_and_log_messages_arrive() -> None:
         assert [n.params["data"] for n in seen if n.method == "notifications/message"] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("on_use", [False, True])
+async def test_it_is_started_with_us_or_when_somebody_asks(on_use: bool) -> None:
+    async with serving(scripted(start_on_use=on_use)) as listings:
+        listings.warm()
+        await trio.sleep(1)
+        assert (listings.upstreams()["scripted"].peer is None) is on_use
+        assert await text_of(listings, "echo", text="here") == "here"
+
+
 async def test_starting_and_stopping_a_command_again_and_again_leaks_nothing() -> None:
     before = open_descriptors()
     pids = []
