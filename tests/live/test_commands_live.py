@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -45,11 +46,9 @@ def scripted(revision: str = "modern", **more: Any) -> StdioUpstream:
 @asynccontextmanager
 async def serving(*configs: StdioUpstream) -> AsyncIterator[Listings]:
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        opened = []
+        client, context, opened = {"name": "us", "version": "1"}, ssl.create_default_context(), []
         for config in configs:
-            mcp = await stack.enter_async_context(
-                open_configured(config, {"name": "us", "version": "1"}, None, nursery, None)
-            )  # type: ignore[arg-type]
+            mcp = await stack.enter_async_context(open_configured(config, client, context, nursery, None))
             opened.append(AuthorizedUpstream(config, mcp, shared_credentials(config, nursery, lambda: 0.0)))
         yield Listings(opened, nursery, name_length=64, ours=lambda waiting: ())
         nursery.cancel_scope.cancel()
