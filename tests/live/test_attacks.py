@@ -124,7 +124,7 @@ HOSTILE: dict[str, tuple[Script, str]] = {
     ),
     "challenge": (
         lambda asked: answer(b"CANARY", ("www-authenticate", 'Bearer resource_metadata="http://evil"'), status=401),
-        "HTTP 401 Unauthorized",
+        "Authentication required for up: it asks for a login. Nothing was run.",
     ),
     "others-id": (
         lambda asked: answer(b'{"jsonrpc":"2.0","id":1,"result":{"content":[]}}'),
@@ -205,7 +205,7 @@ async def test_a_listing_that_is_too_large_is_no_listing() -> None:
         async with open_target(upstream) as target:
             token = (await target.log_in(await target.register()))["access_token"]
             listed = (await target.ask(token, "tools/list")).json()["result"]["tools"]
-            assert [tool["name"] for tool in listed] == ["gateway__status", "gateway__unauth"]
+            assert [tool["name"] for tool in listed] == ["gateway__auth", "gateway__status", "gateway__unauth"]
             assert "has tools of more than 8388608 bytes" in await target.call(token, "gateway__status")
         upstream.scripts["tools/list"] = lambda asked: result(asked, tools=[], ttlMs=10**4000)
         async with open_target(upstream) as target:

@@ -106,7 +106,7 @@ async def test_no_header_says_who_we_are_or_who_asks() -> None:
             assert forged.content == plain.content
         for method in ("GET", "POST", "DELETE"):
             refused = await target.http.request(method, f"{target.url}/mcp", headers=dict(FORGED))
-            assert refused.status_code == (401 if method == "POST" else 405)
+            assert refused.status_code == 401
             assert "evil" not in str(refused.headers) + refused.text
         begun = await target.http.get(target.authorize_url(client, VERIFIER), headers=dict(FORGED))
         assert "evil" not in str(begun.headers)
@@ -309,7 +309,7 @@ async def test_no_text_of_a_client_breaks_out_of_headers_pages_or_redirects() ->
             refused = await target.http.get(asked)
             assert refused.status_code == 400, redirect
             assert "location" not in refused.headers
-            assert not re.search(r"""(?:href|action)=["'](?!/static/|data:,)""", refused.text)
+            assert not re.search(r"""(?:href|action)=["'](?!/(?!/)|data:,)""", refused.text)  # our own paths only
             assert "<script" not in refused.text
             assert set(refused.cookies) == set()
         for name, text in (("resource", STRANGE), ("response_type", STRANGE), ("code_challenge", STRANGE)):
