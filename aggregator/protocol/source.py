@@ -73,7 +73,9 @@ def under_own_titles(sources: tuple[Source, ...]) -> tuple[Source, ...]:
 
 def is_name(name: Any) -> TypeGuard[str]:
     """Text that can be sent back to its upstream: half of a surrogate pair cannot."""
-    return isinstance(name, str) and bool(name) and not any("\ud800" <= c <= "\udfff" for c in name)
+    if not isinstance(name, str) or not name:
+        return False
+    return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def text_or_empty(value: Any) -> str:
