@@ -1,4 +1,5 @@
-"""What is remembered: the four small things that cannot be stateless, and people's accounts at upstreams.
+"""What is remembered: the four small things that cannot be stateless, and people's accounts at upstreams; and what
+processes tell each other through it (`mail`, `session_rows`).
 
 `Store` is the contract; `memory` and `sqlite` keep it, and one suite
 (`tests/store/test_contract.py`) shows that both do. A store does not know what
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..protocol.principal import Principal
+from .mail import MailStore
+from .session_rows import SessionStore
 
 WORD_LASTS = 30.0  # seconds; processes leave it anew every 10
 UNREADABLE = "what is stored of the login cannot be read any more"
@@ -164,7 +167,7 @@ class OldRow:
     is_readable: bool
 
 
-class Store(Protocol):
+class Store(MailStore, SessionStore, Protocol):
     """What every store promises. Opened by `open_memory_store` or `open_sqlite_store`; closed by leaving that block."""
 
     async def consume(self, ticket: str, *, expires_at: float) -> bool:

@@ -10,6 +10,8 @@ from ..protocol.sealing import KeyRing
 # In the place of the person: a person's key always has a "|", so they cannot meet.
 CLIENTS = "registrations"
 LOGINS = "login_tokens"
+MAIL = "mail"
+SESSIONS = "client_sessions"
 
 
 def encrypt_tokens(
@@ -67,6 +69,32 @@ def decrypt_login(keys: KeyRing, login_id: str, refresh_token: bytes) -> str:
     return keys.decrypt_column(refresh_token, row=(LOGINS, login_id, "refresh_token"))
 
 
+def encrypt_mail(keys: KeyRing, id: str, to: str, expires_at: float, body: str) -> bytes:
+    """Bound to address and end too: who can write to the store sends nobody's mail elsewhere, nor again later."""
+    return keys.encrypt_column(body, row=(MAIL, id, to, repr(expires_at), "body"))
+
+
+def decrypt_mail(keys: KeyRing, id: str, to: str, expires_at: float, body: bytes) -> str:
+    """
+    Raises:
+        Unsealable: as `decrypt_tokens`.
+    """
+    return keys.decrypt_column(body, row=(MAIL, id, to, repr(expires_at), "body"))
+
+
+def encrypt_session(keys: KeyRing, session: str, content: str) -> bytes:
+    return keys.encrypt_column(content, row=(SESSIONS, session, "content"))
+
+
+def decrypt_session(keys: KeyRing, session: str, content: bytes) -> str:
+    """What a client said about its session.
+
+    Raises:
+        Unsealable: as `decrypt_tokens`.
+    """
+    return keys.decrypt_column(content, row=(SESSIONS, session, "content"))
+
+
 @dataclass(frozen=True, slots=True)
 class EncryptedTable:
     """A table with encrypted columns.
@@ -84,10 +112,12 @@ class EncryptedTable:
         return (*self.owner, *key, *filter(None, bound), column)
 
 
+# Those whose rows may outlive a key. Mail does not: it is gone a minute after it was written.
 ENCRYPTED = (
     EncryptedTable("connections", ("user_key", "upstream"), ("access_token", "refresh_token"), bound=("issuer",)),
     EncryptedTable("registrations", ("upstream", "issuer"), ("client_secret",), (CLIENTS,)),
     EncryptedTable("login_tokens", ("id",), ("refresh_token",), (LOGINS,)),
+    EncryptedTable("client_sessions", ("id",), ("content",), (SESSIONS,)),
 )
 
 

@@ -18,6 +18,7 @@ from ..errors import StoreUnavailable
 from ..protocol.principal import Principal
 from . import Connection, Gone, Grant, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store, UpstreamRegistration
 from .grants import KEPT_AFTER_THE_END, is_live, is_meant, is_past_keeping, redemption, rotation
+from .memory_traffic import MemoryTraffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,9 @@ class _Login:
     kept_until: float
 
 
-class MemoryStore:
+class MemoryStore(MemoryTraffic):
     def __init__(self, *, clock: Callable[[], float]) -> None:
+        super().__init__()
         self._clock = clock
         self._spent: dict[str, float] = {}
         self._grants: dict[str, Grant] = {}
@@ -282,7 +284,7 @@ class MemoryStore:
         past = [who for who, at in self._sign_outs.items() if at < now - KEPT_AFTER_THE_END]
         for who in past:
             del self._sign_outs[who]
-        return len(tickets) + len(ended) + len(logins) + len(past)
+        return len(tickets) + len(ended) + len(logins) + len(past) + self.purge_traffic(now)
 
     async def check(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -3,7 +3,7 @@
 `SqliteStore` owns one connection and uses it from one thread at a time. A call
 that has its turn runs to the end even when its caller is cancelled, so that a
 write is done or not done, never half. This file does not know how a file
-becomes ours: see `sqlite_file`, `migrate` and `seed`.
+becomes ours: see `sqlite_opening`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
 import trio
 
-from ..errors import StoreUnavailable, Unsealable
+from ..errors import Unsealable
 from ..protocol.principal import Principal
 from ..protocol.sealing import KeyRing
 from . import (
@@ -38,11 +38,12 @@ from . import sqlite_connections as of_connections
 from .columns import decrypt_login, encrypt_login
 from .file_system import FileSystem, file_system_of
 from .grants import KEPT_AFTER_THE_END, is_meant, redemption, rotation
-from .migrate import immediate, load_migrations, migrate
+from .mail import Mail
+from .migrate import immediate
 from .rekey import find_old_rows, reencrypt_row
 from .sealing_word import read_word, write_word
-from .seed import import_seed, scrub
-from .sqlite_file import Kind, connect, identify, keep_private, prepare_path, sqlite_errors_of, use_write_ahead_log
+from .session_rows import SessionChange, SessionRow
+from .sqlite_file import sqlite_errors_of
 from .sqlite_grants import (
     OF_CLIENT,
     OF_PERSON,
@@ -56,6 +57,8 @@ from .sqlite_grants import (
     sign_out,
     spend,
 )
+from .sqlite_opening import close_file, open_file
+from .sqlite_traffic import change_session, insert_mail, select_mail, select_session
 
 T = TypeVar("T")
 
@@ -265,6 +268,22 @@ class SqliteStore:
     async def forget_registration(self, upstream: str, issuer: str, client_id: str) -> bool:
         return await self._write(lambda db: of_connections.delete_registration(db, upstream, issuer, client_id))
 
+    async def post_mail(self, to: str, body: str, *, now: float, expires_at: float) -> None:
+        await self._write(lambda db: insert_mail(db, self._keys, to, body, now=now, expires_at=expires_at))
+
+    async def mail_since(self, seq: int, to: Collection[str], *, now: float) -> tuple[Mail, ...]:
+        return await self._read(lambda db: select_mail(db, self._keys, seq, to, now=now))
+
+    async def find_session(self, session: str) -> SessionRow | None:
+        return await self._read(lambda db: select_session(db, self._keys, session))
+
+    async def change_session(
+        self, session: str, owner: str, change: SessionChange, *, expires_at: float
+    ) -> SessionRow | None:
+        return await self._write(
+            lambda db: change_session(db, self._keys, session, owner, change, expires_at=expires_at)
+        )
+
     async def old_rows(self) -> tuple[OldRow, ...]:
         return await self._read(lambda db: find_old_rows(db, self._keys))
 
@@ -289,6 +308,8 @@ class SqliteStore:
             ("DELETE FROM grants WHERE expires_at < ? OR revoked_at < ?", (kept_from, kept_from)),
             (f"DELETE FROM login_tokens WHERE kept_until <= ? AND id NOT IN ({live})", (now, now)),  # noqa: S608
             ("DELETE FROM sign_outs WHERE at < ?", (kept_from,)),
+            ("DELETE FROM mail WHERE expires_at <= ?", (now,)),
+            ("DELETE FROM client_sessions WHERE expires_at <= ?", (now,)),
         )
         return await self._write(lambda db: sum(db.execute(*statement).rowcount for statement in statements))
 
@@ -351,39 +372,4 @@ async def open_sqlite_store(
         yield store
     finally:
         with trio.CancelScope(shield=True):  # bounded: closing waits for no lock longer than BUSY_TIMEOUT
-            await trio.to_thread.run_sync(_close, connection)
-
-
-def open_file(
-    path: str, keys: KeyRing, *, issuer: str | None, file_system: FileSystem = file_system_of
-) -> tuple[str, sqlite3.Connection]:
-    """The real path and a connection to a file of the current layout."""
-    path = prepare_path(path, file_system=file_system)
-    with sqlite_errors_of(path):
-        connection = connect(path)
-        try:
-            with immediate(connection):
-                kind = identify(connection)
-            if kind is Kind.FOREIGN:
-                raise StoreUnavailable(
-                    f"storage: {path} is a database of another program; it was left as it is. Name another path."
-                )
-            keep_private(path)
-            if kind is Kind.SEED:
-                import_seed(connection, path, keys, issuer=issuer, migrations=load_migrations())
-            migrate(connection, path, load_migrations())
-            scrub(connection)
-            use_write_ahead_log(connection, path)
-            keep_private(path)
-        except BaseException:
-            connection.close()
-            raise
-    return path, connection
-
-
-def _close(connection: sqlite3.Connection) -> None:
-    try:
-        connection.execute("PRAGMA optimize")
-    except sqlite3.Error:
-        pass  # statistics only; a full disk must not hide why the block was left
-    connection.close()
+            await trio.to_thread.run_sync(close_file, connection)

@@ -12,6 +12,8 @@ import trio
 
 from aggregator.errors import StoreUnavailable
 from aggregator.store import REFRESH_GRACE, Gone, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store
+from aggregator.store.mail import MailStore
+from aggregator.store.session_rows import SessionStore, SetLevel
 
 from .conftest import Clock
 from .samples import ADA, BOB, DAY, NOW, connection, grant, registration
@@ -419,6 +421,10 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "find_registration": lambda store: store.find_registration("gmail", "https://as.example"),
     "forget_registration": lambda store: store.forget_registration("gmail", "https://as.example", "our-id"),
     "signed_out_at": lambda store: store.signed_out_at(ADA),
+    "post_mail": lambda store: store.post_mail("one", "text", now=NOW, expires_at=NOW + 60),
+    "mail_since": lambda store: store.mail_since(0, ["one"], now=NOW),
+    "find_session": lambda store: store.find_session("s1"),
+    "change_session": lambda store: store.change_session("s1", ADA.key, SetLevel("info"), expires_at=NOW + 60),
     "purge": lambda store: store.purge(now=NOW),
     "check": lambda store: store.check(),
 }
@@ -466,7 +472,8 @@ async def test_a_cancelled_call_is_done_or_not_done_and_the_store_goes_on(store:
 
 
 async def test_every_call_of_the_contract_is_cancelled_here() -> None:
-    assert set(CALLS) == {name for name in vars(Store) if not name.startswith("_")}
+    contract = {name for part in (Store, MailStore, SessionStore) for name in vars(part)}
+    assert set(CALLS) == {name for name in contract if not name.startswith("_")}
 
 
 async def test_a_cancelled_redemption_spends_code_and_changes_grant_together(store: Store) -> None:

@@ -13,6 +13,7 @@ from aggregator.protocol.sealing import KeyRing, column_key_id, key_id
 from aggregator.store import OldRow
 from aggregator.store.columns import ENCRYPTED
 from aggregator.store.rekey import find_old_rows
+from aggregator.store.session_rows import SetLevel
 from aggregator.store.sqlite import open_sqlite_store
 
 from .samples import ADA, BOB, KEY, NOW, connection, grant, keys, registration
@@ -34,6 +35,7 @@ async def path(tmp_path: Path) -> str:
         await store.save_registration(registration(issuer="https://public.example", client_secret=None))
         await store.add_grant(grant(expires_at=NOW + 9999))
         await store.keep_login_token("g1", "refresh-0", next_check_at=NOW, kept_until=NOW)
+        await store.change_session("s1", ADA.key, SetLevel("error"), expires_at=NOW + 9999)
     return path
 
 
@@ -42,6 +44,7 @@ EVERY_ROW = (
     OldRow("connections", (BOB.key, "gmail"), (OLD_ID,), True),
     OldRow("registrations", ("gmail", "https://as.example"), (OLD_ID,), True),
     OldRow("login_tokens", ("g1",), (OLD_ID,), True),
+    OldRow("client_sessions", ("s1",), (OLD_ID,), True),
 )
 
 
@@ -89,7 +92,7 @@ async def test_a_row_that_is_gone_or_was_written_anew_meanwhile_does_no_harm(pat
         rows = await store.old_rows()
         await store.forget_connection(ADA, "gmail")
         await store.save_connection(connection(principal=BOB, access_token="newer"))
-        assert [await store.reencrypt(row) for row in rows] == [False, True, True, True]
+        assert [await store.reencrypt(row) for row in rows] == [False, True, True, True, True]
         found = await store.find_connection(BOB, "gmail")
         assert found is not None
         assert found.access_token == "newer"

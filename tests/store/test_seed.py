@@ -19,8 +19,9 @@ from aggregator.protocol.principal import Principal
 from aggregator.store import Connection
 from aggregator.store.migrate import load_migrations
 from aggregator.store.seed import BACKUP_SUFFIX, import_seed
-from aggregator.store.sqlite import open_file, open_sqlite_store
+from aggregator.store.sqlite import open_sqlite_store
 from aggregator.store.sqlite_file import Kind, connect, identify
+from aggregator.store.sqlite_opening import open_file
 
 from .samples import ISSUER, keys
 

@@ -16,8 +16,9 @@ import trio
 from aggregator.errors import StoreUnavailable
 from aggregator.protocol.sealing import KeyRing
 from aggregator.store import UNREADABLE, Connection, Gone, Redeemed, Replayed, Rotated, Store
-from aggregator.store.sqlite import SqliteStore, open_file, open_sqlite_store
+from aggregator.store.sqlite import SqliteStore, open_sqlite_store
 from aggregator.store.sqlite_file import connect
+from aggregator.store.sqlite_opening import open_file
 
 from .samples import ADA, BOB, DAY, KEY, NOW, connection, grant, keys, registration
 

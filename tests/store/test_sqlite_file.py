@@ -12,8 +12,8 @@ import pytest
 
 from aggregator.errors import StoreUnavailable
 from aggregator.store.migrate import APPLICATION_ID
-from aggregator.store.sqlite import open_file
 from aggregator.store.sqlite_file import Kind, connect, identify, prepare_path, use_write_ahead_log
+from aggregator.store.sqlite_opening import open_file
 
 from .samples import keys
 
