@@ -8,6 +8,7 @@ how anything is done.
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,8 +16,9 @@ import click
 
 if TYPE_CHECKING:
     from ..config import Loaded
-    from ..config.model import Config
+    from ..config.model import AnyUpstream, Config
     from ..errors import ConfigError, Problem
+    from .terminal import Terminal
 
 # sysexits.h: systemd prints their names, and RestartPreventExitStatus=78 ends a restart loop over a bad configuration.
 # A missing configuration is one too: a container without it must not end in success, nor be restarted for ever.
@@ -32,6 +34,7 @@ Exit codes:
    2  wrong usage
   69  something needed is unavailable
   75  the address is in use
+  77  somebody has to log in first
   78  the configuration is missing or wrong
 """
 
@@ -91,6 +94,69 @@ def check(config: str | None, as_json: bool) -> None:
     names = [upstream.name for upstream in loaded.settings.upstreams]
     count = f"{len(names)} upstream{'' if len(names) == 1 else 's'}"
     click.echo(f"{loaded.source}: good, {count}: {', '.join(names)}")
+
+
+@main.command("list")
+@click.argument("upstream", required=False)
+@_config_option
+@click.option("--endpoint", metavar="URL", help="Ask this running MCP endpoint instead of the configured upstreams.")
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    envvar="MCP_AGGREGATOR_TOKEN",
+    show_envvar=True,
+    help="Bearer token for --endpoint; better given by the environment, which other users cannot see.",
+)
+@click.option("--tools", "kinds", flag_value="tool", multiple=True, help="List tools; so it is without any of these.")
+@click.option("--resources", "kinds", flag_value="resource", multiple=True, help="List resources and their templates.")
+@click.option("--prompts", "kinds", flag_value="prompt", multiple=True, help="List prompts.")
+@click.option("-d", "--descriptions", is_flag=True, help="Print what each says of itself.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, when all have answered.")
+@click.option(
+    "--timeout", type=click.FloatRange(0.1, 3600), default=5.0, show_default=True, help="Seconds to wait for upstreams."
+)
+def list_(
+    upstream: str | None,
+    config: str | None,
+    endpoint: str | None,
+    token: str | None,
+    kinds: tuple[str, ...],
+    descriptions: bool,
+    as_json: bool,
+    timeout: float,
+) -> None:
+    """List what all upstreams offer, or one of them; connects to them itself, without a server.
+
+    Prints each upstream as it answers. Ends with 69 if one did not answer in time, else with 77 if one wants a login.
+    In a pipe: name, kind, upstream, signature and, with -d, description, separated by tabs.
+    """
+    if endpoint is not None and (upstream is not None or config is not None):
+        raise click.UsageError("--endpoint asks an endpoint, not the configuration; give no UPSTREAM and no --config.")
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise click.BadParameter(f"'{endpoint}' is not an http(s) URL.", param_hint="'--endpoint'")
+    loaded = None if endpoint is not None else _load_or_exit(config)
+    from .logs import set_up_logging
+
+    set_up_logging("critical", "text")  # what goes wrong is in the list
+    from . import catalog_list
+
+    if endpoint is not None:
+        asked: list[AnyUpstream] = [catalog_list.endpoint_upstream(endpoint, token)]
+    else:
+        assert loaded is not None
+        asked = _chosen(loaded, upstream)
+    wanted = [*dict.fromkeys(kinds or ("tool",)), *(["template"] if "resource" in kinds else [])]
+    sys.exit(
+        catalog_list.run(
+            None if loaded is None else loaded.settings,
+            asked,
+            _terminal(),
+            kinds=wanted,
+            descriptions=descriptions,
+            as_json=as_json,
+            timeout=timeout,
+        )
+    )
 
 
 @main.command()
@@ -157,6 +223,33 @@ def demo(check: bool, port: int | None) -> None:
     from .. import demo as demonstration
 
     sys.exit(demonstration.run(check, port))
+
+
+def _terminal() -> Terminal:
+    import os
+
+    from .terminal import Terminal
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # others choose what is printed
+    return Terminal(sys.stdout, sys.stderr, os.environ)
+
+
+def _chosen(loaded: Loaded, name: str | None) -> list[AnyUpstream]:
+    """The enabled upstreams, or the one called `name`; another name ends the program as wrong usage."""
+    upstreams = loaded.settings.upstreams
+    if name is None:
+        return [each for each in upstreams if each.enabled]
+    found = [each for each in upstreams if each.name == name]
+    if not found:
+        from ..config.scalars import nearest
+
+        names = [each.name for each in upstreams]
+        meant = nearest(name, names)
+        hint = f" Did you mean '{meant}'?" if meant else f" There are: {', '.join(names)}."
+        raise click.BadParameter(f"no upstream is called '{name}'.{hint}", param_hint="'UPSTREAM'")
+    return found
 
 
 def _serve(loaded: Loaded, log_level: str, log_format: str) -> None:

@@ -1,0 +1,288 @@
+"""`mcp-aggregator list`: asks every upstream at once, or one running endpoint, and prints what comes as it comes.
+
+Nothing is served meanwhile. This file owns the waiting and the words; how an
+upstream is asked is `upstream/`'s, how an item looks `signatures`'.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import assert_never
+
+import trio
+
+from .. import __version__
+from ..config.model import AnyConfig, AnyUpstream, Secret, StdioUpstream, Upstream
+from ..errors import ConnectNeeded, UpstreamLost, UpstreamRefused
+from ..protocol.catalog import build_catalog
+from ..protocol.jsonrpc import Json
+from ..protocol.source import Source
+from ..upstream.authorized import AuthorizedUpstream
+from ..upstream.kinds import open_configured, shared_credentials
+from ..upstream.proxy import parse_proxy
+from .signatures import description_of, prompt_signature, tool_signature
+from .terminal import BOLD, DIM, RED, YELLOW, Terminal
+
+EXIT_UNAVAILABLE, EXIT_LOGIN = 69, 77  # EX_UNAVAILABLE, EX_NOPERM of sysexits.h
+EXIT_CUT_SHORT = 1  # as click ends when its reader has gone
+
+# What can be listed: the kind in our words, the method, the key in its result, the capability.
+KINDS = {
+    "tool": ("tools/list", "tools", "tools"),
+    "prompt": ("prompts/list", "prompts", "prompts"),
+    "resource": ("resources/list", "resources", "resources"),
+    "template": ("resources/templates/list", "resourceTemplates", "resources"),
+}
+IDENTITY: Json = {"name": "mcp-aggregator-list", "version": __version__}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that is offered. `item` is what the client of a server would get."""
+
+    kind: str
+    name: str
+    signature: str
+    description: str
+    item: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An upstream answered. `remarks` are what of its answer cannot be used."""
+
+    entries: tuple[Entry, ...]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoginNeeded:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """It did not answer, and why."""
+
+    reason: str
+
+
+Outcome = Told | LoginNeeded | Silent
+
+
+def endpoint_upstream(url: str, token: str | None) -> Upstream:
+    """A running endpoint as the only upstream, whose names stay as they are."""
+    headers = () if token is None else (("Authorization", Secret(f"Bearer {token}")),)
+    return Upstream(url, url, prefix="", auth_type="bearer" if token else "none", headers=headers)
+
+
+def run(
+    config: AnyConfig | None,
+    upstreams: Sequence[AnyUpstream],
+    terminal: Terminal,
+    *,
+    kinds: Sequence[str],
+    descriptions: bool,
+    as_json: bool,
+    timeout: float,
+) -> int:
+    """Print what `upstreams` offer; the exit code: 0, 69 if some did not answer, else 77 if some wait for a login.
+
+    Without `config` they are endpoints, whose items keep their names.
+    """
+    printed = Printed(terminal, descriptions=descriptions, as_json=as_json, from_endpoint=config is None)
+    is_read = True
+    try:
+        trio.run(partial(_ask_all, config, upstreams, kinds, timeout, printed))
+    except* BrokenPipeError:
+        is_read = False  # whoever read has seen enough
+    if not is_read:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at the end says nothing
+        return EXIT_CUT_SHORT
+    return printed.finish([upstream.name for upstream in upstreams])
+
+
+async def _ask_all(
+    config: AnyConfig | None, upstreams: Sequence[AnyUpstream], kinds: Sequence[str], timeout: float, printed: Printed
+) -> None:
+    context = ssl.create_default_context()
+    if config is not None and config.ca_file is not None:
+        context.load_verify_locations(config.ca_file)
+    proxy = parse_proxy(config.proxy) if config is not None else None
+    waiting = [upstream.name for upstream in upstreams]
+    deadline = trio.current_time() + timeout
+    name_length = None if config is None else config.limits.name_length
+
+    async def ask(upstream: AnyUpstream, asked: AuthorizedUpstream) -> None:
+        outcome: Outcome = Silent(f"no answer within {timeout:g} s")
+        with trio.move_on_at(deadline):
+            outcome = await _ask(upstream, asked, kinds, name_length)
+        waiting.remove(upstream.name)
+        printed.wait_for(waiting, len(upstreams))
+        printed.outcome(upstream.name, outcome)
+
+    printed.wait_for(waiting, len(upstreams))
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        opened = [
+            AuthorizedUpstream(
+                upstream,
+                await stack.enter_async_context(open_configured(upstream, IDENTITY, context, nursery, proxy)),
+                shared_credentials(upstream, nursery, time.time),
+            )
+            for upstream in upstreams
+            if isinstance(upstream, Upstream | StdioUpstream)  # the only ones that there are
+        ]
+        async with trio.open_nursery() as asking:
+            for upstream, asked in zip(upstreams, opened, strict=True):
+                asking.start_soon(ask, upstream, asked)
+        await stack.aclose()
+        nursery.cancel_scope.cancel("listed")
+
+
+async def _ask(
+    config: AnyUpstream, upstream: AuthorizedUpstream, kinds: Sequence[str], name_length: int | None
+) -> Outcome:
+    try:
+        peer = await upstream.meet(None)
+        parts: dict[str, tuple[Json, ...]] = {}
+        for kind in kinds:
+            method, key, capability = KINDS[kind]
+            if kind == "tool" or capability in peer.capabilities:
+                parts[key] = tuple((await upstream.list_all(None, method, key))[0])
+    except ConnectNeeded as exc:
+        return LoginNeeded(str(exc))
+    except UpstreamRefused as exc:
+        if exc.status == 401 and config.auth_type in ("user", "oauth", "none"):
+            return LoginNeeded("it asks for a login")
+        if exc.status in (401, 403):
+            return Silent(f"{exc}: it refuses the credentials that are configured for it")
+        return Silent(str(exc))
+    except UpstreamLost as exc:
+        return Silent(str(exc))
+    return _as_they_are(parts) if name_length is None else _as_published(config, parts, name_length)
+
+
+def _as_published(config: AnyUpstream, parts: dict[str, tuple[Json, ...]], name_length: int) -> Told:
+    """Items under the names that clients of ours see. A name that an earlier upstream claims too is not known here."""
+    source = Source(
+        config.name,
+        config.prefix,
+        config.display_name or config.name,
+        parts.get("tools", ()),
+        config.tools.include,
+        config.tools.exclude,
+        prompts=parts.get("prompts", ()),
+        resources=parts.get("resources", ()),
+        templates=parts.get("resourceTemplates", ()),
+    )
+    catalog = build_catalog([source], name_length=name_length)
+    lists: dict[str, tuple[Json, ...]] = {kind: paged.items for kind, paged in catalog.lists.items()}
+    prefix = f"[{config.name}] "
+    return Told(tuple(_entries(lists, prefix)), catalog.left_out.get(config.name, ()))
+
+
+def _as_they_are(parts: dict[str, tuple[Json, ...]]) -> Told:
+    return Told(tuple(_entries(parts, "")))
+
+
+def _entries(lists: dict[str, tuple[Json, ...]], prefix: str) -> Iterable[Entry]:
+    for kind, (_, key, _) in KINDS.items():
+        for item in lists.get(key, ()):
+            name = item.get({"resource": "uri", "template": "uriTemplate"}.get(kind, "name"))
+            if not isinstance(name, str):
+                continue
+            match kind:
+                case "tool":
+                    signature = tool_signature(name, item.get("inputSchema"))
+                case "prompt":
+                    signature = prompt_signature(name, item.get("arguments"))
+                case _:
+                    signature = description_of({"description": name})
+            yield Entry(kind, name, signature, description_of(item).removeprefix(prefix.strip()).strip(), item)
+
+
+class Printed:
+    """What was told so far, and how it looks."""
+
+    def __init__(self, terminal: Terminal, *, descriptions: bool, as_json: bool, from_endpoint: bool) -> None:
+        self._terminal = terminal
+        self._descriptions = descriptions
+        self._as_json = as_json
+        self._from_endpoint = from_endpoint
+        self._outcomes: dict[str, Outcome] = {}
+
+    def wait_for(self, waiting: Sequence[str], of: int) -> None:
+        if not self._as_json:
+            text = f"connecting {of - len(waiting)}/{of}, waiting for {', '.join(waiting)}" if waiting else ""
+            self._terminal.progress(text)
+
+    def outcome(self, name: str, outcome: Outcome) -> None:
+        """Raises:
+        BrokenPipeError: see `Terminal.data`.
+        """
+        self._outcomes[name] = outcome
+        if self._as_json:
+            return
+        match outcome:
+            case Told(entries, remarks):
+                self._entries(name, entries)
+                for remark in remarks:
+                    self._terminal.say(f"{name}: left out {remark}", YELLOW)
+            case LoginNeeded(reason):
+                self._terminal.say(f"{name}: {reason}; {self._how_to_log_in(name)}", YELLOW)
+            case Silent(reason):
+                self._terminal.say(f"{name}: {reason}", RED)
+            case _:
+                assert_never(outcome)
+
+    def finish(self, order: Sequence[str]) -> int:
+        if self._as_json:
+            self._terminal.data(json.dumps(self._document(order), indent=2, ensure_ascii=False))
+        outcomes = self._outcomes.values()
+        if any(isinstance(outcome, Silent) for outcome in outcomes):
+            return EXIT_UNAVAILABLE
+        return EXIT_LOGIN if any(isinstance(outcome, LoginNeeded) for outcome in outcomes) else 0
+
+    def _how_to_log_in(self, name: str) -> str:
+        return "give --token" if self._from_endpoint else f"run: mcp-aggregator login {name}"
+
+    def _entries(self, upstream: str, entries: Iterable[Entry]) -> None:
+        terminal = self._terminal
+        if not terminal.is_for_people:
+            for entry in entries:
+                more = (entry.description,) if self._descriptions else ()
+                terminal.row(
+                    (description_of({"description": entry.name}), entry.kind, upstream, entry.signature, *more)
+                )
+            return
+        terminal.data(terminal.style(upstream, BOLD))
+        for entry in entries:
+            kind = "" if entry.kind == "tool" else f"{entry.kind} "
+            terminal.data(f"  {kind}{entry.signature}")
+            if self._descriptions and entry.description:
+                terminal.data(terminal.style(f"      {entry.description}", DIM))
+
+    def _document(self, order: Sequence[str]) -> Json:
+        made: Json = {"upstreams": []}
+        for name in order:
+            match self._outcomes[name]:
+                case Told(entries, remarks):
+                    made["upstreams"].append({"name": name, "state": "answered", "leftOut": list(remarks)})
+                    for entry in entries:
+                        made.setdefault(KINDS[entry.kind][1], []).append({**entry.item, "upstream": name})
+                case LoginNeeded(reason):
+                    fix = self._how_to_log_in(name).removeprefix("run: ")
+                    made["upstreams"].append({"name": name, "state": "needs_login", "error": reason, "fix": fix})
+                case Silent(reason):
+                    made["upstreams"].append({"name": name, "state": "unreachable", "error": reason})
+                case other:
+                    assert_never(other)
+        return made
