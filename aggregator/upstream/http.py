@@ -164,20 +164,34 @@ class HttpUpstream:
         hear: Hear,
         acknowledge: Callable[[Wanted], None],
     ) -> None:
-        """See `McpUpstream.listen`. The stream has a connection of its own, beside those of requests."""
-        peer = self.peer
-        if peer is None or self._in_doubt:
-            peer = await self.meet(session, credential)
-        if is_stateless(peer.revision):
-            await listen_stateless(self._streams, self._client, credential, wanted, hear, acknowledge)
-            return
-        ticket = await self._tickets.ticket(session, credential)
-        try:
-            await listen_in_session(self._exchange, self._streams, self._tickets, ticket, wanted, hear, acknowledge)
-        except UpstreamRefused as exc:
-            if exc.status == 404 and ticket.session_id is not None:
-                self._tickets.drop(session, ticket)
-            raise
+        """See `McpUpstream.listen`. The stream has a connection of its own, beside those of requests.
+
+        A session that is no more is begun anew; an upstream that has changed its revision is listened to in the other.
+        """
+        for last in (False, True):
+            peer = self.peer
+            if peer is None or self._in_doubt:
+                peer = await self.meet(session, credential)
+            ticket: Ticket | None = None
+            try:
+                if is_stateless(peer.revision):
+                    await listen_stateless(self._streams, self._client, credential, wanted, hear, acknowledge)
+                    return
+                ticket = await self._tickets.ticket(session, credential)
+                await listen_in_session(self._exchange, self._streams, self._tickets, ticket, wanted, hear, acknowledge)
+                return
+            except UpstreamRefused as exc:
+                if exc.status not in _OLDER:
+                    raise
+                # Many servers answer a lost session with 400 instead of 404.
+                is_lost = ticket is not None and ticket.session_id is not None and exc.status in (400, 404)
+                if ticket is not None and is_lost:
+                    self._tickets.drop(session, ticket)
+                if last:
+                    raise
+                self.doubt()
+                if not is_lost and (await self.meet(session, credential)).revision == peer.revision:
+                    raise
 
     async def reap(self) -> None:
         await self._tickets.reap()

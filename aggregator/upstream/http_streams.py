@@ -66,7 +66,8 @@ async def listen_in_session(
     hear: Hear,
     acknowledge: Acknowledge,
 ) -> None:
-    """2025-11-25 and before: the GET stream of a session, and one request for each resource.
+    """2025-11-25 and before: the GET stream of a session, and one request for each resource that is new, or no longer
+    wanted. A subscription outlives the stream, until the session is listened to again or ends.
 
     Raises: as `listen_stateless`.
     """
@@ -82,17 +83,22 @@ async def listen_in_session(
             case _:
                 pass
 
-    honoured = set()
-    for uri in sorted(wanted.uris):
+    async def ask(method: str, uri: str) -> bool:
         id = secrets.token_hex(12)
-        body = render(Call(id, "resources/subscribe", {"uri": uri}))
-        if isinstance(await converse(exchange, ticket.headers(), body, id, drop), Success):
-            honoured.add(uri)
+        body = render(Call(id, method, {"uri": uri}))
+        return isinstance(await converse(exchange, ticket.headers(), body, id, drop), Success)
+
     ticket.calls += 1  # it is in use, however little is said
     try:
+        for uri in sorted(ticket.subscribed - wanted.uris):
+            await ask("resources/unsubscribe", uri)
+            ticket.subscribed.discard(uri)
+        for uri in sorted(wanted.uris - ticket.subscribed):
+            if await ask("resources/subscribe", uri):
+                ticket.subscribed.add(uri)
         async with streams.send("GET", ticket.stream_headers(), b"") as answer:
             if answer.status < 300:
-                acknowledge(Wanted(wanted.kinds, frozenset(honoured)))
+                acknowledge(Wanted(wanted.kinds, wanted.uris & ticket.subscribed))
             await read_stream(answer, receive)
     finally:
         ticket.calls -= 1

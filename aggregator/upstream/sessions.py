@@ -50,6 +50,7 @@ class Ticket:
     credential: Credential = NOTHING  # the last that was good for it: a token is refreshed while its session lives on
     lost: bool = field(default=False)
     instructions: str = ""
+    subscribed: set[str] = field(default_factory=set)  # resources, as far as it honoured that
 
     def headers(self) -> Headers:
         made = [*JSON_AND_EVENTS, (VERSION_HEADER.encode(), self.revision.encode())]

@@ -28,7 +28,10 @@ GRACE = 30.0  # seconds that a stream outlives its last listener: clients come b
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0  # seconds between attempts to open one
 LASTED = 10.0  # seconds after which a stream that ends was a good one
 UNAVAILABLE = 600.0  # seconds until one that has no streams is asked again
+OPENING = 30.0  # seconds for an upstream to open one; some send nothing before the first event
+LOOK_AGAIN = 5.0  # seconds; whether the upstream was met anew, and may have streams by now
 MAX_URIS = 1000  # of one owner at one upstream
+MAX_UPDATED = 1000  # resources that one listener is told of by name before it has looked
 
 _NO_STREAMS = frozenset({400, 404, 405, 501})
 
@@ -52,6 +55,14 @@ class Ear:
         self.changed.clear()
         self.updated.clear()
         return taken
+
+    def hear_update(self, upstream: str, uri: str) -> None:
+        """Something about this resource of `upstream`: kept if it, or what it is a part of, is listened for."""
+        # 2025-11-25, resources/updated: "This may be a sub-resource of the one that the client actually subscribed to."
+        wanted = next((own for name, own in self.uris if name == upstream and _is_part(uri, own)), None)
+        if wanted is not None:
+            self.updated.add((upstream, uri if len(self.updated) < MAX_UPDATED else wanted))
+            self.wake()
 
 
 class Streams:
@@ -134,6 +145,7 @@ class _Stream:
         self._ears: set[Ear] = set()
         self._open = Wanted()  # what the stream that is open was opened for
         self._known = trio.Event()  # set while `acknowledged` is the answer to what is wanted
+        self._broke = False  # the stream before this one did not end for our own sake
         self._news = trio.Event()
         self._scope = trio.CancelScope()
 
@@ -175,7 +187,7 @@ class _Stream:
             try:
                 with self._scope:
                     await self._listen()
-            except (UpstreamLost, ConnectNeeded, StoreUnavailable) as exc:
+            except (UpstreamLost, ConnectNeeded, StoreUnavailable, trio.TooSlowError) as exc:
                 log.debug("upstream %s: stream: %s", self._upstream.name, exc)
             except UpstreamRefused as exc:
                 log.debug("upstream %s: stream: %s", self._upstream.name, exc)
@@ -183,29 +195,59 @@ class _Stream:
                 self._acknowledge(Wanted())
             if self._scope.cancelled_caught:
                 continue  # more is wanted, and opened at once; or nobody listens any more
+            self._broke = True
             if trio.current_time() - opened_at > LASTED:
                 delay = FIRST_RETRY
             pause = max(pause, delay) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
             delay = min(delay * 2, LAST_RETRY)
-            with trio.move_on_after(pause):
-                while self._ears and self._wanted() <= self._open:
-                    await self._news.wait()
+            await self._rest(pause)
             self._relist(self._upstream.name, self._owner)  # what was missed meanwhile
 
+    async def _rest(self, seconds: float) -> None:
+        """Until more is wanted, nobody listens, or the upstream was met anew; `seconds` at most."""
+        peer = self._upstream.peer
+        with trio.move_on_after(seconds):
+            while self._ears and self._wanted() <= self._open and self._upstream.peer is peer:
+                with trio.move_on_after(LOOK_AGAIN):
+                    await self._news.wait()
+
     async def _listen(self) -> None:
-        """One stream, to its end."""
+        """One stream, to its end.
+
+        Raises:
+            TooSlowError: if the upstream does not open it in time: others may wait for what we hold meanwhile.
+            ConnectNeeded, UpstreamLost, UpstreamRefused, StoreUnavailable: see `AuthorizedUpstream.listen`.
+        """
         self._open = self._wanted()
-        peer = await self._upstream.meet(self._principal)
+        with trio.fail_after(self._upstream.config.discovery_timeout):
+            peer = await self._upstream.meet(self._principal)
         offered = on_offer(peer.capabilities, self._open)
-        if offered:
-            await self._upstream.listen(self._principal, offered, self._hear, self._acknowledge)
-        else:
+        if not offered:
             self._acknowledge(Wanted())
-            await trio.sleep(UNAVAILABLE)
+            await self._rest(UNAVAILABLE)
+            return
+        with trio.fail_after(OPENING) as opening:
+
+            def acknowledge(honoured: Wanted) -> None:
+                opening.deadline = math.inf
+                self._acknowledge(honoured)
+                self._make_up(honoured)
+
+            await self._upstream.listen(self._principal, offered, self._hear, acknowledge)
 
     def _acknowledge(self, honoured: Wanted) -> None:
         self.acknowledged = honoured
         self._known.set()
+
+    def _make_up(self, honoured: Wanted) -> None:
+        """For what happened before the upstream began to tell."""
+        if honoured.kinds:
+            self._relist(self._upstream.name, self._owner)
+        if self._broke:
+            self._broke = False
+            for ear in self._ears:
+                for uri in honoured.uris:
+                    ear.hear_update(self._upstream.name, uri)
 
     def _hear(self, notice: Notice) -> None:
         name = self._upstream.name
@@ -217,7 +259,8 @@ class _Stream:
                     ear.wake()
         elif notice.method == UPDATED and isinstance(uri := notice.params.get("uri"), str):
             for ear in self._ears:
-                # A server may speak of a part of what was subscribed to (2025-11-25, resources/updated).
-                if any(upstream == name and uri.startswith(wanted) for upstream, wanted in ear.uris):
-                    ear.updated.add((name, uri))
-                    ear.wake()
+                ear.hear_update(name, uri)
+
+
+def _is_part(uri: str, whole: str) -> bool:
+    return uri == whole or (uri.startswith(whole) and (whole.endswith("/") or uri[len(whole)] in "/?#"))

@@ -240,6 +240,7 @@ class FakeServer:
         self.requests.append(incoming)
         self.open.append(incoming)
         scope = trio.CancelScope()
+        closing_cancels = self.revision == MODERN or method == "GET"
         self._nursery.start_soon(self._serve, incoming, out, scope)
         try:
             await out.begun.wait()
@@ -250,7 +251,7 @@ class FakeServer:
             self.open.remove(incoming)
             incoming.closed.set()
             out.reader.close()
-            if self.revision == MODERN or method == "GET":
+            if closing_cancels:
                 scope.cancel()
 
     async def _serve(self, incoming: Incoming, out: _Out, scope: trio.CancelScope) -> None:
@@ -293,6 +294,9 @@ class FakeServer:
         return incoming.headers.get("authorization", "").removeprefix("Bearer ") in self.accounts
 
     async def _modern(self, incoming: Incoming, out: _Out) -> None:
+        if incoming.http_method != "POST":
+            out.begin(405, {"allow": "POST"})
+            return
         if (fault := envelope_fault(incoming, self.tools)) is not None:
             _reply(out, incoming, {"error": fault}, status=400)
             return
@@ -363,6 +367,9 @@ class FakeServer:
         match incoming.method:
             case "resources/subscribe":
                 self.subscribed.append(incoming.params["uri"])
+                _reply(out, incoming, {"result": {}})
+            case "resources/unsubscribe":
+                self.subscribed.remove(incoming.params["uri"])
                 _reply(out, incoming, {"result": {}})
             case "notifications/cancelled":
                 id = incoming.params["requestId"]
