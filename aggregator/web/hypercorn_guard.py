@@ -26,14 +26,14 @@ import h11
 import hypercorn.protocol
 import hypercorn.trio.run
 import trio
-from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Body, EndBody, Request, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
-from hypercorn.trio.worker_context import EventWrapper, WorkerContext
+
+from .hypercorn_worker import IdleTimer, Worker
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -41,7 +41,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-WRITE_TIMEOUT = 20.0  # no byte taken for so long: the client has stopped reading; serving.py's TCP_USER_TIMEOUT, too
 HEAD_TIMEOUT = 10.0  # from the first byte of a request's head to its last; nginx and Apache give 60 and 20 to 40 s
 LINGER_TIMEOUT = 5.0  # how long we listen to a client that still sends after we have answered; nginx lingering_timeout
 LINGER_BYTES = 16 * 2**20  # and how much of it; four times the largest body we would have taken
@@ -57,7 +56,7 @@ def install() -> None:
     if not version("hypercorn").startswith("0.18."):
         return
     hypercorn.trio.run.TCPServer = _Connection  # type: ignore[assignment, attr-defined]
-    hypercorn.trio.run.WorkerContext = _Worker  # type: ignore[attr-defined]
+    hypercorn.trio.run.WorkerContext = Worker  # type: ignore[attr-defined]
     hypercorn.protocol.H11Protocol = _Protocol  # type: ignore[attr-defined]
 
 
@@ -259,11 +258,12 @@ class _Connection(TCPServer):
     """H1, H2 and H6: a connection that fails is alone in failing, a client that does not read is left, and a client
     that has left is not waited for."""
 
-    context: _Worker
+    context: Worker
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.context.config = self.config
+        self.idle_task: IdleTimer = IdleTimer(self.context.terminated, self.config.keep_alive_timeout)
         self._reading, self._receiving = trio.CancelScope(), trio.CancelScope()
         self._head_until = inf
         self._linger_until = inf
@@ -274,6 +274,10 @@ class _Connection(TCPServer):
             await super().run()
         except* Exception:  # whatever it is, the other connections have nothing to do with it
             LOG.exception("a connection's task crashed; only this connection is lost")
+
+    async def _idle_timeout(self) -> None:
+        """What `IdleTimer` does when the time is over."""
+        await self._initiate_server_close()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -317,7 +321,7 @@ class _Connection(TCPServer):
                 else:
                     break
         self._ended = True
-        await self.idle_task.stop()
+        self.idle_task.end()
         await self.protocol.handle(Closed())
 
     def _read_deadline(self) -> float:
@@ -354,47 +358,3 @@ class _Connection(TCPServer):
             await super()._close()
         finally:
             await trio.aclose_forcefully(self.stream)  # hypercorn#106: a cancelled send_eof skipped it
-
-
-class _Worker(WorkerContext):
-    """H2: knows the writes that are under way, so that the end of the graceful time ends them too."""
-
-    config: Config
-
-    def __init__(self, max_requests: int | None) -> None:
-        super().__init__(max_requests)
-        self.terminated = _Terminated(self)
-        self._writes: set[trio.CancelScope] = set()
-        self._writes_until = inf
-
-    async def write(self, stream: trio.abc.SendStream, data: bytes) -> bool:
-        """Send all of `data`; False when the client did not take it in time, and the stream is broken.
-
-        Shielded, as in Hypercorn, because half of a piece would corrupt the connection for the next one.
-        """
-        deadline = min(trio.current_time() + WRITE_TIMEOUT, self._writes_until)
-        with trio.CancelScope(shield=True, deadline=deadline) as writing:
-            self._writes.add(writing)
-            try:
-                await stream.send_all(data)
-            finally:
-                self._writes.discard(writing)
-        return not writing.cancelled_caught
-
-    def limit_writes(self) -> None:
-        self._writes_until = trio.current_time() + self.config.graceful_timeout
-        for writing in self._writes:
-            writing.deadline = min(writing.deadline, self._writes_until)
-
-
-class _Terminated(EventWrapper):
-    """Hypercorn sets it in the moment its graceful time begins."""
-
-    def __init__(self, worker: _Worker) -> None:
-        super().__init__()
-        self._worker = worker
-
-    async def set(self) -> None:
-        if hasattr(self._worker, "config"):  # there has been a connection
-            self._worker.limit_writes()
-        await super().set()

@@ -17,13 +17,13 @@ from aggregator.web.hypercorn_guard import (
     HEAD_TIMEOUT,
     LINGER_BYTES,
     LINGER_TIMEOUT,
-    WRITE_TIMEOUT,
     _Connection,
-    _Worker,
     guarded,
     install,
     refused_head,
 )
+from aggregator.web.hypercorn_worker import WRITE_TIMEOUT
+from aggregator.web.hypercorn_worker import Worker as _Worker
 
 MemoryStream = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 
