@@ -31,6 +31,11 @@ def askable(capabilities: Json) -> Json:
     return shown
 
 
+def can_ask(method: str) -> bool:
+    """Whether this is a question of the revisions that we know."""
+    return method in _CAPABILITY
+
+
 def missing_capability(method: str, params: Json, capabilities: Json) -> Json | None:
     """The capability that a client lacks to be asked this, as ``requiredCapabilities`` has it; None if it can be."""
     name = _CAPABILITY.get(method)

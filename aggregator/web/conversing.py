@@ -20,6 +20,7 @@ from ..protocol.jsonrpc import Call, Failure, Json, Notice, Success
 from ..protocol.questions import (
     ask_for_urls,
     askable,
+    can_ask,
     cannot_be_asked,
     input_requests,
     is_declined,
@@ -88,8 +89,11 @@ class Conversing:
     ) -> Answered:
         capabilities = askable(asked.envelope.capabilities)
         if is_stateless(asked.revision):
-            if capabilities or self._parking.is_parked(asked):
-                peer = upstream.peer or await upstream.meet(asked.principal)
+            if self._parking.is_parked(asked):
+                return await self._park(asked, upstream, params, tell, headers, capabilities, timeout)
+            if capabilities:
+                with trio.fail_after(timeout):
+                    peer = upstream.peer or await upstream.meet(asked.principal)
                 if not is_stateless(peer.revision):
                     return await self._park(asked, upstream, params, tell, headers, capabilities, timeout)
             clock = ToolClock(timeout)
@@ -141,6 +145,8 @@ class Conversing:
             if rounds > MAX_ROUNDS:
                 raise UpstreamLost(f"asked more than {MAX_ROUNDS} times")
             questions = input_requests(result)
+            if unknown := [question["method"] for question in questions.values() if not can_ask(question["method"])]:
+                raise UpstreamLost(f"asks the client for {unknown[0][:80]!r}, which its revision does not have")
             params = {key: value for key, value in original.items() if key not in ("inputResponses", "requestState")}
             if questions:
                 with clock.standing():
@@ -217,7 +223,7 @@ class Conversing:
                 on_request=on_request,
             )
 
-        return await self._parking.run(asked, work, tell, timeout=timeout)
+        return _asked_fairly(asked, await self._parking.run(asked, work, tell, timeout=timeout))
 
 
 def _ask_to_open(asked: Asked, answered: Answered, urls: list[Json]) -> Answered:

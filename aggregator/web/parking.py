@@ -4,8 +4,9 @@ The upstream's work runs in a task of the app's nursery. A request of the client
 one leg: it waits until the work is done or asks. Asked, the leg ends with
 ``input_required``, and `requestState` names the parked call, sealed to person,
 request and instance (MR1); the retry is the next leg. A leg that is cancelled while
-it waits takes the work with it; a parked call that nobody comes back for ends after
-`patience`. This file must not know what is asked.
+it waits takes the work with it, unless another took over; a parked call that nobody
+comes back for ends after `patience`, and so does what it came to meanwhile. This file
+must not know what is asked.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .tool_clock import ToolClock
 
 PARKED_PER_PERSON = 16
 PARKED = 2000  # of all people together
+QUESTIONS_PER_CALL = 16  # at a time
 NO_ANSWER = -32800  # ours: outside the range that JSON-RPC reserves
 TOGETHER = 0.05  # seconds that a leg waits for more questions before it ends with one
 
@@ -59,11 +61,16 @@ class _Parked:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     questions: dict[str, _Question] = field(default_factory=dict)  # by the key in `inputRequests`
     outcome: Answered | AggregatorError | trio.TooSlowError | None = None
+    legs: int = 1
     changed: trio.Event = field(default_factory=trio.Event)
 
     def note(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
+
+    def is_settled(self, leg: int) -> bool:
+        """Whether this leg has nothing to wait for any more."""
+        return self.outcome is not None or self.legs != leg
 
 
 class Parking:
@@ -120,16 +127,25 @@ class Parking:
         return await self._wait(parked, asked)
 
     async def _wait(self, parked: _Parked, asked: Asked) -> Answered:
+        leg = parked.legs
         try:
-            while parked.outcome is None and not _open(parked):
-                await parked.changed.wait()
-            if parked.outcome is None:
+            while not parked.is_settled(leg):
+                if not _open(parked):
+                    await parked.changed.wait()
+                    continue
                 with trio.move_on_after(TOGETHER):
-                    while parked.outcome is None:
+                    while not parked.is_settled(leg):
                         await parked.changed.wait()
+                if _open(parked):  # else it was withdrawn at once
+                    break
         except trio.Cancelled:
-            parked.scope.cancel("the client disconnected")
+            if parked.legs == leg:
+                parked.scope.cancel("the client disconnected")
             raise
+        if parked.legs != leg:
+            return Answered(
+                failure(asked.call.id, INVALID_PARAMS, "Another request goes on with this call."), STATELESS
+            )
         match parked.outcome:
             case Answered():
                 return parked.outcome
@@ -166,7 +182,7 @@ class Parking:
         except Unsealable:
             return None
         parked = self._parked.get(str(state.get("parked")))
-        if parked is None or parked.tell is not None:  # gone, or another leg waits already
+        if parked is None:
             return None
         if (state.get("who"), state.get("what")) != (asked.principal.key, _digest(asked)):
             return None
@@ -174,6 +190,7 @@ class Parking:
 
     def _resume(self, parked: _Parked, asked: Asked, tell: Tell) -> None:
         parked.tell = tell
+        parked.legs += 1
         parked.progress_token = asked.envelope.progress_token
         parked.scope.deadline = math.inf
         answers = asked.call.params.get("inputResponses")
@@ -183,6 +200,7 @@ class Parking:
                 question.answer = answer
                 question.answered.set()
                 del parked.questions[key]
+        parked.note()
 
     async def _work(self, parked: _Parked, work: Work, asked: Asked) -> None:
         """The upstream's side, for as long as it takes; its end is the outcome of whichever leg waits then."""
@@ -207,6 +225,11 @@ class Parking:
                     parked.outcome = exc
             if parked.outcome is None:
                 parked.outcome = trio.TooSlowError()
+            parked.note()
+            if not parked.scope.cancelled_caught:
+                with trio.move_on_at(parked.scope.deadline):
+                    while parked.tell is None:  # it was done while nobody waited for it
+                        await parked.changed.wait()
         finally:
             del self._parked[parked.id]
             parked.note()
@@ -214,8 +237,12 @@ class Parking:
     async def _answer(self, parked: _Parked, question: Call, asked: Asked) -> Success | Failure:
         if missing_capability(question.method, question.params, asked.envelope.capabilities) is not None:
             return await refuse(question)
-        theirs = sum(other.principal == parked.principal for other in self._parked.values() if _open(other))
-        if theirs >= PARKED_PER_PERSON or len(self._parked) >= PARKED:
+        theirs = sum(
+            other.principal == parked.principal
+            for other in self._parked.values()
+            if other is not parked and (other.tell is None or _open(other))
+        )
+        if theirs >= PARKED_PER_PERSON or len(self._parked) >= PARKED or len(parked.questions) >= QUESTIONS_PER_CALL:
             return failure(question.id, NO_ANSWER, "too many questions wait for this person already")
         key = f"q-{secrets.token_hex(4)}"
         waiting = parked.questions[key] = _Question(question)
