@@ -21,6 +21,8 @@ from .session_rows import SessionStore
 
 WORD_LASTS = 30.0  # seconds; processes leave it anew every 10
 UNREADABLE = "what is stored of the login cannot be read any more"
+UNUSED_FOR = 90 * 86400.0  # seconds after which a connection is dropped that nothing was asked with: a leaver's, or one
+# of an upstream that is no longer configured. Somebody who comes back from a long leave still has theirs.
 REFRESH_GRACE = 30.0  # seconds; a lost answer may be asked for again (reference: Hydra 0-300, Dex's obsolete token)
 
 
@@ -91,7 +93,8 @@ class Connection:
 
     `state` is ``connected`` or ``needs_login``; the latter has no tokens, and a `reason` for the person. A connected
     one with a `next_try_at` could not be refreshed `failures` times for `reason`. `wanted_scope` is what the next
-    connecting has to ask for. Until `lease_until`, `lease_owner` refreshes.
+    connecting has to ask for. Until `lease_until`, `lease_owner` refreshes. `used_at` is when something was last asked
+    with it, to the day; None where nobody noted it.
     """
 
     principal: Principal
@@ -116,6 +119,7 @@ class Connection:
     next_try_at: float | None = None
     lease_owner: str | None = None
     lease_until: float | None = None
+    used_at: float | None = None
 
     def __repr__(self) -> str:
         return f"<Connection of {self.principal.key} at {self.upstream}, {self.state}, generation {self.generation}>"
@@ -320,6 +324,10 @@ class Store(MailStore, SessionStore, Protocol):
         """Note what the next connecting has to ask for; the tokens stay good. Compares by id."""
         ...
 
+    async def note_use(self, connection: Connection, *, now: float) -> None:
+        """Remember that something is asked with it, so that `purge` lets it be. Compares by id."""
+        ...
+
     async def end_connection(self, connection: Connection, *, reason: str) -> bool:
         """Drop the tokens: it needs a login from now on. Compares as `postpone_refresh`."""
         ...
@@ -357,7 +365,10 @@ class Store(MailStore, SessionStore, Protocol):
         ...
 
     async def purge(self, *, now: float) -> int:
-        """Drop what has expired; returns how many rows went."""
+        """Drop what has expired, and connections unused for `UNUSED_FOR`; returns how many rows went.
+
+        The time of a connection without `used_at` begins now.
+        """
         ...
 
     async def check(self) -> None:

@@ -16,7 +16,19 @@ import trio
 
 from ..errors import StoreUnavailable
 from ..protocol.principal import Principal
-from . import Connection, Gone, Grant, LoginToken, OldRow, Redeemed, Replayed, Rotated, Store, UpstreamRegistration
+from . import (
+    UNUSED_FOR,
+    Connection,
+    Gone,
+    Grant,
+    LoginToken,
+    OldRow,
+    Redeemed,
+    Replayed,
+    Rotated,
+    Store,
+    UpstreamRegistration,
+)
 from .grants import KEPT_AFTER_THE_END, is_live, is_meant, is_past_keeping, redemption, rotation
 from .memory_traffic import MemoryTraffic
 
@@ -224,6 +236,12 @@ class MemoryStore(MemoryTraffic):
         self._put(replace(current, wanted_scope=scope))
         return True
 
+    async def note_use(self, connection: Connection, *, now: float) -> None:
+        await trio.lowlevel.checkpoint()
+        current = self._connections.get((connection.principal.key, connection.upstream))
+        if current is not None and current.id == connection.id:
+            self._put(replace(current, used_at=now))
+
     async def end_connection(self, connection: Connection, *, reason: str) -> bool:
         await trio.lowlevel.checkpoint()
         current = self._current(connection)
@@ -284,10 +302,22 @@ class MemoryStore(MemoryTraffic):
         past = [who for who, at in self._sign_outs.items() if at < now - KEPT_AFTER_THE_END]
         for who in past:
             del self._sign_outs[who]
-        return len(tickets) + len(ended) + len(logins) + len(past) + self.purge_traffic(now)
+        unused = self._drop_unused(now)
+        return len(tickets) + len(ended) + len(logins) + len(past) + unused + self.purge_traffic(now)
 
     async def check(self) -> None:
         await trio.lowlevel.checkpoint()
+
+    def _drop_unused(self, now: float) -> int:
+        unused = []
+        for key, connection in self._connections.items():
+            if connection.used_at is None:
+                self._connections[key] = replace(connection, used_at=now)
+            elif connection.used_at <= now - UNUSED_FOR:
+                unused.append(key)
+        for key in unused:
+            del self._connections[key]
+        return len(unused)
 
     def _put(self, connection: Connection) -> Connection:
         self._connections[connection.principal.key, connection.upstream] = connection

@@ -245,6 +245,9 @@ class SqliteStore:
     async def want_scope(self, connection: Connection, scope: str) -> bool:
         return await self._write(lambda db: of_connections.want_scope(db, connection, scope))
 
+    async def note_use(self, connection: Connection, *, now: float) -> None:
+        await self._write(lambda db: of_connections.note_use(db, connection, now=now))
+
     async def end_connection(self, connection: Connection, *, reason: str) -> bool:
         return await self._write(lambda db: of_connections.end(db, connection, reason=reason))
 
@@ -311,7 +314,12 @@ class SqliteStore:
             ("DELETE FROM mail WHERE expires_at <= ?", (now,)),
             ("DELETE FROM client_sessions WHERE expires_at <= ?", (now,)),
         )
-        return await self._write(lambda db: sum(db.execute(*statement).rowcount for statement in statements))
+
+        def work(db: sqlite3.Connection) -> int:
+            unused = of_connections.drop_unused(db, now=now)
+            return unused + sum(db.execute(*statement).rowcount for statement in statements)
+
+        return await self._write(work)
 
     async def check(self) -> None:
         # A real commit: only that tells a full disk from a good one.

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import Unsealable
 from ..protocol.principal import Principal
 from ..protocol.sealing import KeyRing
-from . import UNREADABLE, Connection, UpstreamRegistration
+from . import UNREADABLE, UNUSED_FOR, Connection, UpstreamRegistration
 from .columns import connection_row, decrypt_secret, decrypt_tokens, encrypt_secret, encrypt_tokens
 
 Row = tuple[Any, ...]
@@ -21,7 +21,7 @@ Row = tuple[Any, ...]
 _TOKENS = "access_token, refresh_token"
 _REST = (
     "upstream, id, token_type, scope, expires_at, issuer, client_id, resource, account, connected_at, issued_at,"
-    " generation, state, reason, wanted_scope, failures, next_try_at, lease_owner, lease_until"
+    " generation, state, reason, wanted_scope, failures, next_try_at, lease_owner, lease_until, used_at"
 )
 _NAMES = tuple(_REST.split(", "))
 _SELECT = f"SELECT {_TOKENS}, {_REST} FROM connections"  # noqa: S608  constants, as below
@@ -92,6 +92,16 @@ def postpone(db: sqlite3.Connection, held: Connection, *, reason: str, next_try_
 def want_scope(db: sqlite3.Connection, held: Connection, scope: str) -> bool:
     statement = f"UPDATE connections SET wanted_scope = ? WHERE {_IS_ROW} AND id = ?"  # noqa: S608
     return db.execute(statement, (scope, held.principal.key, held.upstream, held.id)).rowcount > 0
+
+
+def note_use(db: sqlite3.Connection, held: Connection, *, now: float) -> None:
+    statement = f"UPDATE connections SET used_at = ? WHERE {_IS_ROW} AND id = ?"  # noqa: S608
+    db.execute(statement, (now, held.principal.key, held.upstream, held.id))
+
+
+def drop_unused(db: sqlite3.Connection, *, now: float) -> int:
+    db.execute("UPDATE connections SET used_at = ? WHERE used_at IS NULL", (now,))
+    return db.execute("DELETE FROM connections WHERE used_at <= ?", (now - UNUSED_FOR,)).rowcount
 
 
 def end(db: sqlite3.Connection, held: Connection, *, reason: str) -> bool:

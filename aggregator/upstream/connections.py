@@ -37,6 +37,7 @@ EARLY_PATIENCE = 2.0  # seconds, while the old token is still good
 NEWS = 1.0  # seconds at most until a connection made in another process is seen by those who wait for it
 CLOSING = 3.0  # seconds that refreshes under way get when the block is left
 MAX_REFUSED = 10_000
+USE_NOTED_EVERY = 86400.0  # seconds; a write for a connection and day, so that unused ones are found
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Connections:
         self._known = KnownConnections(store, self._hold)
         self._refused: OrderedDict[str, int] = OrderedDict()  # by owner: the generation that its upstream refused
         self._news: dict[str, trio.Event] = {}
+        self._noting: set[str] = set()  # ids of the connections whose use is being noted
 
     def __repr__(self) -> str:
         return f"<Connections {self._known!r}, {self._refreshes!r}>"
@@ -132,6 +134,7 @@ class Connections:
             account=issued.account,
             connected_at=now,
             issued_at=now,
+            used_at=now,
         )
         try:
             with trio.CancelScope(shield=True):  # as long as one write takes: the code is spent
@@ -245,6 +248,14 @@ class Connections:
             self._on_change(held.connection.principal)
         return True
 
+    def note_use(self, held: Held) -> None:
+        """Something is asked with this connection: it is written down once a day, by a task of ours."""
+        connection, now = held.connection, self._clock()
+        is_known = connection.used_at is not None and now - connection.used_at < USE_NOTED_EVERY
+        if not is_known and connection.id not in self._noting:
+            self._noting.add(connection.id)
+            self._nursery.start_soon(self._note_use, connection, now)
+
     def note_refused(self, held: Held) -> None:
         """Another login has to come before this connection counts as one again for those who wait."""
         self._refused[held.credential.owner] = held.connection.generation
@@ -281,6 +292,15 @@ class Connections:
         news = self._news.pop(principal.key, None)
         if news is not None:
             news.set()
+
+    async def _note_use(self, connection: Connection, now: float) -> None:
+        try:
+            await self._store.note_use(connection, now=now)
+            self._known.forget(connection.principal)
+        except StoreUnavailable as exc:
+            log.debug("the use of a connection was not noted: %s", exc)  # it is tried again with the next
+        finally:
+            self._noting.discard(connection.id)
 
     async def _revoke(self, upstream: Upstream, gone: Connection, told: trio.Event) -> None:
         try:

@@ -45,6 +45,7 @@ class PersonalCredentials:
         if held is None:
             return self._anonymous
         self._connections.check(self._upstream, held)
+        self._connections.note_use(held)
         if self._clock() < held.due_at or not is_refreshable(held.connection):
             return held.credential
         return (await self._connections.refreshed(self._upstream, held)).credential

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from aggregator.store import Connection, Store
+from aggregator.store import UNUSED_FOR, Connection, Store
 
 from .samples import ADA, BOB, NOW, connection, registration
 from .test_contract import gather
@@ -56,6 +56,7 @@ async def test_every_field_is_kept(store: Store) -> None:
         next_try_at=NOW + 30,
         lease_owner="me",
         lease_until=UNTIL,
+        used_at=NOW - 5,
     )
     await store.save_connection(full)
     assert await store.find_connection(ADA, "gmail") == full
@@ -76,6 +77,18 @@ async def test_forgetting_gives_back_what_was_there_once(store: Store) -> None:
     assert await store.forget_connection(ADA, "gmail") is None
     assert await store.find_connection(ADA, "gmail") is None
     assert await store.find_connection(BOB, "gmail") is not None
+
+
+async def test_a_connection_that_nothing_was_asked_with_for_90_days_is_dropped(store: Store) -> None:
+    for upstream, used_at in (("gmail", NOW), ("drive", NOW - 1), ("old", None)):
+        await store.save_connection(connection(upstream=upstream, used_at=used_at))
+    assert await store.purge(now=NOW) == 0
+    assert await store.purge(now=NOW - 1 + UNUSED_FOR) == 1
+    assert [found.upstream for found in await store.connections_of(ADA)] == ["gmail", "old"]
+    await store.note_use(connection(), now=NOW + 86400)
+    await store.note_use(connection(upstream="old", id="another"), now=NOW + 86400)
+    assert await store.purge(now=NOW + UNUSED_FOR) == 1
+    assert await store.connections_of(ADA) == (connection(used_at=NOW + 86400),)
 
 
 async def test_a_connections_text_hides_its_secrets() -> None:

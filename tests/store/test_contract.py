@@ -415,6 +415,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     ),
     "postpone_refresh": lambda store: store.postpone_refresh(connection(), reason="busy", next_try_at=NOW + 5),
     "want_scope": lambda store: store.want_scope(connection(), "mail.send"),
+    "note_use": lambda store: store.note_use(connection(), now=NOW),
     "end_connection": lambda store: store.end_connection(connection(), reason="ended"),
     "forget_connection": lambda store: store.forget_connection(ADA, "gmail"),
     "save_registration": lambda store: store.save_registration(registration()),

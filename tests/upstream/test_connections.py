@@ -225,3 +225,40 @@ async def test_who_waits_goes_on_waiting_while_the_store_is_away(
         await trio.sleep(2.5)
         store.away.clear()
     assert done == [pytest.approx(3.0)]
+
+
+# Being used
+
+
+async def test_the_use_of_a_connection_is_noted_once_a_day(
+    autojump_clock: MockClock, store: FailingStore, server: TokenServer, wall: Wall
+) -> None:
+    await store.save_connection(row(expires_at=None, used_at=None))
+    async with instance(store, server, wall) as (_, credentials):
+        for _ in range(5):
+            await token_of(credentials)
+        await trio.sleep(1)
+        assert (await stored(store)).used_at == NOW
+        await trio.sleep(86_000)
+        await token_of(credentials)
+        await trio.sleep(1)
+        assert (await stored(store)).used_at == NOW
+        store.away.add("note_use")
+        await trio.sleep(400)
+        assert await token_of(credentials) == "access-0"  # it goes on without
+        await trio.sleep(1)
+        store.away.clear()
+        await token_of(credentials)
+        await trio.sleep(1)
+        assert (await stored(store)).used_at == wall() - 1
+
+
+async def test_a_connection_that_needs_a_login_is_not_used(
+    autojump_clock: MockClock, store: FailingStore, server: TokenServer, wall: Wall
+) -> None:
+    await store.save_connection(row(state="needs_login", access_token=None, refresh_token=None, used_at=None))
+    async with instance(store, server, wall) as (_, credentials):
+        with pytest.raises(ConnectNeeded):
+            await credentials.current(ADA)
+        await trio.sleep(1)
+        assert (await stored(store)).used_at is None

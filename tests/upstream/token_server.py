@@ -120,6 +120,7 @@ def row(**changes: Any) -> Connection:
         account="ada@gmail.example",
         connected_at=NOW,
         issued_at=NOW,
+        used_at=NOW,
     )
     return replace(made, **changes)
 
