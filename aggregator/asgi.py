@@ -26,7 +26,7 @@ from hypercorn.logging import Logger
 from .cli.redaction import redact_every_handler
 from .config import load_config
 from .config.report import render_problems
-from .errors import ConfigError
+from .errors import ConfigError, Problem
 from .serving import (
     HARD_DEADLINE_AFTER_DRAIN,
     HYPERCORN_SETTINGS,
@@ -152,6 +152,9 @@ async def open_configured() -> AsyncIterator[Opened]:
     """
     loaded = load_config()
     _print(render_problems(loaded.source, loaded.warnings, loaded.text, kind="warning"))
+    if loaded.config.auth is None and not (loaded.config.listen.token or loaded.config.listen.allow_unauthenticated):
+        told = "is needed where Hypercorn listens, and not we: nobody knows here who can reach it; or use 'serve'"
+        raise ConfigError(loaded.source, (Problem("listen.token", told),), text=loaded.text)
     if loaded.config.tls is not None:
         say("warning: tls: Hypercorn listens here, not we; give it --certfile and --keyfile")
     from .server import open_aggregator  # here, so that a bad configuration is told without waiting for it

@@ -8,7 +8,6 @@ wires rooms together and decides nothing itself.
 from __future__ import annotations
 
 import logging
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,54 +18,27 @@ from urllib.parse import urlsplit
 
 import trio
 
-from . import __version__
-from .config.model import Config, Upstream
-from .deployment_keys import describe, make_key_ring, watch_secret_files
+from .assembly.front import Front
+from .assembly.ground import open_ground
+from .assembly.local import as_team, local_front
+from .assembly.relay import IDENTITY, open_relay
+from .assembly.team import open_team_front
+from .config.model import LocalConfig, Servable
+from .deployment_keys import watch_secret_files
 from .errors import StoreUnavailable
-from .key_agreement import open_key_agreement
-from .protocol.jsonrpc import Json
-from .protocol.oauth.site import site_of
-from .serving import first_leaf, listen, run_until_signalled, say, serve_application, url_of
+from .serving import check_reach, first_leaf, listen, run_until_signalled, say, serve_application, url_of
 from .store import Store
-from .store.open import open_store
 from .tls import make_server_context, watch_certificate
-from .upstream.authorized import AuthorizedUpstream
-from .upstream.client_documents import ClientDocuments
-from .upstream.connections import open_connections
-from .upstream.identity_provider import open_identity_provider
-from .upstream.kinds import open_configured, shared_credentials
-from .upstream.learned_http import open_learned_http
 from .upstream.listings import Listings
-from .upstream.login_checks import open_login_checks
-from .upstream.oauth_client import open_oauth_client
-from .upstream.personal_credentials import PersonalCredentials
-from .upstream.proxy import parse_proxy
-from .upstream.streams import Streams
 from .web.accounts import Accounts, catalog_of, statuses
 from .web.app import Application
-from .web.asking import Asking
-from .web.bearer import BearerAuthentication
-from .web.body_budget import BodyBudget
-from .web.client_sessions import ClientSessions
-from .web.clients import is_on_loopback
-from .web.conversing import Conversing
 from .web.gate import Gate
-from .web.gateway_tools import GatewayTools, gateway_tools
 from .web.hypercorn_guard import guarded
-from .web.listening import Listening
 from .web.mcp_endpoint import McpEndpoint
-from .web.mcp_methods import McpMethods
 from .web.mcp_streams import McpStreams
-from .web.pages import Pages
-from .web.parking import Parking
 from .web.probes import probe_routes
-from .web.pulse import Pulse
-from .web.questions import Questions
 from .web.reply import Receive, Send
-from .web.revocations import Revocations
-from .web.routes import oauth_routes
 
-IDENTITY: Json = {"name": "mcp-aggregator", "title": "MCP aggregator", "version": __version__}
 # Seconds. What has expired is refused anyway; but anybody can begin and cancel logins, a row for each, by the hundred a
 # second: an hour of them is 100 MB in the `memory` store.
 PURGE_INTERVAL = 300.0
@@ -78,12 +50,12 @@ log = logging.getLogger(__name__)
 class Aggregator:
     """An open aggregator: an ASGI application. Its tasks belong to the block of `open_aggregator`."""
 
-    def __init__(self, config: Config, listings: Listings) -> None:
+    def __init__(self, config: Servable, listings: Listings, streams: McpStreams) -> None:
         self.config = config
-        self._listings = listings
-        self._app: Any = None
-        self._streams: McpStreams | None = None
         self.draining = False
+        self._listings = listings
+        self._streams = streams
+        self._app: Any = None
 
     def __repr__(self) -> str:
         return f"<Aggregator {self.config.issuer_url} {self._listings!r}{' draining' if self.draining else ''}>"
@@ -94,12 +66,11 @@ class Aggregator:
     def start_draining(self) -> None:
         """From now on `/readyz` is red; requests are still answered, and streams that only listen end."""
         self.draining = True
-        if self._streams is not None:
-            self._streams.close()
+        self._streams.close()
 
 
 @asynccontextmanager
-async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.time) -> AsyncIterator[Aggregator]:
+async def open_aggregator(config: Servable, *, clock: Callable[[], float] = time.time) -> AsyncIterator[Aggregator]:
     """Everything but a socket: store, identity provider, upstreams and the application over them.
 
     Neither the identity provider nor an upstream has to be there. A crash of a background task leaves this block as
@@ -108,104 +79,46 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
     Raises:
         StoreUnavailable: if the store cannot be opened.
     """
-    keys = await trio.to_thread.run_sync(make_key_ring, config)
-    log.info("secret: %s; all instances of a deployment name the same", describe(keys))
-    # What the predecessor's store file holds may only be sealed for somebody known, under a key that lasts.
-    importing_for = config.auth.issuer if config.secret is not None else None
-    context = ssl.create_default_context()
-    trust = context  # strangers' hosts are not vouched for by an authority of the operator's own
-    if config.ca_file is not None:
-        trust = ssl.create_default_context()
-        trust.load_verify_locations(config.ca_file)
-    proxy = parse_proxy(config.proxy)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(config.storage, keys, issuer=importing_for, clock=clock))
-        revocations = Revocations(config.tokens.access, clock=clock)
-        await revocations.read(store)
-        identity_provider = await stack.enter_async_context(
-            open_identity_provider(
-                config.auth, f"{config.issuer_url}/callback", clock=clock, ssl_context=trust, proxy=proxy
-            )
+        if isinstance(config, LocalConfig):
+            team = await trio.to_thread.run_sync(as_team, config)
+            importing_for = None
+        else:
+            team = config
+            # What the predecessor's store file holds may only be sealed for somebody known, under a key that lasts.
+            importing_for = config.auth.issuer if config.secret is not None else None
+        ground = await stack.enter_async_context(open_ground(team, importing_for=importing_for, clock=clock))
+        front: Front = (
+            local_front(ground)
+            if isinstance(config, LocalConfig)
+            else await stack.enter_async_context(open_team_front(ground))
         )
-        login_checks = await stack.enter_async_context(open_login_checks(store, identity_provider, clock=clock))
-        learned = await stack.enter_async_context(
-            open_learned_http(context, allow_loopback=is_on_loopback(config), proxy=proxy)
-        )
-        agreement = await stack.enter_async_context(open_key_agreement(store, keys, clock=clock))
-        reached = [upstream for upstream in config.upstreams if isinstance(upstream, Upstream)]
-        oauth = await stack.enter_async_context(
-            open_oauth_client(config, store, public=context, own=trust, proxy=proxy, clock=clock)
-        )
-        connections = await stack.enter_async_context(open_connections(store, oauth, reached, clock=clock))
         nursery = await stack.enter_async_context(trio.open_nursery())
-        upstreams = [
-            AuthorizedUpstream(
-                upstream,
-                await stack.enter_async_context(open_configured(upstream, IDENTITY, trust, nursery, proxy)),
-                PersonalCredentials(upstream, connections, clock)
-                if isinstance(upstream, Upstream) and upstream.auth_type == "user"
-                else shared_credentials(upstream, nursery, clock),
-            )
-            for upstream in config.upstreams
-            if upstream.enabled
-        ]
-        listings = Listings(upstreams, nursery, name_length=config.limits.name_length, ours=gateway_tools)
-        nursery.start_soon(revocations.watch, store)
-        nursery.start_soon(keep_purged, store, clock)
-        nursery.start_soon(watch_secret_files, config, keys)
-        aggregator = Aggregator(config, listings)
-        pages = Pages(config)
-        site = site_of(config.issuer_url)
-        documents = ClientDocuments(learned, config.client_schemes)
-        sessions = ClientSessions(keys)
-        pulse = Pulse()
-        nursery.start_soon(pulse.run)
-        streams = McpStreams(
-            Listening(listings, Streams(listings.upstreams(), nursery, listings.relist)), sessions, pulse
-        )
-        aggregator._streams = streams
-        questions = Questions(patience=config.input_timeout)
-        parking = Parking(nursery, keys, questions.instance, patience=config.input_timeout, clock=clock)
+        relay = await stack.enter_async_context(open_relay(ground, nursery))
+        front.start(nursery)
+        nursery.start_soon(keep_purged, ground.store, clock)
+        nursery.start_soon(watch_secret_files, team, ground.keys)
+        listings = relay.listings
+        aggregator = Aggregator(config, listings, relay.streams)
         endpoint = McpEndpoint(
-            BearerAuthentication(config, keys, revocations, clock=clock),
-            sessions,
-            McpMethods(
-                config,
-                listings,
-                GatewayTools(site, listings, connections),
-                Asking(site, keys, connections, clock),
-                Conversing(questions, parking),
-                sessions,
-                IDENTITY,
-            ),
-            questions,
-            pulse,
-            streams,
-            body_limit=config.limits.body,
+            front.authentication,
+            relay.sessions,
+            relay.methods,
+            relay.questions,
+            relay.pulse,
+            relay.streams,
+            body_limit=team.limits.body,
             clock=clock,
         )
-        accounts = Accounts(oauth, connections, listings.upstreams(), partial(statuses, listings))
+        accounts = Accounts(ground.oauth, ground.connections, listings.upstreams(), partial(statuses, listings))
         aggregator._app = guarded(
             Application(
-                Gate(config),
-                urlsplit(config.issuer_url).path + "/mcp",
+                Gate(team),
+                urlsplit(team.issuer_url).path + team.listen.path,
                 endpoint,
-                oauth_routes(
-                    config,
-                    keys,
-                    store,
-                    identity_provider,
-                    login_checks,
-                    revocations,
-                    pages,
-                    documents,
-                    clock=clock,
-                    accounts=accounts,
-                    catalog_of=partial(catalog_of, listings),
-                ),
-                probe_routes(store, lambda: aggregator.draining, lambda: agreement.is_broken),
-                pages,
-                BodyBudget(config.limits.body),
+                front.routes(accounts, partial(catalog_of, listings)),
+                probe_routes(ground.store, lambda: aggregator.draining, lambda: ground.agreement.is_broken),
+                front.pages,
             )
         )
         listings.warm()
@@ -214,7 +127,7 @@ async def open_aggregator(config: Config, *, clock: Callable[[], float] = time.t
 
 
 async def serve(
-    config: Config,
+    config: Servable,
     *,
     shutdown: trio.Event | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
@@ -224,11 +137,13 @@ async def serve(
     `task_status` receives the bound addresses as URLs, once connections are accepted.
 
     Raises:
-        CannotListen: if the address cannot be had, before anything else is opened.
+        CannotListen: if the address cannot be had, or must not be, before anything else is opened.
         StoreUnavailable: see `open_aggregator`.
     """
     sockets = listen(config.host, config.port)
     try:
+        if isinstance(config, LocalConfig):
+            check_reach(config.listen, sockets)
         config = with_bound_port(config, sockets[0].getsockname()[1])
         context = None if config.tls is None else make_server_context(config.tls)
         async with open_aggregator(config) as aggregator, trio.open_nursery() as nursery:
@@ -253,7 +168,7 @@ async def serve(
             listener.close()
 
 
-def run(config: Config) -> int:
+def run(config: Servable) -> int:
     """Serve `config` as a process of its own until a signal; the exit code.
 
     69 if the store cannot be used, with the reason on stderr; else see `run_until_signalled`.
@@ -270,7 +185,7 @@ def run(config: Config) -> int:
     return exit_code
 
 
-def with_bound_port(config: Config, port: int) -> Config:
+def with_bound_port(config: Servable, port: int) -> Servable:
     """`config` with the port that the system chose, where the operator left the choice to it."""
     if config.port != 0:
         return config

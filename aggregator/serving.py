@@ -9,6 +9,7 @@ what they can rely on.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ import hypercorn.trio
 import trio
 from hypercorn.config import Config
 
+from .config.model import Listen
 from .web import accept_failures
 from .web.hypercorn_guard import ASGIApp, Message, Receive, Scope, Send, install
 
@@ -88,6 +90,30 @@ def listen(host: str, port: int) -> tuple[socket.socket, ...]:
     if not sockets:
         raise CannotListen(f"host: none of the addresses of '{host}' belongs to this machine")
     return tuple(sockets)
+
+
+def check_reach(door: Listen, sockets: Sequence[socket.socket]) -> None:
+    """Return if nobody reaches `sockets` whom the operator has not let in.
+
+    What the configuration says has been checked before; a name may stand for another address, and a socket may have
+    been passed to us.
+
+    Raises:
+        CannotListen: if other machines could come in and nothing says that they may.
+    """
+    if door.token is not None or door.allow_unauthenticated:
+        return
+    for listener in sockets:
+        if listener.family != socket.AF_UNIX and not _is_loopback(listener.getsockname()[0]):
+            raise CannotListen(
+                f"{url_of(listener)} lets other machines in, and whoever comes could use every upstream; "
+                "give 'listen.token', or 'listen.allowUnauthenticated: true' if all who can reach it may"
+            )
+
+
+def _is_loopback(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return found.is_loopback or (found.version == 6 and found.ipv4_mapped is not None and found.ipv4_mapped.is_loopback)
 
 
 def _listen_at(family: int, address: tuple[Any, ...]) -> socket.socket:

@@ -16,7 +16,7 @@ import click
 
 if TYPE_CHECKING:
     from ..config import Loaded
-    from ..config.model import AnyUpstream, Config
+    from ..config.model import AnyUpstream, Config, Servable
     from ..errors import ConfigError, Problem
     from .terminal import Terminal
 
@@ -191,7 +191,7 @@ def rekey(config: str | None, dry_run: bool) -> None:
     loaded = _load_or_exit(config)
     from . import stored
 
-    sys.exit(stored.rekey(_config_or_exit(loaded), dry_run=dry_run))
+    sys.exit(stored.rekey(_team_or_exit(loaded), dry_run=dry_run))
 
 
 @main.command()
@@ -207,7 +207,7 @@ def revoke(name: str, config: str | None, as_client: bool) -> None:
     loaded = _load_or_exit(config)
     from . import stored
 
-    sys.exit(stored.revoke(_config_or_exit(loaded), name, as_client=as_client))
+    sys.exit(stored.revoke(_team_or_exit(loaded), name, as_client=as_client))
 
 
 @main.command()
@@ -290,13 +290,22 @@ def _load_or_exit(config: str | None) -> Loaded:
         _exit_with(exc)
 
 
-def _config_or_exit(loaded: Loaded) -> Config:
+def _config_or_exit(loaded: Loaded) -> Servable:
     from ..errors import ConfigError
 
     try:
         return loaded.config
     except ConfigError as exc:
         _exit_with(exc)
+
+
+def _team_or_exit(loaded: Loaded) -> Config:
+    """A team's configuration; what the command does means nothing in local mode."""
+    config = _config_or_exit(loaded)
+    if config.auth is None:
+        click.echo(f"{loaded.source}: this is for teams, and there is no 'auth': nobody logs in here", err=True)
+        sys.exit(EX_CONFIG)
+    return config
 
 
 def _check_as_json(config: str | None) -> NoReturn:

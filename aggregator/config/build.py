@@ -22,6 +22,7 @@ from .model import (
     KnownClient,
     Limits,
     Listen,
+    LocalConfig,
     Secret,
     StdioUpstream,
     Tls,
@@ -35,11 +36,9 @@ if TYPE_CHECKING:
     from .upstream_keys import UpstreamAuthKeys, UpstreamKeys
     from .vocabulary import AuthKeys, ClientKeys, File
 
-SERVED = ("user", "none", "bearer", "header", "command")  # types of authorisation that can be served
-
 
 def config_of(keys: File, environ: Mapping[str, str]) -> AnyConfig:
-    """The configuration that validated `keys` are: a `Config` if it can be served."""
+    """The configuration that validated `keys` are: a `Servable` if it can be served."""
     tokens, limits, local = keys.tokens, keys.limits, keys.auth is None
     config = AnyConfig(
         auth=None if keys.auth is None else _auth(keys.auth),
@@ -74,26 +73,41 @@ def config_of(keys: File, environ: Mapping[str, str]) -> AnyConfig:
 
 
 def served(config: AnyConfig) -> AnyConfig:
-    """`config` as a `Config`, if it can be served."""
+    """`config` as a `Servable`, if it can be served."""
     if any(not_yet_served(config)):
         return config
     settings = {each.name: getattr(config, each.name) for each in fields(config)}
-    return Config(**settings)
+    return LocalConfig(**settings) if config.auth is None else Config(**settings)
 
 
 def not_yet_served(config: AnyConfig) -> Iterator[Problem]:
     """What `config` asks for that cannot be served yet."""
-    if config.auth is None:
-        yield Problem("", "serving without 'auth' (local mode) is not available yet; give 'auth.issuer'")
-        return
+    if config.listen.transport == "stdio":
+        yield Problem("listen.transport", "'stdio' is not available yet; use 'http'")
+    if config.listen.socket is not None:
+        yield Problem("socket", "listening on a Unix socket is not available yet; give 'host' and 'port'")
     for index, upstream in enumerate(config.upstreams):
-        if not upstream.enabled:
-            continue
-        here = f"upstreams[{index}]"
-        if isinstance(upstream, Upstream) and upstream.auth_type not in SERVED:
-            yield Problem(
-                f"{here}.auth.type", f"'{upstream.auth_type}' is not available yet; use another, or enabled: false"
-            )
+        if upstream.enabled and upstream.auth_type == "oauth":
+            here = f"upstreams[{index}].auth"
+            if config.auth is not None:
+                told = "'oauth' with 'auth' (one account for everybody) is not available yet; use another"
+                yield Problem(f"{here}.type", told)
+            elif upstream.browser_login is not None:
+                yield from _not_yet_in_browser(upstream.browser_login, here)
+
+
+def _not_yet_in_browser(login: BrowserLogin, here: str) -> Iterator[Problem]:
+    keys = {
+        "callbackPort": login.callback_port,
+        "clientIdCommand": login.client_id_command,
+        "clientSecretCommand": login.client_secret_command,
+        "allowIssuerMismatch": login.allow_issuer_mismatch,
+        "clientName": login.client_name not in ("mcp-aggregator", "mcpmux"),
+        "scopes": login.scope_filter,
+    }
+    for key, asked in keys.items():
+        if asked:
+            yield Problem(f"{here}.{key}", "is not available yet; remove it, or set enabled: false")
 
 
 def local_storage(environ: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from .expand import expand_tree
 from .find import find_source
 from .mask import mask_document
 from .mcpmux import is_mcpmux, read_mcpmux
-from .model import AnyConfig, Config
+from .model import AnyConfig, Servable
 from .rules import broken_rules, empty_values
 from .scalars import Misplaced, Wrong, nearest, show
 from .warn import warnings_for
@@ -35,13 +35,13 @@ class Loaded:
     text: str = ""
 
     @property
-    def config(self) -> Config:
+    def config(self) -> Servable:
         """The configuration as something that can be served.
 
         Raises:
             ConfigError: if it asks for what is not available yet.
         """
-        if isinstance(self.settings, Config):
+        if isinstance(self.settings, Servable):
             return self.settings
         raise ConfigError(self.source, self.not_yet, text=self.text)
 

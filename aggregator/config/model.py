@@ -269,3 +269,14 @@ class Config(AnyConfig):
 
     auth: Auth
     upstreams: tuple[Upstream | StdioUpstream, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalConfig(AnyConfig):
+    """What can be served, too: the configuration of one person."""
+
+    auth: None
+    upstreams: tuple[Upstream | StdioUpstream, ...]
+
+
+Servable = Config | LocalConfig

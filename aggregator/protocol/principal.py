@@ -24,6 +24,10 @@ def principal_of(issuer: str, subject: str) -> Principal:
     return Principal(issuer.removesuffix("/"), subject)
 
 
+# The one person of local mode. No identity provider has such an issuer: theirs are URLs.
+LOCAL = Principal("urn:mcp-aggregator:local", "you")
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """A principal, and the label by which a page names them to themselves (an e-mail, a user name)."""

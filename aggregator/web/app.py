@@ -48,6 +48,7 @@ class Application:
     ) -> None:
         self._gate = gate
         self._mcp_path = mcp_path
+        self._home = mcp_path.removesuffix("mcp") if mcp_path.endswith("/mcp") else "/"
         self._mcp = mcp
         self._routes = {route.path: route for route in routes}
         self._trees = tuple((route.path + "/", route) for route in self._routes.values() if route.below)
@@ -107,7 +108,7 @@ class Application:
         self._gate.check_origin(origin)
         if scope["method"] == "GET" and "text/html" in (_first(scope["headers"], b"accept") or ""):
             # Somebody pasted the URL into a browser; an event stream is asked for in other words.
-            await _send(send, see_other(self._mcp_path.removesuffix("mcp")), request_id)
+            await _send(send, see_other(self._home), request_id)
             return
         extra: RawHeaders = [(b"x-request-id", request_id.encode())]
         if origin is not None:

@@ -31,7 +31,7 @@ from ..protocol.revisions import (
 )
 from ..protocol.translate import read_envelope
 from .asked import Asked, Rendered
-from .bearer import Authenticated, BearerAuthentication
+from .authentication import Authenticated, Authentication
 from .body import read_body
 from .client_sessions import ClientSession, ClientSessions
 from .http import Response
@@ -64,7 +64,7 @@ class McpEndpoint:
 
     def __init__(
         self,
-        bearer: BearerAuthentication,
+        authentication: Authentication,
         sessions: ClientSessions,
         methods: McpMethods,
         questions: Questions,
@@ -74,7 +74,7 @@ class McpEndpoint:
         body_limit: int,
         clock: Callable[[], float],
     ) -> None:
-        self._bearer = bearer
+        self._authentication = authentication
         self._sessions = sessions
         self._methods = methods
         self._questions = questions
@@ -93,7 +93,7 @@ class McpEndpoint:
         """
         if scope["method"] not in ("POST", "GET", "DELETE"):
             raise _wrong_method(scope["method"])
-        who = self._bearer.authenticate(scope["headers"])
+        who = self._authentication.authenticate(scope["headers"])
         headers = _headers(scope["headers"])
         if scope["method"] != "POST":
             await self._attend_session(scope["method"], who, headers, receive, send, extra)

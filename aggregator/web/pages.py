@@ -25,6 +25,7 @@ BEGIN_AGAIN = "Go back to your MCP client and connect again."
 
 # What the navigation leads to: paths below ours, and their words.
 PLACES = (("/", "Home"), ("/connections", "Connections"), ("/clients", "Clients"), ("/tools", "Tools"))
+LOCAL_PLACES = tuple(place for place in PLACES if place[0] != "/clients")  # where no client logs in
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FEATURES = ("camera", "display-capture", "geolocation", "microphone", "payment", "usb", "publickey-credentials-get")
@@ -89,7 +90,7 @@ def page_headers(*, form_target: str | None = None, script: bool = False) -> tup
 class Pages:
     """Renders the templates of one deployment."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, places: tuple[tuple[str, str], ...] = PLACES) -> None:
         self._site: Site = site_of(config.issuer_url)
         style, copy = StaticFile(self._site.path, "style.css"), StaticFile(self._site.path, "copy.js")
         self.style_path = style.path
@@ -107,7 +108,7 @@ class Pages:
             "copy_script": copy.path,
             "path": self._site.path,
             "server": self._site.origin.partition("://")[2],
-            "places": PLACES,
+            "places": places,
             # What a page gives if it has one: the entry of `PLACES` that it is, and the browser session.
             "place": None,
             "viewer": None,
@@ -123,6 +124,14 @@ class Pages:
             setups=client_setups(name_for(self._site.issuer), self._site.resource),
             viewer=viewer,
             place="/",
+        )
+
+    def local_landing(self, mcp_url: str, has_token: bool) -> Response:
+        """The same for one person on their own machine."""
+        setups = client_setups(name_for(self._site.issuer), mcp_url)
+        headers = page_headers(script=True)
+        return self._page(
+            "local_landing.html", 200, headers, mcp_url=mcp_url, setups=setups, has_token=has_token, place="/"
         )
 
     def error(

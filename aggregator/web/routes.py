@@ -1,4 +1,7 @@
-"""Which endpoint of the authorization server stands at which path. A table, and nothing else."""
+"""Which endpoint stands at which path: a team's, with its authorization server, and those of one person.
+
+Tables, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ from .consent import answer_consent, show_consent
 from .http import Route
 from .landing import landing, misplaced
 from .limits import login_limit, registration_limit
+from .local import TOKEN_PATH, ThisMachine
+from .local_pages import LocalPages
 from .login import callback
 from .metadata import metadata_routes
 from .pages import Pages
@@ -87,5 +92,45 @@ def oauth_routes(
         *sign_in_routes(authority),
         *(() if accounts is None else account_routes(authority, accounts)),
         *(() if catalog_of is None else tools_routes(authority, catalog_of)),
+        *pages.routes,
+    )
+
+
+def local_routes(
+    config: Config,
+    keys: KeyRing,
+    store: Store,
+    machine: ThisMachine,
+    revocations: Revocations,
+    pages: Pages,
+    accounts: Accounts,
+    catalog_of: CatalogOf,
+    clock: Callable[[], float] = time.time,
+) -> tuple[Route, ...]:
+    """Every page of local mode. Nobody is issued anything here."""
+    site = site_of(config.issuer_url)
+    authority = Authority(
+        config,
+        site,
+        keys,
+        store,
+        machine,
+        machine,
+        revocations,
+        clients_of(config, keys),
+        machine,
+        registration_limit(),
+        login_limit(),
+        pages,
+        clock,
+    )
+    own = LocalPages(authority, machine, site.url(config.listen.path))
+    return (
+        Route(site.path + "/", {"GET": own.landing, "POST": own.misplaced}, page=True),
+        Route(site.path + "/callback", {"GET": partial(callback, authority)}, page=True),
+        Route(site.path + TOKEN_PATH, {"GET": own.ask_token, "POST": own.take_token}, page=True),
+        *sign_in_routes(authority),
+        *account_routes(authority, accounts),
+        *tools_routes(authority, catalog_of),
         *pages.routes,
     )

@@ -166,12 +166,12 @@ def test_without_a_command_a_configuration_that_is_found_is_used(tmp_path: Path)
 
 def test_what_cannot_be_served_yet_is_checked_and_refused_by_serve_in_words(tmp_path: Path) -> None:
     (tmp_path / "mcpmux.yaml").write_text("backends: [{name: a, transport: http, endpoint: http://localhost:1/mcp}]\n")
-    words = "serving without 'auth' (local mode) is not available yet; give 'auth.issuer'"
+    words = "listen.transport: 'stdio' is not available yet; use 'http'"
     done = run(tmp_path, "check")
     assert (done.returncode, done.stdout) == (0, "./mcpmux.yaml: good, 1 upstream: a\n")
     assert done.stderr == f"./mcpmux.yaml: warning: {words}\n"
     (warning,) = json.loads(run(tmp_path, "check", "--json").stdout)["warnings"]
-    assert warning["message"] == words
+    assert f"{warning['path']}: {warning['message']}" == words
     for arguments in (("serve",), (), ("revoke", "anna"), ("rekey",)):
         done = run(tmp_path, *arguments)
         assert done.returncode == 78

@@ -10,9 +10,9 @@ import pytest
 
 from aggregator.config.model import (
     Account,
-    AnyConfig,
     BrowserLogin,
     Listen,
+    LocalConfig,
     Secret,
     StdioUpstream,
     TokenCommand,
@@ -32,7 +32,7 @@ def local(**keys: Any) -> str:
 def test_the_smallest_file_listens_on_loopback_and_remembers_in_the_home_directory() -> None:
     loaded = load(local(), {"HOME": "/home/anna"})
     assert loaded.warnings == ()
-    assert loaded.settings == AnyConfig(
+    assert loaded.config == LocalConfig(
         auth=None,
         upstreams=(Upstream("a", "https://a.example.com/mcp", "a", auth_type="oauth", browser_login=BrowserLogin()),),
         issuer_url="http://localhost:3000",
@@ -182,8 +182,10 @@ def test_a_door_that_is_opened_on_purpose_is_warned_of() -> None:
 
 
 NOT_SERVED: list[tuple[str, str]] = [
-    (local(), "serving without 'auth' (local mode) is not available yet; give 'auth.issuer'"),
-    (with_upstream(auth={"type": "oauth"}), "'oauth' is not available yet"),
+    (local(listen={"transport": "stdio"}), "'stdio' is not available yet"),
+    (local(socket="/run/x.sock"), "listening on a Unix socket is not available yet"),
+    (local(upstreams=[{**HTTP, "auth": {"type": "oauth", "callbackPort": 8085}}]), "is not available yet"),
+    (with_upstream(auth={"type": "oauth"}), "'oauth' with 'auth' (one account for everybody) is not available yet"),
 ]
 
 

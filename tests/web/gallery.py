@@ -57,6 +57,8 @@ def gallery(pages: Pages, hostile: str | None = None) -> dict[str, Response]:
     tools = tools_context(said)
     return {
         "landing": pages.landing(),
+        "local-landing": pages.local_landing("http://localhost:3000/mcp", True),
+        "listen-token": pages.render("listen_token.html", viewer=None, state=said("state")),
         "landing-signed-in": pages.landing(viewer),
         "error": pages.error(502, said("Title"), said("Message."), "Do this.", "0f5a", code=said("server_error")),
         "not-found": pages.refusal(Refusal(404, "not_found", "Nothing is here; the MCP endpoint is /mcp."), "0f5a"),

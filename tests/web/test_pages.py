@@ -18,7 +18,7 @@ from .gallery import HOSTILE, gallery
 
 PAGES = Pages(config())
 TEMPLATES = sorted((Path(pages.__file__).parent / "templates").glob("*.html"))
-WITH_SCRIPT = {"landing", "landing-signed-in"}
+WITH_SCRIPT = {"landing", "landing-signed-in", "local-landing"}
 LEADING_BACK = {"consent", "consent-document", "send-back"}
 
 
@@ -28,7 +28,7 @@ HOSTILE_PAGES = gallery(PAGES, HOSTILE)
 
 def test_the_gallery_shows_every_template() -> None:
     """What is true of every page is shown for every page."""
-    pages_of = {template.stem.replace("_", "-") for template in TEMPLATES} - {"base", "copy"}
+    pages_of = {template.stem.replace("_", "-") for template in TEMPLATES} - {"base", "copy", "setups"}
     assert [name for name in pages_of if not any(shown.startswith(name) for shown in EVERY_PAGE)] == []
 
 

@@ -1,0 +1,31 @@
+"""What differs between the modes in front: who may call, and which pages and endpoints there are."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from ..web.accounts import Accounts
+from ..web.authentication import Authentication
+from ..web.http import Route
+from ..web.pages import Pages
+from ..web.tools_page import CatalogOf
+
+
+class Front(Protocol):
+    """One mode's."""
+
+    @property
+    def authentication(self) -> Authentication: ...
+
+    @property
+    def pages(self) -> Pages: ...
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start what runs as long as requests are answered."""
+        ...
+
+    def routes(self, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
+        """Every endpoint but MCP's own and the probes."""
+        ...

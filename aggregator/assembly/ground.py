@@ -1,0 +1,68 @@
+"""What everything else stands on, in both modes: keys, store, trust in others' TLS, and accounts at upstreams."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from ..config.model import Config, Upstream
+from ..deployment_keys import describe, make_key_ring
+from ..key_agreement import KeyAgreement, open_key_agreement
+from ..protocol.sealing import KeyRing
+from ..store import Store
+from ..store.open import open_store
+from ..upstream.connections import Connections, open_connections
+from ..upstream.oauth_client import OAuthClient, open_oauth_client
+from ..upstream.proxy import Proxy, parse_proxy
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """`public` is the trust in strangers' hosts, `own` that in hosts of the operator's choice. `clock` is wall time."""
+
+    config: Config
+    keys: KeyRing
+    store: Store
+    agreement: KeyAgreement
+    oauth: OAuthClient
+    connections: Connections
+    public: ssl.SSLContext
+    own: ssl.SSLContext
+    proxy: Proxy | None
+    clock: Callable[[], float]
+
+
+@asynccontextmanager
+async def open_ground(
+    config: Config, *, importing_for: str | None, clock: Callable[[], float]
+) -> AsyncIterator[Ground]:
+    """`importing_for` is the identity provider whose people our predecessor's store file holds, if it may be imported.
+
+    On exit refreshes under way are finished, then the store closes.
+
+    Raises:
+        StoreUnavailable: if the store cannot be opened.
+    """
+    keys = await trio.to_thread.run_sync(make_key_ring, config)
+    log.info("secret: %s; all instances of a deployment name the same", describe(keys))
+    public = ssl.create_default_context()
+    own = public  # strangers' hosts are not vouched for by an authority of the operator's own
+    if config.ca_file is not None:
+        own = ssl.create_default_context()
+        own.load_verify_locations(config.ca_file)
+    proxy = parse_proxy(config.proxy)
+    reached = [upstream for upstream in config.upstreams if isinstance(upstream, Upstream)]
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        store = await enter(open_store(config.storage, keys, issuer=importing_for, clock=clock))
+        agreement = await enter(open_key_agreement(store, keys, clock=clock))
+        oauth = await enter(open_oauth_client(config, store, public=public, own=own, proxy=proxy, clock=clock))
+        connections = await enter(open_connections(store, oauth, reached, clock=clock))
+        yield Ground(config, keys, store, agreement, oauth, connections, public, own, proxy, clock)

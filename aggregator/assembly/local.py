@@ -1,0 +1,76 @@
+"""Local mode: a team of one, on this machine. What it is before anything is opened, and its front.
+
+Everything behind the front is the same as a team's: there is one person, `LOCAL`,
+and the accounts that everybody shares are theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import trio
+
+from ..config.model import Auth, Config, LocalConfig, StdioUpstream, Upstream
+from ..local_key import read_local_key
+from ..protocol.oauth.site import site_of
+from ..protocol.principal import LOCAL
+from ..web.accounts import Accounts
+from ..web.http import Route
+from ..web.local import LocalAuthentication, ThisMachine
+from ..web.pages import LOCAL_PLACES, Pages
+from ..web.revocations import Revocations
+from ..web.routes import local_routes
+from ..web.tools_page import CatalogOf
+from .ground import Ground
+
+
+def as_team(config: LocalConfig) -> Config:
+    """The same as the configuration of a team of one, whose people `LOCAL` knows; with the key of this machine.
+
+    Blocks: reads the key's file, or makes it, and the directory of the store.
+
+    Raises:
+        StoreUnavailable: if neither can be.
+    """
+    settings = {each.name: getattr(config, each.name) for each in fields(config)}
+    settings["auth"] = Auth(LOCAL.issuer)
+    settings["upstreams"] = tuple(_personal(upstream) for upstream in config.upstreams)
+    team = Config(**settings)
+    if config.secret is None and config.storage != "memory":
+        return replace(team, secret=read_local_key(config.storage))
+    return team
+
+
+def _personal(upstream: Upstream | StdioUpstream) -> Upstream | StdioUpstream:
+    """One account for everybody is that of the one person."""
+    return replace(upstream, auth_type="user") if upstream.auth_type == "oauth" else upstream
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFront:
+    """See `Front`."""
+
+    ground: Ground
+    authentication: LocalAuthentication
+    pages: Pages
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Nothing is issued, so there is nothing to revoke."""
+
+    def routes(self, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
+        config, clock = self.ground.config, self.ground.clock
+        return local_routes(
+            config,
+            self.ground.keys,
+            self.ground.store,
+            ThisMachine(site_of(config.issuer_url), config.listen),
+            Revocations(config.tokens.access, clock=clock),
+            self.pages,
+            accounts,
+            catalog_of,
+            clock=clock,
+        )
+
+
+def local_front(ground: Ground) -> LocalFront:
+    return LocalFront(ground, LocalAuthentication(ground.config.listen), Pages(ground.config, LOCAL_PLACES))

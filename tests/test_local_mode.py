@@ -1,0 +1,154 @@
+"""Local mode as a whole, over real sockets: one person on one machine."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import trio
+
+from aggregator import serve
+from aggregator.config.model import AnyUpstream, Listen, LocalConfig, Secret, StdioUpstream
+from aggregator.serving import CannotListen
+
+from .live.asking import LEGACY, MODERN, Asking, text_of
+
+pytestmark = pytest.mark.live
+
+SCRIPT = str(Path(__file__).parent / "fakes" / "stdio_server.py")
+TOKEN = "3f1c9a0d5e7b42861f0e9d8c7b6a5948"
+
+
+def command(name: str, *arguments: str) -> StdioUpstream:
+    return StdioUpstream(name=name, prefix=name, command=(sys.executable, "-I", "-S", SCRIPT, *arguments))
+
+
+def config(*upstreams: AnyUpstream, **more: Any) -> LocalConfig:
+    fields: dict[str, Any] = {
+        "auth": None,
+        "upstreams": upstreams or (command("good", "modern"),),
+        "issuer_url": "http://localhost:0",
+        "host": "127.0.0.1",
+        "port": 0,
+        **more,
+    }
+    return LocalConfig(**fields)
+
+
+@asynccontextmanager
+async def served(settings: LocalConfig) -> AsyncIterator[str]:
+    async with trio.open_nursery() as nursery:
+        (address,) = await nursery.start(serve, settings)
+        yield address
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def asking(address: str, revision: str = MODERN, token: str = "none") -> AsyncIterator[Asking]:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+        client = Asking(f"{address}/mcp", token, http, revision)
+        if revision == LEGACY:
+            await client.initialize()
+        yield client
+
+
+@pytest.mark.parametrize("revision", [MODERN, LEGACY])
+async def test_whoever_is_on_the_machine_calls_tools_without_a_login(revision: str) -> None:
+    async with served(config()) as address, asking(address, revision) as client:
+        assert "good__echo" in await client.tools()
+        assert text_of(await client.call("good__echo", text="hello")) == "hello"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),
+        ({"host": "evil.example", "origin": "http://evil.example"}, 421),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+async def test_a_page_of_a_foreign_name_reaches_nothing(headers: dict[str, str], status: int) -> None:
+    async with served(config()) as address, httpx2.AsyncClient(trust_env=False) as http:
+        answer = await http.post(f"{address}/mcp", content="{}", headers=headers)
+        assert answer.status_code == status
+
+
+async def test_who_has_the_token_may_come_in_and_nobody_else() -> None:
+    async with served(config(listen=Listen(token=Secret(TOKEN)))) as address:
+        async with asking(address, token=TOKEN) as client:
+            assert "good__echo" in await client.tools()
+        async with asking(address, token=TOKEN[::-1]) as client:
+            answer = await client.post({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}})
+            assert answer.status_code == 401
+            assert TOKEN not in answer.text
+
+
+async def test_there_is_no_authorization_server() -> None:
+    async with served(config()) as address, httpx2.AsyncClient(trust_env=False) as http:
+        for path in ("/authorize", "/token", "/register", "/.well-known/oauth-protected-resource/mcp"):
+            assert (await http.get(f"{address}{path}")).status_code == 404, path
+        page = await http.get(f"{address}/", headers={"accept": "text/html"})
+        assert page.status_code == 200
+        assert "/clients" not in page.text
+
+
+async def test_a_browser_sees_its_connections_without_a_login() -> None:
+    async with served(config()) as address, httpx2.AsyncClient(trust_env=False, follow_redirects=True) as http:
+        page = await http.get(f"{address.replace('127.0.0.1', 'localhost')}/connections")
+        assert page.status_code == 200
+        assert "good" in page.text
+
+
+async def test_a_browser_shows_the_token_once_where_there_is_one() -> None:
+    async with (
+        served(config(listen=Listen(token=Secret(TOKEN)))) as address,
+        httpx2.AsyncClient(trust_env=False, follow_redirects=True) as http,
+    ):
+        home = address.replace("127.0.0.1", "localhost")
+        page = await http.get(f"{home}/connections")
+        assert "Show the token" in page.text
+        found = re.search(r'name="state" value="([^"]+)"', page.text)
+        assert found is not None
+        wrong = await http.post(f"{home}/listen-token", data={"state": found[1], "token": "wrong"})
+        assert wrong.status_code == 403
+        page = await http.post(f"{home}/listen-token", data={"state": found[1], "token": TOKEN})
+        assert (page.status_code, page.url.path) == (200, "/connections")
+        foreign = {"state": found[1], "token": TOKEN}
+        async with httpx2.AsyncClient(trust_env=False) as another:
+            assert (await another.post(f"{home}/listen-token", data=foreign)).status_code == 403
+
+
+async def test_the_endpoint_stands_where_the_file_says() -> None:
+    async with served(config(listen=Listen(path="/tools/"))) as address, httpx2.AsyncClient(trust_env=False) as http:
+        client = Asking(f"{address}/tools/", "none", http)
+        assert "good__echo" in await client.tools()
+        assert (await http.post(f"{address}/mcp", content="{}")).status_code == 404
+        browser = await http.get(f"{address}/tools/", headers={"accept": "text/html"})
+        assert browser.headers["location"] == "/"
+
+
+async def test_a_socket_that_other_machines_reach_is_refused_at_the_bind(tmp_path: Path) -> None:
+    storage = str(tmp_path / "local.sqlite")
+    with pytest.raises(CannotListen, match=r"lets other machines in.*listen\.token"):
+        await serve(config(host="0.0.0.0", storage=storage))
+    assert not await trio.Path(storage).exists(), "nothing else was opened"
+    async with served(config(host="0.0.0.0", listen=Listen(allow_unauthenticated=True))) as address:
+        assert address.startswith("http://0.0.0.0:")
+
+
+async def test_what_is_remembered_outlives_a_restart(tmp_path: Path) -> None:
+    """The session of a client was sealed by the process before."""
+    settings = config(storage=str(tmp_path / "state" / "local.sqlite"))
+    async with served(settings) as address, asking(address, LEGACY) as client:
+        session = client.session
+    assert await trio.Path(tmp_path / "state" / "local.key").exists()
+    async with served(settings) as address, httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+        client = Asking(f"{address}/mcp", "none", http, LEGACY, session)
+        assert "good__echo" in await client.tools()
