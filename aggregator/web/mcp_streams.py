@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -99,10 +100,17 @@ class McpStreams:
     async def _run(
         self, principal: Principal, reply: Reply, receive: Receive, listen: Callable[[], Awaitable[None]]
     ) -> bool:
-        """Until the client leaves, or we stop; whether the stream ends in order."""
+        """Until the client leaves or stops reading, or we stop; whether the stream ends in order.
+
+        Raises:
+            StoreUnavailable: if the person's view cannot be looked up, and nothing was sent yet.
+        """
+        if self._closing.is_set():
+            return True
         key = principal.key
         self._open[key] = self._open.get(key, 0) + 1
         in_order = False
+        trouble: StoreUnavailable | None = None
 
         async def leave() -> None:
             while (await receive())["type"] != "http.disconnect":
@@ -118,17 +126,22 @@ class McpStreams:
         try:
             with self._pulse.keeping(reply):
                 async with trio.open_nursery() as nursery:
+                    reply.on_break = partial(nursery.cancel_scope.cancel, "the client stopped reading")
                     nursery.start_soon(leave)
                     nursery.start_soon(close)
                     try:
                         await listen()
                     except StoreUnavailable as exc:
-                        log.warning("a stream ends, since its person's view cannot be looked up: %s", exc)
+                        trouble = exc  # raised outside, where no nursery wraps it
                     nursery.cancel_scope.cancel()
         finally:
             self._open[key] -= 1
             if not self._open[key]:
                 del self._open[key]
+        if trouble is not None and not reply.has_begun:
+            raise trouble
+        if trouble is not None:
+            log.warning("a stream ends, since its person's view cannot be looked up: %s", trouble)
         return in_order
 
 

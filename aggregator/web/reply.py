@@ -38,7 +38,13 @@ class Reply:
         self._finished = False
         self.written_at = trio.current_time()  # when bytes last went out
         self._broken = False  # a send was cancelled half-way; whatever came after it would be garbage
+        self.on_break: Callable[[], None] = _ignore  # told when the stream can no longer be written to
         self._writing = trio.Lock()  # the calls of a batch share one stream
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has been sent anything."""
+        return self._streaming or self._finished
 
     async def notice(self, message: Notice | Call) -> None:
         """Send a notification, or a question of ours, on its way now; the answer follows as an event too."""
@@ -54,13 +60,17 @@ class Reply:
                 return
             self._broken = True
             self.written_at = trio.current_time()
-            if not self._streaming:
-                self._streaming = True
-                await self._send(
-                    {"type": "http.response.start", "status": 200, "headers": [*EVENT_HEADERS, *self._headers]}
-                )
-            await self._send({"type": "http.response.body", "body": event, "more_body": True})
-            self._broken = False
+            try:
+                if not self._streaming:
+                    self._streaming = True
+                    await self._send(
+                        {"type": "http.response.start", "status": 200, "headers": [*EVENT_HEADERS, *self._headers]}
+                    )
+                await self._send({"type": "http.response.body", "body": event, "more_body": True})
+                self._broken = False
+            finally:
+                if self._broken:
+                    self.on_break()
 
     async def end(self) -> None:
         """End a stream that answers nothing."""
@@ -82,6 +92,10 @@ class Reply:
         async with self._writing:
             if not self._broken:
                 await self._send({"type": "http.response.body", "body": render_event(body), "more_body": False})
+
+
+def _ignore() -> None:
+    """Nobody wants to know."""
 
 
 async def send_whole(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:

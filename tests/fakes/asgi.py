@@ -101,6 +101,7 @@ class Ongoing(Received):
         self.done = trio.Event()
         self.gone = trio.Event()
         self.reads = 0
+        self.stalls = False  # it no longer reads what is sent
         self._body = list(body) or [b""]
         self._endless = endless
 
@@ -118,6 +119,8 @@ class Ongoing(Received):
 
     async def send(self, message: Message) -> None:
         await trio.lowlevel.checkpoint()
+        if self.stalls:
+            await self.gone.wait()
         if not self.gone.is_set():
             self.take(message)
 
