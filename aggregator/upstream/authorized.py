@@ -7,7 +7,8 @@ once more. This file knows neither OAuth nor what a request means.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -32,6 +33,10 @@ class AuthorizedUpstream:
         self.credentials = credentials
         self._upstream = upstream
         self._pauses = Pauses()
+        self._in_use = 0  # requests under way
+        self._unused = trio.Event()
+        self._unused.set()
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<AuthorizedUpstream {self._upstream!r}>"
@@ -67,20 +72,21 @@ class AuthorizedUpstream:
             StoreUnavailable: if the person's credential is not known now.
         """
         asked = capabilities or {}
-        credential = await self._current(principal)
-        self._pauses.check(credential.owner, trio.current_time())
-        outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
-        try:
-            return await self._upstream.request(outgoing, on_notice, on_request)
-        except UpstreamRefused as exc:
-            self._pauses.note(exc, credential.owner, trio.current_time())
-            credential = await self._renewed(principal, credential, exc)
-        outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
-        try:
-            return await self._upstream.request(outgoing, on_notice, on_request)
-        except UpstreamRefused as exc:
-            await self._renewed(principal, credential, exc)  # so that the person is asked, where that helps
-            raise
+        with self._used():
+            credential = await self._current(principal)
+            self._pauses.check(credential.owner, trio.current_time())
+            outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
+            try:
+                return await self._upstream.request(outgoing, on_notice, on_request)
+            except UpstreamRefused as exc:
+                self._pauses.note(exc, credential.owner, trio.current_time())
+                credential = await self._renewed(principal, credential, exc)
+            outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
+            try:
+                return await self._upstream.request(outgoing, on_notice, on_request)
+            except UpstreamRefused as exc:
+                await self._renewed(principal, credential, exc)  # so that the person is asked, where that helps
+                raise
 
     async def list_all(self, principal: Principal | None, method: str, key: str) -> tuple[list[Json], float | None]:
         """Every page of a listing as `principal` sees it, or as everyone does; see `McpUpstream.list_all`.
@@ -88,24 +94,26 @@ class AuthorizedUpstream:
         Raises: as `request`.
         """
         owner = NOBODY if principal is None else principal.key
-        credential = await self._current(principal)
-        try:
-            return await self._upstream.list_all(method, key, owner=owner, credential=credential)
-        except UpstreamRefused as exc:
-            renewed = await self._renewed(principal, credential, exc)
-        return await self._upstream.list_all(method, key, owner=owner, credential=renewed)
+        with self._used():
+            credential = await self._current(principal)
+            try:
+                return await self._upstream.list_all(method, key, owner=owner, credential=credential)
+            except UpstreamRefused as exc:
+                renewed = await self._renewed(principal, credential, exc)
+            return await self._upstream.list_all(method, key, owner=owner, credential=renewed)
 
     async def meet(self, principal: Principal | None) -> Peer:
         """What the upstream says about itself. Raises: as `request`."""
         if self._upstream.peer is not None and not self._upstream.is_in_doubt:
             return self._upstream.peer
         session = NOBODY if principal is None else principal.key
-        credential = await self._current(principal)
-        try:
-            return await self._upstream.meet((session, credential.owner, ""), credential)
-        except UpstreamRefused as exc:
-            renewed = await self._renewed(principal, credential, exc)
-        return await self._upstream.meet((session, renewed.owner, ""), renewed)
+        with self._used():
+            credential = await self._current(principal)
+            try:
+                return await self._upstream.meet((session, credential.owner, ""), credential)
+            except UpstreamRefused as exc:
+                renewed = await self._renewed(principal, credential, exc)
+            return await self._upstream.meet((session, renewed.owner, ""), renewed)
 
     async def listen(
         self, principal: Principal | None, wanted: Wanted, hear: Hear, acknowledge: Callable[[Wanted], None]
@@ -125,7 +133,7 @@ class AuthorizedUpstream:
 
         Bounded by the upstream's `discoveryTimeout`; nothing is executed.
         """
-        with trio.move_on_after(self.config.discovery_timeout):
+        with trio.move_on_after(self.config.discovery_timeout), self._used():
             try:
                 await self._upstream.list_all("tools/list", "tools", credential=await self._current(None))
             except UpstreamRefused as exc:
@@ -136,6 +144,31 @@ class AuthorizedUpstream:
 
     def doubt(self) -> None:
         self._upstream.doubt()
+
+    def retry(self) -> None:
+        """Somebody wants it to be tried now: nothing that it waits for, or asked us to wait for, counts any more."""
+        self._pauses = Pauses()
+        self._upstream.retry()
+
+    async def wait_unused(self) -> None:
+        """Return when no request is under way; from then on every one is refused."""
+        while self._in_use:
+            await self._unused.wait()
+        self._closed = True
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        if self._closed:
+            raise UpstreamLost("is no longer configured", executed=False)
+        if not self._in_use and self._unused.is_set():
+            self._unused = trio.Event()
+        self._in_use += 1
+        try:
+            yield
+        finally:
+            self._in_use -= 1
+            if not self._in_use:
+                self._unused.set()
 
     async def _current(self, principal: Principal | None) -> Credential:
         return await self.credentials.current(principal)

@@ -138,6 +138,9 @@ class HttpUpstream:
         """What is known of the upstream may be out of date: the next request asks it anew."""
         self._in_doubt = True
 
+    def retry(self) -> None:
+        """Nothing waits here: each request goes at once."""
+
     async def meet(self, session: SessionKey = LISTING, credential: Credential = NOTHING) -> Peer:
         """Find out what the upstream speaks, one caller at a time.
 

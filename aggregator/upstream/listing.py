@@ -88,6 +88,9 @@ class Listing:
         self._retry_at = -1.0
         self._again = False  # what is being listed may be out of date already
         self._tended = False  # a task tries to list it, or waits to try again
+        self._hurry = trio.Event()  # set: do not wait to try again
+        self._scope = trio.CancelScope()  # of that task
+        self._retired = False
 
     def __repr__(self) -> str:
         return f"<Listing {self.upstream.name} of {self.owner or 'everyone'}: {self.error or 'good'}>"
@@ -145,7 +148,25 @@ class Listing:
         if not self._tended and self._asked_at + SHORTEST_TTL <= trio.current_time():
             self._refresh()
 
+    def try_now(self) -> bool:
+        """Try it at once, however long it was to wait, if it failed or asked for a login. False if it did not."""
+        if self.error is None:
+            return False
+        self.upstream.retry()
+        if self._tended:
+            self._hurry.set()
+        else:
+            self._refresh()
+        return True
+
+    def retire(self) -> None:
+        """Nobody will ask for it any more: whoever still holds it gets what is known, and it is not listed again."""
+        self._retired = True
+        self._scope.cancel("upstream gone")
+
     def _refresh(self) -> None:
+        if self._retired:
+            return
         self._tended = True
         self.running = trio.Event()  # at once, so that whoever began it can wait for it
         self._on_turn()
@@ -153,26 +174,37 @@ class Listing:
 
     async def _tend(self) -> None:
         """List the upstream, again and again until it answers; alone in changing what is known, and between awaits."""
+        self._scope = trio.CancelScope()
         try:
-            while True:
-                done = self.running = self.running if self.running is not None else trio.Event()
-                self._asked_at = trio.current_time()
-                try:
-                    await self._attempt()
-                finally:
-                    self.running = None
-                    self._on_turn()
-                    done.set()
-                if not self._failures and self._again:
-                    await trio.sleep(AT_ONCE)  # an upstream that changes all the time is not listed all the time
-                    self._again = False
-                    continue
-                if not self._failures or (self.owner and self.used_at + ABANDONED < trio.current_time()):
-                    return
-                await trio.sleep_until(self._retry_at)
+            with self._scope:
+                if not self._retired:
+                    await self._list_until_it_answers()
         finally:
+            if self.running is not None:
+                self.running.set()
+                self.running = None
             self._tended = False
             self._on_turn()
+
+    async def _list_until_it_answers(self) -> None:
+        while True:
+            done = self.running = self.running if self.running is not None else trio.Event()
+            self._asked_at = trio.current_time()
+            try:
+                await self._attempt()
+            finally:
+                self.running = None
+                self._on_turn()
+                done.set()
+            if not self._failures and self._again:
+                await trio.sleep(AT_ONCE)  # an upstream that changes all the time is not listed all the time
+                self._again = False
+                continue
+            if not self._failures or (self.owner and self.used_at + ABANDONED < trio.current_time()):
+                return
+            self._hurry = trio.Event()
+            with trio.move_on_at(self._retry_at):
+                await self._hurry.wait()
 
     async def _attempt(self) -> None:
         timeout = self.config.discovery_timeout

@@ -26,8 +26,10 @@ from ..protocol.names import may_publish
 from ..protocol.principal import Principal
 from ..protocol.source import Source
 from .authorized import AuthorizedUpstream
-from .credentials import EVERYONE, SHARED, Standing
+from .credentials import EVERYONE, Standing
 from .listing import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, LONGEST_TTL, SHORTEST_TTL, Listing, why_refused
+from .members import Members, members_of
+from .upstream_status import UpstreamStatus, needs_login, status_of
 
 KEPT_OWN = 2000  # listings of single people kept in memory; the longest unused goes first
 KEPT_TOOLS = 100_000  # of all merged catalogs together; the same
@@ -54,22 +56,6 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamStatus:
-    """One row of `gateway__status` and of the connections page."""
-
-    name: str
-    state: str  # "connected", "unreachable", "needs_login", "retrying", "connecting"
-    tools: int
-    revision: str | None
-    latency: float | None
-    error: str | None
-    stale: bool
-    left_out: tuple[str, ...]
-    standing: Standing
-    flagged: tuple[str, ...] = ()  # hidden characters in what is shown as it came
-
-
-@dataclass(frozen=True, slots=True)
 class _Settled:
     """A catalog that is good until then, unless something happens to a listing."""
 
@@ -84,6 +70,7 @@ class View:
 
     principal: Principal
     standings: tuple[Standing, ...]
+    members: Members
 
 
 class Listings:
@@ -100,48 +87,77 @@ class Listings:
         name_length: int,
         ours: Callable[[tuple[str, ...]], tuple[Json, ...]],
     ) -> None:
-        self._upstreams = {upstream.name: upstream for upstream in upstreams}
-        self._personal = any(upstream.config.auth_type == "user" for upstream in self._upstreams.values())
         self._nursery = nursery
         self._name_length = name_length
         self._ours = ours
-        self._shared = {
-            name: Listing(upstream, EVERYONE, None, nursery, self._changed, self._turned)
-            for name, upstream in self._upstreams.items()
-        }
-        self._own: OrderedDict[tuple[str, str], Listing] = OrderedDict()  # by upstream and owner
+        self._own: OrderedDict[tuple[AuthorizedUpstream, str], Listing] = OrderedDict()  # by upstream and owner
         self._catalogs: OrderedDict[_CatalogKey, Catalog] = OrderedDict()
         self._kept_tools = 0
         self._turn = 0  # counts whatever happens to any listing
         self._settled: dict[tuple[tuple[str, str], ...], _Settled] = {}
         self._watching: set[Callable[[], None]] = set()
-        self._nobody = tuple(SHARED for _ in self._upstreams)
+        self._members = members_of(upstreams, {}, self._everyones)
+        self._upstreams = dict(self._members.upstreams)  # always the newest, for those who look one up by name
 
     def __repr__(self) -> str:
-        listed = sum(listing.source is not None for listing in self._shared.values())
-        return f"<Listings {listed} of {len(self._shared)} upstreams, {len(self._own)} of single people>"
+        shared = self._members.shared
+        listed = sum(listing.source is not None for listing in shared.values())
+        return f"<Listings {listed} of {len(shared)} upstreams, {len(self._own)} of single people>"
+
+    def replace(self, upstreams: Iterable[AuthorizedUpstream]) -> None:
+        """From now on these are the upstreams. What was listed of those that stay is kept, nothing of the others is.
+
+        Whoever has a `View` already goes on with the upstreams of that time.
+        """
+        before = self._members
+        self._members = members_of(upstreams, before.shared, self._everyones)
+        self._upstreams.clear()
+        self._upstreams.update(self._members.upstreams)
+        stay = set(self._members.upstreams.values())
+        gone = [listing for listing in before.shared.values() if listing.upstream not in stay]
+        gone += [self._own.pop(key) for key in list(self._own) if key[0] not in stay]
+        for listing in gone:
+            listing.retire()
+        numbers = {listing.number for listing in gone}
+        for key in [key for key in self._catalogs if any(number in numbers for number, _ in key[1:])]:
+            self._drop(key)
+        self._settled.clear()
+        self.warm()
+        for wake in self._watching:
+            wake()
+
+    def try_now(self, name: str | None = None) -> tuple[str, ...]:
+        """Have those that fail, or asked for a login, be tried at once: all, or the one called `name`. The names."""
+        listings = [*self._members.shared.values(), *self._own.values()]
+        chosen = [listing for listing in listings if name in (None, listing.upstream.name)]
+        return tuple(dict.fromkeys(listing.upstream.name for listing in chosen if listing.try_now()))
+
+    def _everyones(self, upstream: AuthorizedUpstream) -> Listing:
+        return Listing(upstream, EVERYONE, None, self._nursery, self._changed, self._turned)
 
     def warm(self) -> None:
         """Begin to list everything that is everyone's, so that the first asker finds it done; not what is only to be
         started when somebody asks."""
-        for listing in self._shared.values():
+        for listing in self._members.shared.values():
             if not (isinstance(listing.config, StdioUpstream) and listing.config.start_on_use):
                 listing.refresh_if_due()
 
     def upstreams(self) -> Mapping[str, AuthorizedUpstream]:
+        """By name; the same mapping for ever, whose content follows the configuration: never await while iterating."""
         return self._upstreams
 
     def view_at_hand(self, principal: Principal) -> View | None:
         """Whose listings `principal` sees; None if that has to be looked up."""
-        if not self._personal:
-            return View(principal, self._nobody)
+        members = self._members
+        if not members.personal:
+            return View(principal, members.nobody, members)
         standings = []
-        for upstream in self._upstreams.values():
+        for upstream in members.upstreams.values():
             standing = upstream.credentials.standing_at_hand(principal)
             if standing is None:
                 return None
             standings.append(standing)
-        return View(principal, tuple(standings))
+        return View(principal, tuple(standings), members)
 
     async def view(self, principal: Principal) -> View:
         """As `view_at_hand`, looked up where needed.
@@ -151,14 +167,15 @@ class Listings:
         """
         if (view := self.view_at_hand(principal)) is not None:
             return view
-        return View(
-            principal, tuple([await upstream.credentials.standing(principal) for upstream in self._upstreams.values()])
-        )
+        members = self._members
+        standings = [await upstream.credentials.standing(principal) for upstream in members.upstreams.values()]
+        return View(principal, tuple(standings), members)
 
     def catalog_at_hand(self, view: View) -> Catalog | None:
         """Everything that is known now; None while there is something to wait for. Begins what is due."""
         seen = tuple([(standing.owner, standing.state) for standing in view.standings])
-        known = self._settled.get(seen)
+        is_newest = view.members is self._members
+        known = self._settled.get(seen) if is_newest else None
         if known is not None and known.turn == self._turn and trio.current_time() < known.until:
             return known.catalog
         listings = self._listings(view)
@@ -169,7 +186,7 @@ class Listings:
         catalog = self._merged(view, listings)
         now = trio.current_time()
         until = min([now + GLANCE, *(listing.due_at for listing in listings)])
-        if until > now:
+        if until > now and is_newest:
             self._settled[seen] = _Settled(catalog, self._turn, until)
             if len(self._settled) > KEPT_SETTLED:
                 self._settled.clear()
@@ -238,13 +255,16 @@ class Listings:
 
     def doubt(self, view: View, name: str) -> None:
         """What is known of this upstream's tools is out of date: list them anew, behind everybody's back."""
-        for upstream, listing in zip(self._upstreams, self._listings(view), strict=True):
-            if upstream == name:
+        for listing in self._listings(view):
+            if listing.upstream.name == name:
                 listing.refresh_soon()
 
     def relist(self, name: str, owner: str) -> None:
         """This upstream's listing of this owner has changed, as the upstream says."""
-        listing = self._shared[name] if owner == EVERYONE else self._own.get((name, owner))
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            return
+        listing = self._members.shared[name] if owner == EVERYONE else self._own.get((upstream, owner))
         if listing is not None:
             listing.refresh_now()
 
@@ -265,22 +285,26 @@ class Listings:
         listings = self._listings(view)
         catalog = self._merged(view, listings)
         return tuple(
-            _status(listing, standing, catalog) for listing, standing in zip(listings, view.standings, strict=True)
+            status_of(listing, standing, catalog) for listing, standing in zip(listings, view.standings, strict=True)
         )
 
     def _listings(self, view: View) -> list[Listing]:
         """One per upstream, in the order of configuration."""
-        if view.standings is self._nobody:
-            return list(self._shared.values())
+        members = view.members
+        if view.standings is members.nobody:
+            return list(members.shared.values())
         return [
-            self._shared[name] if standing.owner == EVERYONE else self._own_listing(name, standing.owner, view)
-            for name, standing in zip(self._upstreams, view.standings, strict=True)
+            everyones if standing.owner == EVERYONE else self._own_listing(everyones.upstream, standing.owner, view)
+            for everyones, standing in zip(members.shared.values(), view.standings, strict=True)
         ]
 
-    def _own_listing(self, name: str, owner: str, view: View) -> Listing:
-        key = (name, owner)
+    def _own_listing(self, upstream: AuthorizedUpstream, owner: str, view: View) -> Listing:
+        key = (upstream, owner)
         if (listing := self._own.get(key)) is None:
-            listing = Listing(self._upstreams[name], owner, view.principal, self._nursery, self._changed, self._turned)
+            listing = Listing(upstream, owner, view.principal, self._nursery, self._changed, self._turned)
+            if self._upstreams.get(upstream.name) is not upstream:
+                listing.retire()  # of a configuration that has been replaced: nobody else will ask for it
+                return listing
             self._own[key] = listing
             while len(self._own) > KEPT_OWN or self._oldest_is_idle():
                 self._own.popitem(last=False)
@@ -327,37 +351,9 @@ class Listings:
         """What everyone's listing loses when it is merged; a person's own is in their `gateway__status`."""
         if listing.owner != EVERYONE:
             return ()
-        catalog = self._merged(View(NOBODY, self._nobody), list(self._shared.values()))
+        members = self._members
+        catalog = self._merged(View(NOBODY, members.nobody, members), list(members.shared.values()))
         return catalog.left_out.get(listing.upstream.name, ())
 
     def _drop(self, key: _CatalogKey) -> None:
         self._kept_tools -= self._catalogs.pop(key).size
-
-
-def needs_login(listing: Listing, standing: Standing) -> bool:
-    """Whether the person of this `standing` has to connect their account before they see more than this."""
-    return standing.state == "needs_login" or (standing.owner == EVERYONE and listing.needs_login)
-
-
-def _status(listing: Listing, standing: Standing, catalog: Catalog) -> UpstreamStatus:
-    if needs_login(listing, standing):
-        state = "needs_login"
-    elif listing.error is not None:
-        state = "unreachable"
-    elif standing.state == "retrying":
-        state = "retrying"
-    else:
-        state = "connected" if listing.source is not None else "connecting"
-    name, peer = listing.upstream.name, listing.upstream.peer
-    return UpstreamStatus(
-        name,
-        state,
-        catalog.counts.get(name, 0),
-        peer.revision if peer else None,
-        listing.latency,
-        standing.reason or listing.error,
-        listing.is_stale,
-        catalog.left_out.get(name, ()),
-        standing,
-        catalog.flagged.get(name, ()),
-    )

@@ -102,6 +102,10 @@ class McpUpstream(Protocol):
         """What is known of the upstream may be out of date: the next request asks it anew, if it can have changed."""
         ...
 
+    def retry(self) -> None:
+        """Somebody wants it to be tried now: do not wait any longer, if it waits."""
+        ...
+
     async def meet(self, session: SessionKey = LISTING, credential: Credential = NOTHING) -> Peer:
         """Find out what the upstream speaks.
 

@@ -101,14 +101,24 @@ class Streams:
             if owners.get(name) != owner and (stream := self._streams.get((name, owner))) is not None:
                 stream.leave(ear)
         for name, owner in owners.items():
-            stream = self._streams.get((name, owner))
+            stream, upstream = self._streams.get((name, owner)), self._upstreams.get(name)
+            if upstream is None:
+                continue  # the owners are of a configuration that has been replaced
             if stream is None:
                 if not ear.kinds and not any(upstream == name for upstream, _ in ear.uris):
                     continue
-                stream = _Stream(self._upstreams[name], owner, principal if owner else None, self._relist)
+                stream = _Stream(upstream, owner, principal if owner else None, self._relist)
                 self._streams[name, owner] = stream
                 self._nursery.start_soon(self._run, (name, owner), stream)
             stream.join(ear)
+
+    def end_gone(self) -> None:
+        """End the streams of upstreams that are no longer there, or not the same. Their ears are placed anew when their
+        listeners look, for whom something has changed then."""
+        for (name, owner), stream in list(self._streams.items()):
+            if not stream.is_of(self._upstreams.get(name)):
+                del self._streams[name, owner]
+                stream.end()
 
     async def acknowledged(self, ear: Ear, upstream: str, patience: float) -> Wanted:
         """What the upstream's stream really tells, as far as it is known within `patience` seconds."""
@@ -159,6 +169,16 @@ class _Stream:
         if not self._ears:
             self._scope.deadline = trio.current_time() + GRACE
         self._look_again()
+
+    def is_of(self, upstream: AuthorizedUpstream | None) -> bool:
+        return self._upstream is upstream
+
+    def end(self) -> None:
+        """Nobody listens any more, from now on."""
+        self._ears.clear()
+        self._known.set()
+        self._news.set()
+        self._scope.cancel("upstream gone")
 
     async def wait_acknowledged(self) -> None:
         await self._known.wait()

@@ -104,9 +104,7 @@ class Listening:
             if (place := catalog.locate_uri(uri)) is not None:
                 places[place.upstream, place.uri] = uri
         ear.uris = set(places)
-        owners = {
-            name: standing.owner for name, standing in zip(self._listings.upstreams(), view.standings, strict=True)
-        }
+        owners = {name: standing.owner for name, standing in zip(view.members.upstreams, view.standings, strict=True)}
         self._streams.place(ear, view.principal, owners)
         return places
 

@@ -75,7 +75,8 @@ class McpPrompts:
                 upstream, own = place.upstream, place.uri
         if upstream is None:
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Nothing to complete is called {subject[:128]}")
-        peer = self._upstreams[upstream].peer
+        known = self._upstreams.get(upstream)
+        peer = known.peer if known is not None else None
         if peer is not None and not isinstance(peer.capabilities.get("completions"), dict):
             stateless = {"resultType": "complete"} if is_stateless(asked.revision) else {}
             return Success(asked.call.id, {**stateless, **_NOTHING})

@@ -91,7 +91,10 @@ class Relaying:
 
     async def run(self, asked: Asked, view: View, errand: Errand, tell: Tell) -> Success | Failure:
         """The upstream's answer in the client's revision, or words that say why there is none."""
-        upstream = self._upstreams[errand.upstream]
+        upstream = self._upstreams.get(errand.upstream)
+        if upstream is None:  # since it was looked for, another configuration was loaded
+            text = f"Upstream {errand.upstream} is no longer configured; {_nothing_done(asked)}."
+            return failed(asked.call, text, asked.revision)
         config, started = upstream.config, trio.current_time()
         cause: str
         try:

@@ -1,0 +1,54 @@
+"""How one person stands with one upstream: a row of `gateway__status`, of the connections page, of `status`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..protocol.catalog import Catalog
+from .credentials import EVERYONE, Standing
+from .listing import Listing
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStatus:
+    """One row of `gateway__status` and of the connections page."""
+
+    name: str
+    state: str  # "connected", "unreachable", "needs_login", "retrying", "connecting"
+    tools: int
+    revision: str | None
+    latency: float | None
+    error: str | None
+    stale: bool
+    left_out: tuple[str, ...]
+    standing: Standing
+    flagged: tuple[str, ...] = ()  # hidden characters in what is shown as it came
+
+
+def needs_login(listing: Listing, standing: Standing) -> bool:
+    """Whether the person of this `standing` has to connect their account before they see more than this."""
+    return standing.state == "needs_login" or (standing.owner == EVERYONE and listing.needs_login)
+
+
+def status_of(listing: Listing, standing: Standing, catalog: Catalog) -> UpstreamStatus:
+    if needs_login(listing, standing):
+        state = "needs_login"
+    elif listing.error is not None:
+        state = "unreachable"
+    elif standing.state == "retrying":
+        state = "retrying"
+    else:
+        state = "connected" if listing.source is not None else "connecting"
+    name, peer = listing.upstream.name, listing.upstream.peer
+    return UpstreamStatus(
+        name,
+        state,
+        catalog.counts.get(name, 0),
+        peer.revision if peer else None,
+        listing.latency,
+        standing.reason or listing.error,
+        listing.is_stale,
+        catalog.left_out.get(name, ()),
+        standing,
+        catalog.flagged.get(name, ()),
+    )
