@@ -1,7 +1,6 @@
 """A credential that a program prints: run once for everybody who asks, kept until shortly before it expires.
 
-The program is the operator's, its output is not trusted to be a header: one line
-of visible ASCII, or an error. An error is an error, never an older credential.
+An error of the program is an error, never an older credential.
 Runs belong to the app's nursery: whoever asked may go. This file must not know
 what the credential is sent to.
 """
@@ -12,7 +11,6 @@ import base64
 import binascii
 import json
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,18 +18,14 @@ import trio
 
 from ..errors import UpstreamLost
 from ..protocol.principal import Principal
-from .child import Command, Running, StartChild, open_child
-from .child_log import ChildLog
+from .child import Command, StartChild, open_child
 from .credentials import SHARED, Credential, Standing
+from .program_output import printed_by
 
-HELPER_DEADLINE = 30.0  # seconds; some ask a person for a touch, or a cloud for a role
-MAX_OUTPUT = 64 * 2**10  # bytes
 LEEWAY = 30.0  # seconds before its end at which a credential is no longer used, half its life if that is less
 SHORTEST_LIFE = 10.0  # seconds; one that expires sooner, or has by our clock, must not make every call a run
 PAUSE = 5.0  # seconds for which a failure stands, so that a hundred calls do not wait for a hundred runs
 RERUN_PAUSE = 60.0  # seconds in which a credential that came of a refusal is not refused away again: it lacks a right
-
-_TOKEN = re.compile(rb"[\x21-\x7e]+(?: [\x21-\x7e]+)*")  # what a header can hold: no CR, LF, NUL, nothing beyond ASCII
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +130,8 @@ class HelperCredentials:
         run.cause = f"its credential helper {self._command.name} was stopped"
         try:
             self.runs += 1
-            text = await self._output()
+            what = f"credential helper {self._command.name} of upstream {self._upstream}"
+            text = await printed_by(self._command, what, start=self._start)
             now = self._clock()
             life = life_of(text, now, self._ttl)
             headers = (*self._more, (b"authorization", b"Bearer " + text))
@@ -151,59 +146,6 @@ class HelperCredentials:
         finally:
             self._running = None
             run.ended.set()
-
-    async def _output(self) -> bytes:
-        """What the program printed, checked.
-
-        Raises:
-            UpstreamLost: without a subject: "failed with exit code 1". Never with anything that was printed.
-        """
-        with trio.move_on_after(HELPER_DEADLINE):
-            async with self._start(self._command) as child:
-                output = await self._collect(child)
-                code = child.code
-            return checked(output, code)
-        raise UpstreamLost(f"printed nothing within {HELPER_DEADLINE:g} s and was stopped", executed=False)
-
-    async def _collect(self, child: Running) -> bytes:
-        """What the program prints until it ends, or prints too much."""
-        output = b""
-        words = ChildLog(f"credential helper {self._command.name} of upstream {self._upstream}")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(words.drain, child.stderr)
-            nursery.start_soon(child.watch)
-            await child.stdin.aclose()  # it is asked nothing
-            try:
-                while len(output) <= MAX_OUTPUT and (chunk := await child.stdout.receive_some(MAX_OUTPUT)):
-                    output += chunk
-                if len(output) <= MAX_OUTPUT:
-                    await child.exited.wait()
-            finally:
-                await child.end(gently=False)
-            nursery.cancel_scope.cancel()
-        return output
-
-
-def checked(output: bytes, code: int | None) -> bytes:
-    """The credential in `output`, of a program that ended with `code`.
-
-    Raises:
-        UpstreamLost: if there is none.
-    """
-    if len(output) > MAX_OUTPUT:
-        raise UpstreamLost(f"printed more than {MAX_OUTPUT} bytes", executed=False)
-    if code is None:
-        raise UpstreamLost("was lost with its guard", executed=False)
-    if code != 0:
-        how = f"failed with exit code {code}" if code > 0 else f"was ended by signal {-code}"
-        raise UpstreamLost(f"{how}; the log has what it wrote to stderr", executed=False)
-    text = output.strip(b" \t\r\n")
-    if not text:
-        raise UpstreamLost("printed no credential", executed=False)
-    # git CVE-2020-5260, CVE-2024-52006: what follows a line end within would be another field.
-    if _TOKEN.fullmatch(text) is None:
-        raise UpstreamLost("printed more than one line, or characters that no header can hold", executed=False)
-    return text
 
 
 def life_of(text: bytes, now: float, ttl: float) -> float:

@@ -22,7 +22,13 @@ from ..config.model import Config, Upstream
 from ..errors import ConnectFailed, StoreUnavailable
 from ..protocol.brokering import Beginning, Ended, IssuedTokens, Postponed
 from ..protocol.brokering.account import label_of_token_response, label_of_userinfo, userinfo_request
-from ..protocol.brokering.authorization import authorization_url, check_answer, scope_to_ask, scope_to_register
+from ..protocol.brokering.authorization import (
+    allowed_of,
+    authorization_url,
+    check_answer,
+    scope_to_ask,
+    scope_to_register,
+)
 from ..protocol.brokering.challenge import parse_challenge
 from ..protocol.brokering.reach import is_public_https
 from ..protocol.brokering.registration import Client
@@ -37,6 +43,7 @@ from ..protocol.brokering.tokens import (
 )
 from ..protocol.oauth.site import site_of
 from ..store import Store
+from .client_programs import ClientPrograms
 from .learned_http import Answer
 from .oauth_discovery import Discovery
 from .oauth_http import OAuthHttp, open_oauth_http, reach_of
@@ -55,10 +62,18 @@ log = logging.getLogger(__name__)
 class OAuthClient:
     """Opened by `open_oauth_client`."""
 
-    def __init__(self, config: Config, http: OAuthHttp, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        http: OAuthHttp,
+        store: Store,
+        clock: Callable[[], float],
+        programs: ClientPrograms | None = None,
+    ) -> None:
         self._upstreams = {each.name: each for each in config.upstreams if isinstance(each, Upstream)}
         self._http = http
         self._clock = clock
+        self._programs = ClientPrograms() if programs is None else programs
         self._discovery = Discovery(http)
         url = client_document_url(config.issuer_url)
         self._registrations = Registrations(
@@ -86,13 +101,15 @@ class OAuthClient:
             StoreUnavailable: if our registration cannot be remembered.
         """
         with trio.move_on_after(BEGIN_WITHIN):
-            return await self._begin(upstream, challenge, wanted_scope, state, redirect_uri)
+            filled = await self._programs.filled(upstream)
+            return await self._begin(filled, challenge, wanted_scope, state, redirect_uri)
         raise ConnectFailed(f"its authorization server took longer than {BEGIN_WITHIN:g} seconds", temporary=True)
 
     async def _begin(
         self, upstream: Upstream, challenge: str, wanted_scope: str | None, state: str, redirect_uri: str
     ) -> Beginning:
         account, challenged = upstream.account, parse_challenge(challenge)
+        allowed = () if upstream.browser_login is None else upstream.browser_login.scope_filter
         found = await self._discovery.discover(upstream, challenged)
         scope = scope_to_ask(
             found.server,
@@ -100,12 +117,13 @@ class OAuthClient:
             challenged=challenged.scope,
             of_resource=found.scopes,
             wanted=wanted_scope,
+            allowed=allowed,
         )
         client = await self._registrations.client_for(
             upstream,
             found.server,
             redirect_uri=redirect_uri,
-            scope=scope_to_register(scope, found.scopes, account.scopes),
+            scope=scope_to_register(scope, allowed_of(found.scopes, allowed), account.scopes),
         )
         resource = found.resource if account.send_resource else None
         verifier = secrets.token_urlsafe(48)  # RFC 7636 4.1: 64 characters of 384 bits
@@ -130,6 +148,7 @@ class OAuthClient:
             scope=scope,
             redirect_uri=redirect_uri,
             verifier=verifier,
+            answers_as=found.server.answers_as,
         )
 
     def check_answer(self, beginning: Beginning, parameters: Mapping[str, str]) -> None:
@@ -152,6 +171,7 @@ class OAuthClient:
         upstream = self._upstreams.get(beginning.upstream)
         if upstream is None:
             raise ConnectFailed(f"there is no upstream {beginning.upstream} any more")
+        upstream = await self._programs.filled(upstream)
         client = await self._registrations.known(upstream, beginning.issuer, beginning.client_id)
         request = code_request(
             client,
@@ -173,6 +193,7 @@ class OAuthClient:
                 if self._registrations.is_ours_to_mend(upstream, beginning.client_id):
                     await self._registrations.forget(upstream, beginning.issuer, beginning.client_id)
                     raise ConnectFailed(f"{reason}; begin again, and the aggregator registers anew", temporary=True)
+                self._programs.forget(upstream)
                 raise ConnectFailed(f"{reason}; the operator checks the upstream's 'clientId' and 'clientSecret'")
 
     async def refresh(
@@ -196,6 +217,7 @@ class OAuthClient:
         if reason := _no_longer_configured(upstream, issuer):
             return Ended(reason)
         try:
+            upstream = await self._programs.filled(upstream)
             server = await self._discovery.server(upstream, issuer)
             client = await self._registrations.known(upstream, server.issuer, client_id)
             request = refresh_request(client, refresh_token=refresh_token, resource=resource)
@@ -217,6 +239,7 @@ class OAuthClient:
             return False
         with trio.move_on_after(REVOKE_WITHIN):
             try:
+                upstream = await self._programs.filled(upstream)
                 server = await self._discovery.server(upstream, issuer)
                 if server.revocation_endpoint is None:
                     return False
@@ -241,6 +264,7 @@ class OAuthClient:
     ) -> Ended | Postponed:
         """A refresh token is bound to its client (RFC 6749 6): where that is gone, so is the connection."""
         if not self._registrations.is_ours_to_mend(upstream, client.client_id):
+            self._programs.forget(upstream)
             return Postponed(refused.reason)
         try:
             await self._registrations.forget(upstream, server.issuer, client.client_id)

@@ -147,11 +147,15 @@ class Discovery:
             raise ConnectFailed("it names an authorization server that the aggregator does not go to")
         vouched = upstream.account.authorization_server
         is_vouched_for = vouched is not None and is_same_issuer(vouched, issuer)
+        login = upstream.browser_login
+        by_any_name = login is not None and login.allow_issuer_mismatch
         for url in metadata_urls(issuer):
             answer = await self._http.get(reach, url, _ACCEPT)  # a server that is not there has no second place either
             try:
                 if _is_document(answer):
-                    return parse_server_metadata(answer.body, issuer, reach, is_vouched_for=is_vouched_for)
+                    return parse_server_metadata(
+                        answer.body, issuer, reach, is_vouched_for=is_vouched_for, by_any_name=by_any_name
+                    )
                 _raise_if_broken(answer)
             except ConnectFailed as exc:
                 if failure is None or isinstance(failure, OtherIssuer):

@@ -16,6 +16,7 @@ import trio
 from ..config.model import Upstream
 from ..errors import ConnectFailed
 from ..protocol.brokering.registration import (
+    CLIENT_NAME,
     Client,
     RegistrationNeeded,
     choose_client,
@@ -138,7 +139,13 @@ class Registrations:
     async def _register(
         self, upstream: Upstream, server: ServerMetadata, endpoint: str, redirect_uri: str, scope: str | None
     ) -> Client:
-        metadata = client_metadata(server, redirect_uri=redirect_uri, issuer_url=self._issuer_url, scope=scope)
+        metadata = client_metadata(
+            server,
+            redirect_uri=redirect_uri,
+            issuer_url=self._issuer_url,
+            scope=scope,
+            name=CLIENT_NAME if upstream.browser_login is None else upstream.browser_login.client_name,
+        )
         answer = await self._http.post_json(reach_of(upstream), endpoint, metadata)
         method = metadata["token_endpoint_auth_method"]
         client = process_registration_response(

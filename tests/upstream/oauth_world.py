@@ -18,6 +18,7 @@ from aggregator.config.model import Account, Auth, Config, Upstream
 from aggregator.errors import Unfetchable
 from aggregator.protocol.learned_url import LearnedUrl
 from aggregator.store import Store
+from aggregator.upstream.client_programs import ClientPrograms
 from aggregator.upstream.learned_http import Answer, LearnedHttp
 from aggregator.upstream.oauth_client import OAuthClient
 from aggregator.upstream.oauth_http import OAuthHttp
@@ -145,9 +146,14 @@ def mail(url: str = MCP, **account: Any) -> Upstream:
 
 
 def client_of(
-    world: World, store: Store, *upstreams: Upstream, issuer_url: str = "http://localhost:3000", now: float = 1000.0
+    world: World,
+    store: Store,
+    *upstreams: Upstream,
+    issuer_url: str = "http://localhost:3000",
+    now: float = 1000.0,
+    programs: ClientPrograms | None = None,
 ) -> OAuthClient:
     config = Config(Auth("https://idp.example"), upstreams or (mail(),), issuer_url)
     return OAuthClient(
-        config, OAuthHttp(world.way(is_inside=False), world.way(is_inside=True)), store, clock=lambda: now
+        config, OAuthHttp(world.way(is_inside=False), world.way(is_inside=True)), store, lambda: now, programs
     )

@@ -25,18 +25,11 @@ from aggregator.protocol.principal import Principal
 from aggregator.protocol.translate import Envelope
 from aggregator.upstream.authorized import AuthorizedUpstream
 from aggregator.upstream.child import Command
-from aggregator.upstream.credential_helper import (
-    HELPER_DEADLINE,
-    MAX_OUTPUT,
-    PAUSE,
-    RERUN_PAUSE,
-    HelperCredentials,
-    checked,
-    life_of,
-)
+from aggregator.upstream.credential_helper import PAUSE, RERUN_PAUSE, HelperCredentials, life_of
 from aggregator.upstream.credentials import Credential
 from aggregator.upstream.http import HttpUpstream
 from aggregator.upstream.peers import drop
+from aggregator.upstream.program_output import HELPER_DEADLINE, MAX_OUTPUT, checked
 
 from ..fakes.child import FakeChild, FakeStarts
 from ..fakes.mcp_server import FakeServer
@@ -219,7 +212,7 @@ async def test_after_a_refusal_nothing_older_is_used_when_the_program_fails(auto
         refused = await credentials.current(None)
         with pytest.raises(UpstreamLost):
             await credentials.renewed(None, refused, 401, "")
-        with pytest.raises(UpstreamLost, match="printed no credential"):
+        with pytest.raises(UpstreamLost, match="printed nothing"):
             await credentials.current(None)
 
 

@@ -27,6 +27,7 @@ class Beginning:
     scope: str | None
     redirect_uri: str
     verifier: str = field(repr=False)
+    answers_as: str | None = None  # what `iss` of its answers says, if not `issuer`
 
 
 @dataclass(frozen=True, slots=True)

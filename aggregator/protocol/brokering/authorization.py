@@ -5,7 +5,7 @@ This file must not know cookies, people or stores.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import quote, urlencode
 
 from ...errors import Refusal
@@ -24,6 +24,7 @@ def scope_to_ask(
     challenged: str | None,
     of_resource: Iterable[str],
     wanted: str | None,
+    allowed: Collection[str] = (),
 ) -> str | None:
     """What to ask for; None leaves it to the server.
 
@@ -32,6 +33,8 @@ def scope_to_ask(
     granted before, and is always part of it ("Step-Up Authorization Flow"). ``offline_access`` is added where the
     server lists it (SEP-2207), since most give no refresh token without it; alone
     it would take the place of the scopes that a server grants to who names none.
+
+    `allowed` are those among which the upstream may choose; if none of what it names is one of them, it may name any.
     """
     if configured is not None:
         scopes = list(configured)
@@ -40,9 +43,17 @@ def scope_to_ask(
     else:
         scopes = list(of_resource)
     scopes += split_scope(wanted or "")
+    if configured is None:
+        scopes = allowed_of(scopes, allowed)
     if scopes and OFFLINE in server.scopes and configured is None:
         scopes.append(OFFLINE)
     return " ".join(dict.fromkeys(scopes)) or None
+
+
+def allowed_of(scopes: Iterable[str], allowed: Collection[str]) -> list[str]:
+    """Those of `scopes` that are `allowed`; all, if that would leave none."""
+    named = list(scopes)
+    return [scope for scope in named if scope in allowed] or named
 
 
 def scope_to_register(scope: str | None, of_resource: Iterable[str], configured: Iterable[str] | None) -> str | None:
@@ -100,5 +111,5 @@ def check_answer(beginning: Beginning, parameters: Mapping[str, str]) -> None:
         raise Refusal(
             403, "access_denied", "The answer does not say who gave it, though its server promises to say so."
         )
-    if issuer is not None and issuer != beginning.issuer:
+    if issuer is not None and issuer != (beginning.answers_as or beginning.issuer):
         raise Refusal(403, "access_denied", "The answer comes from another authorization server than the one asked.")

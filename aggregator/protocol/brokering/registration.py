@@ -82,8 +82,10 @@ def secret_method(supported: Sequence[str]) -> str:
     raise ConnectFailed(_unknown_methods(supported))
 
 
-def client_metadata(server: ServerMetadata, *, redirect_uri: str, issuer_url: str, scope: str | None) -> dict[str, Any]:
-    """What is posted to the registration endpoint (RFC 7591 2).
+def client_metadata(
+    server: ServerMetadata, *, redirect_uri: str, issuer_url: str, scope: str | None, name: str = CLIENT_NAME
+) -> dict[str, Any]:
+    """What is posted to the registration endpoint (RFC 7591 2). `name` is what the server's pages call us.
 
     Raises:
         ConnectFailed: if the server authenticates clients in no way that we know.
@@ -92,7 +94,7 @@ def client_metadata(server: ServerMetadata, *, redirect_uri: str, issuer_url: st
     if method is None:
         raise ConnectFailed(_unknown_methods(server.auth_methods))
     metadata: dict[str, Any] = {
-        "client_name": CLIENT_NAME,
+        "client_name": name,
         "redirect_uris": [redirect_uri],
         "grant_types": list(GRANT_TYPES),
         "response_types": ["code"],

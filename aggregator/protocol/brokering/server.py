@@ -27,7 +27,10 @@ class OtherIssuer(ConnectFailed):
 
 @dataclass(frozen=True, slots=True)
 class ServerMetadata:
-    """One authorization server. `issuer` is as it calls itself; all URLs were found to be within reach."""
+    """One authorization server. `issuer` is as it calls itself; all URLs were found to be within reach.
+
+    One that may call itself anything has the `issuer` where it was found, and `answers_as` if it says otherwise.
+    """
 
     issuer: str
     authorization_endpoint: str
@@ -39,6 +42,7 @@ class ServerMetadata:
     auth_methods: tuple[str, ...] = _DEFAULT_AUTH_METHODS
     iss_promised: bool = False
     takes_client_documents: bool = False
+    answers_as: str | None = None
 
 
 def metadata_urls(issuer: str) -> tuple[str, ...]:
@@ -62,11 +66,14 @@ def default_server(origin: str) -> ServerMetadata:
     )
 
 
-def parse_server_metadata(body: bytes, issuer: str, reach: Reach, *, is_vouched_for: bool = False) -> ServerMetadata:
+def parse_server_metadata(
+    body: bytes, issuer: str, reach: Reach, *, is_vouched_for: bool = False, by_any_name: bool = False
+) -> ServerMetadata:
     """The metadata of `issuer`, if `body` is its.
 
     `is_vouched_for` says that the operator named this server. A server that does not speak of PKCE at all is then taken
-    to have it: Entra ID has, and does not say so. S256 is asked for in any case.
+    to have it: Entra ID has, and does not say so. S256 is asked for in any case. `by_any_name` says that the operator
+    accepts whatever stands where the issuer is, whoever it says it is.
 
     Raises:
         ConnectFailed: if it cannot be used; the text says why.
@@ -77,7 +84,11 @@ def parse_server_metadata(body: bytes, issuer: str, reach: Reach, *, is_vouched_
         raise ConnectFailed(f"the metadata of {quotable_url(issuer)} is {exc}") from None
     named = fields.get("issuer")
     # RFC 8414 3.3: "If these values are not identical, the data contained in the response MUST NOT be used."
-    if not isinstance(named, str) or not is_same_issuer(named, issuer):
+    answers_as = None
+    if by_any_name:
+        answers_as = named if isinstance(named, str) and named != issuer else None
+        named = issuer
+    elif not isinstance(named, str) or not is_same_issuer(named, issuer):
         shown = quotable_url(named) if isinstance(named, str) else "nobody"
         raise OtherIssuer(f"the metadata of the issuer {quotable_url(issuer)} speaks for {shown}, so it is not used")
     methods = fields.get("code_challenge_methods_supported")
@@ -99,6 +110,7 @@ def parse_server_metadata(body: bytes, issuer: str, reach: Reach, *, is_vouched_
         auth_methods=tuple(auth_methods),
         iss_promised=fields.get("authorization_response_iss_parameter_supported") is True,
         takes_client_documents=fields.get("client_id_metadata_document_supported") is True,
+        answers_as=answers_as,
     )
 
 

@@ -166,3 +166,12 @@ def test_an_answer_counts_only_if_it_comes_from_the_server_asked(
             check_answer(beginning, parameters)
         assert "script" not in caught.value.description
         assert "evil" not in caught.value.description
+
+
+@pytest.mark.parametrize(
+    ("allowed", "asked"),
+    [(("b", "z"), "b"), ((), "a b c"), (("z",), "a b c"), (("c", "a"), "a c")],
+)
+def test_an_upstream_chooses_among_the_scopes_allowed(allowed: tuple[str, ...], asked: str) -> None:
+    scope = scope_to_ask(server(), configured=None, challenged="a b", of_resource=("x",), wanted="c", allowed=allowed)
+    assert scope == asked
