@@ -12,6 +12,8 @@ MAX_EVENT = 16 * 2**20  # bytes; an upstream that sends more in one event, or a 
 # times a second for a minute has half as many.
 MAX_LINES = 200_000
 
+_ID = re.compile(rb"[!-~](?:[ -~]{0,510}[!-~])?")  # what can stand in a header, and short
+_MILLISECONDS = re.compile(rb"[0-9]{1,8}")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -29,9 +31,11 @@ class EventReader:
         self._data: list[bytes] = []
         self._size = 0
         self._lines = 0
+        self.last_id = ""  # of the last event that had one; what a stream is taken up again with
+        self.retry: int | None = None  # milliseconds to wait before that
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of every event completed by `chunk`. Comments, ids, names and retry times are dropped.
+        """The data of every event completed by `chunk`. Comments and names are dropped.
 
         Raises:
             EventTooLarge: then the stream is of no more use.
@@ -61,7 +65,11 @@ class EventReader:
                 self._data, self._size = [], 0
             return
         name, _, value = line.removeprefix(b"\xef\xbb\xbf").partition(b":")
-        if name == b"data":
+        if name == b"id" and _ID.fullmatch(value := value.removeprefix(b" ")):
+            self.last_id = value.decode()
+        elif name == b"retry" and _MILLISECONDS.fullmatch(value := value.removeprefix(b" ")):
+            self.retry = int(value)
+        elif name == b"data":
             self._data.append(value.removeprefix(b" "))
             self._size += len(value) + 1  # with the line feed that joins it: empty lines take memory, too
             if self._size > self._limit:

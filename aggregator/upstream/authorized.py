@@ -14,9 +14,9 @@ import trio
 
 from ..config.model import AnyUpstream
 from ..errors import ConnectNeeded, UpstreamLost, UpstreamRefused
-from ..protocol.jsonrpc import Json
+from ..protocol.jsonrpc import Json, Notice
 from ..protocol.principal import Principal
-from ..protocol.subscriptions import Wanted
+from ..protocol.subscriptions import BETWEEN_CALLS, Wanted
 from ..protocol.translate import Envelope
 from .credentials import Credential, Credentials
 from .pauses import Pauses
@@ -34,6 +34,7 @@ class AuthorizedUpstream:
         self._upstream = upstream
         self._pauses = Pauses()
         self._in_use = 0  # requests under way
+        self._overhearing: set[Callable[[str, Notice], None]] = set()
         self._unused = trio.Event()
         self._unused.set()
         self._closed = False
@@ -72,18 +73,25 @@ class AuthorizedUpstream:
             StoreUnavailable: if the person's credential is not known now.
         """
         asked = capabilities or {}
+
+        async def hear(notice: Notice) -> None:
+            if notice.method not in BETWEEN_CALLS:
+                await on_notice(notice)
+            for overhear in list(self._overhearing) if notice.method in BETWEEN_CALLS else ():
+                overhear(credential.owner, notice)
+
         with self._used():
             credential = await self._current(principal)
             self._pauses.check(credential.owner, trio.current_time())
             outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
             try:
-                return await self._upstream.request(outgoing, on_notice, on_request)
+                return await self._upstream.request(outgoing, hear, on_request)
             except UpstreamRefused as exc:
                 self._pauses.note(exc, credential.owner, trio.current_time())
                 credential = await self._renewed(principal, credential, exc)
             outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
             try:
-                return await self._upstream.request(outgoing, on_notice, on_request)
+                return await self._upstream.request(outgoing, hear, on_request)
             except UpstreamRefused as exc:
                 await self._renewed(principal, credential, exc)  # so that the person is asked, where that helps
                 raise
@@ -127,6 +135,17 @@ class AuthorizedUpstream:
         except UpstreamRefused as exc:
             renewed = await self._renewed(principal, credential, exc)
         await self._upstream.listen((owner, renewed.owner, ""), renewed, wanted, hear, acknowledge)
+
+    @contextmanager
+    def overheard(self, hear: Callable[[str, Notice], None]) -> Iterator[None]:
+        """`hear` gets what the upstream says of changes beside its answers to requests, and whose credential these
+        carried. Many servers of handshake revisions tell the session of the call that changed something, and no other.
+        """
+        self._overhearing.add(hear)
+        try:
+            yield
+        finally:
+            self._overhearing.discard(hear)
 
     async def ask_challenge(self) -> str:
         """What the upstream says in WWW-Authenticate to somebody without credentials; empty if it says nothing.

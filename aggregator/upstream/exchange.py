@@ -59,6 +59,18 @@ class Answer:
     chunks: AsyncIterator[bytes]
 
 
+class Interrupted(UpstreamLost):
+    """A stream that ended without the answer, and said how it can be taken up again (2025-11-25, resumability).
+
+    `last_event` is the id of the last event that came; `retry` is in seconds, None if the upstream named none.
+    """
+
+    def __init__(self, message: str, last_event: str, retry: float | None) -> None:
+        super().__init__(message)
+        self.last_event = last_event
+        self.retry = retry
+
+
 class Exchange(Protocol):
     """How requests reach one upstream."""
 
@@ -104,7 +116,7 @@ class HttpExchange:
                 await response.aclose()
                 await _unwind(chunks)
         except tuple(_LOST) as exc:
-            words, executed = next(_LOST[kind] for kind in type(exc).__mro__ if kind in _LOST)
+            words, executed = _words(exc)
             raise UpstreamLost(f"{words} ({_detail(exc)})", executed=executed) from exc
 
 
@@ -205,23 +217,29 @@ async def read_body(answer: Answer, limit: int = MAX_BODY) -> bytes:
 async def _from_events(answer: Answer, id: str, on_message: OnMessage) -> Success | Failure:
     reader = EventReader()
     found: Success | Failure | None = None
-    async for chunk in answer.chunks:
-        try:
-            events = reader.feed(chunk)
-        except EventTooLarge as exc:
-            raise UpstreamLost(str(exc)) from exc
-        for data in events:
-            if not data:
-                continue  # 2025-11-25: a stream may begin with an event of empty data
-            found = await _find(_parse(data), id, on_message)
+    how = "ended the stream without an answer"
+    try:
+        async for chunk in answer.chunks:
+            try:
+                events = reader.feed(chunk)
+            except EventTooLarge as exc:
+                raise UpstreamLost(str(exc)) from exc
+            for data in events:
+                if not data:
+                    continue  # 2025-11-25: a stream may begin with an event of empty data
+                found = await _find(_parse(data), id, on_message)
+                if found is not None:
+                    break
             if found is not None:
-                break
-        if found is not None:
-            with trio.move_on_after(END_OF_STREAM):
-                async for _ in answer.chunks:
-                    pass
-            return found
-    raise UpstreamLost("ended the stream without an answer")
+                with trio.move_on_after(END_OF_STREAM):
+                    async for _ in answer.chunks:
+                        pass
+                return found
+    except tuple(_LOST) as exc:
+        how = f"{_words(exc)[0]} ({_detail(exc)})"
+    if reader.last_id:
+        raise Interrupted(how, reader.last_id, None if reader.retry is None else reader.retry / 1000)
+    raise UpstreamLost(how)
 
 
 async def read_stream(answer: Answer, on_message: OnMessage) -> None:
@@ -298,6 +316,10 @@ def _parse(data: bytes) -> tuple[Message, ...]:
         return parse_loose(data)
     except Unreadable as exc:
         raise UpstreamLost(f"answered with what is not MCP: {exc}") from exc
+
+
+def _words(exc: Exception) -> tuple[str, bool]:
+    return next(_LOST[kind] for kind in type(exc).__mro__ if kind in _LOST)
 
 
 def _detail(exc: Exception) -> str:

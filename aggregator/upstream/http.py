@@ -34,11 +34,11 @@ from ..protocol.jsonrpc import (
     render,
 )
 from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
-from ..protocol.subscriptions import Wanted
+from ..protocol.subscriptions import BETWEEN_CALLS, Wanted
 from ..protocol.translate import Envelope, params_for_upstream
 from .credentials import NOTHING, Credential
-from .exchange import Exchange, converse, open_exchange, read_outcome
-from .http_streams import STREAMS, listen_in_session, listen_stateless, stateless_headers
+from .exchange import Exchange, Interrupted, converse, open_exchange, read_outcome
+from .http_streams import STREAMS, listen_in_session, listen_stateless, resume, stateless_headers
 from .peers import (
     LISTING,
     Answered,
@@ -238,6 +238,8 @@ class HttpUpstream:
                 case Notice("notifications/cancelled", about):
                     if (scope := answering.get(about.get("requestId", ""))) is not None:
                         scope.cancel("the upstream no longer wants to know")
+                case Notice(method) if method in BETWEEN_CALLS:
+                    await on_notice(message)
                 case Notice():
                     if (shown := notice_for_client(message, envelope, id)) is not None:
                         await on_notice(shown)
@@ -256,8 +258,11 @@ class HttpUpstream:
         ticket.calls += 1
         try:
             await self._set_log_level(ticket, envelope.log_level)
-            async with self._exchange.send("POST", ticket.headers(), body) as answer:
-                outcome = await read_outcome(answer, id, hear)
+            try:
+                async with self._exchange.send("POST", ticket.headers(), body) as answer:
+                    outcome, status = await read_outcome(answer, id, hear), answer.status
+            except Interrupted as exc:
+                outcome, status = await resume(self._exchange, ticket, exc, id, hear), 200
         except trio.Cancelled:
             # 2025-11-25: disconnection is not cancellation; it has to be said. Not here, where somebody waits for the
             # end of this very call.
@@ -269,10 +274,8 @@ class HttpUpstream:
             ticket.calls -= 1
             ticket.used_at = trio.current_time()
         # Many servers, the reference one among them, answer a lost session with 400 instead of 404.
-        if isinstance(outcome, Failure) and (
-            answer.status == 404 or (answer.status == 400 and "session" in outcome.message.lower())
-        ):
-            raise UpstreamRefused(404, f"HTTP {answer.status}: {outcome.message[:200]} ({outcome.code})")
+        if isinstance(outcome, Failure) and (status == 404 or (status == 400 and "session" in outcome.message.lower())):
+            raise UpstreamRefused(404, f"HTTP {status}: {outcome.message[:200]} ({outcome.code})")
         return outcome
 
     async def _answer(self, ticket: Ticket, question: Call, on_request: OnRequest, scope: trio.CancelScope) -> None:

@@ -11,18 +11,22 @@ from collections.abc import Callable
 
 import trio
 
-from ..errors import UpstreamRefused
+from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.headers import METHOD_HEADER, NAME_HEADER, NAMED_BY, VERSION_HEADER, encode_value
 from ..protocol.jsonrpc import Call, Failure, Json, Message, Notice, Success, render
 from ..protocol.revisions import STATELESS
 from ..protocol.subscriptions import ACKNOWLEDGED, Wanted, read_filter, render_filter
 from ..protocol.translate import Envelope, params_for_upstream
 from .credentials import Credential
-from .exchange import Exchange, Headers, converse, read_outcome, read_stream
+from .exchange import Exchange, Headers, Interrupted, OnMessage, converse, read_outcome, read_stream
 from .peers import Hear, drop, refuse
 from .sessions import JSON_AND_EVENTS, Ticket, Tickets
 
 STREAMS = 2000  # at once to one upstream: one for everyone, and one for each account that somebody listens with
+
+FIRST_RESUME, LAST_RESUME = 1.0, 30.0  # seconds before a broken stream is taken up again; what was asked for between
+SHORTEST_RESUME = 0.1
+FUTILE = 5  # attempts in a row that bring nothing new
 
 Acknowledge = Callable[[Wanted], None]
 
@@ -103,6 +107,32 @@ async def listen_in_session(
     finally:
         ticket.calls -= 1
         ticket.used_at = trio.current_time()
+
+
+async def resume(
+    exchange: Exchange, ticket: Ticket, lost: Interrupted, id: str, on_message: OnMessage
+) -> Success | Failure:
+    """The answer to request `id`, whose stream broke, or was closed by a server that wants to be asked again later
+    (2025-11-25, resumability: GET with `Last-Event-ID`). It lasts as long as something new comes.
+
+    Raises:
+        UpstreamLost: as the stream was lost, if it cannot be taken up again.
+    """
+    first, futile = lost, 0
+    while futile < FUTILE:
+        await trio.sleep(min(max(FIRST_RESUME if lost.retry is None else lost.retry, SHORTEST_RESUME), LAST_RESUME))
+        headers = [*ticket.stream_headers(), (b"last-event-id", lost.last_event.encode())]
+        try:
+            async with exchange.send("GET", headers, b"") as answer:
+                return await read_outcome(answer, id, on_message)
+        except Interrupted as exc:
+            futile = 0 if exc.last_event != lost.last_event else futile + 1
+            lost = exc
+        except (UpstreamRefused, UpstreamLost) as exc:
+            if isinstance(exc, UpstreamRefused):
+                break
+            futile += 1
+    raise UpstreamLost(str(first)) from first
 
 
 def stateless_headers(method: str, params: Json, extra: tuple[tuple[str, str], ...]) -> Headers:

@@ -199,6 +199,10 @@ class _Stream:
 
     async def run(self) -> None:
         """Until nobody has listened for `GRACE` seconds."""
+        with self._upstream.overheard(self._overhear):
+            await self._run()
+
+    async def _run(self) -> None:
         delay = FIRST_RETRY
         while self._ears:
             opened_at = trio.current_time()
@@ -268,6 +272,10 @@ class _Stream:
             for ear in self._ears:
                 for uri in honoured.uris:
                     ear.hear_update(self._upstream.name, uri)
+
+    def _overhear(self, owner: str, notice: Notice) -> None:
+        if owner == self._owner:
+            self._hear(notice)
 
     def _hear(self, notice: Notice) -> None:
         name = self._upstream.name

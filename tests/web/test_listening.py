@@ -12,7 +12,7 @@ import trio
 from aggregator.upstream.streams import GRACE
 
 from ..fakes.asgi import Ongoing
-from ..fakes.mcp_server import LEGACY, META, MODERN, FakeServer, Json
+from ..fakes.mcp_server import LEGACY, META, MODERN, FakeServer, Json, Speaking
 from ..fakes.relay import Client, client_of, in_every_cell, one, open_relay
 
 EVERYTHING: Json = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
@@ -144,6 +144,32 @@ async def test_a_stream_that_breaks_is_opened_again_and_what_was_missed_is_told(
             assert "tools/list_changed" in methods(ongoing)
             assert len(server.listeners) >= 1
             assert "up__b" in await client.names()
+
+
+@pytest.mark.parametrize("client_revision", [MODERN, LEGACY])
+async def test_what_an_older_upstream_says_of_changes_beside_an_answer_is_told_too(
+    client_revision: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Many servers tell the session of the call that changed something, and no other."""
+
+    async def run(speaking: Speaking) -> Json:
+        server.tool("b")
+        await speaking.notify("notifications/tools/list_changed")
+        await speaking.notify("notifications/resources/updated", uri="mem://a")
+        return {"content": []}
+
+    async with one(LEGACY) as (server, relay):
+        server.tells_of_changes("mem://a")
+        server.tool("a", run)
+        client, bob = await client_of(relay, client_revision), await client_of(relay, client_revision, "bob")
+        async with listening(bob, "mem://a") as his:
+            await settle()
+            received = await client.request("tools/call", {"name": "up__a"})
+            assert len(received.messages()) == 1, "it is not the call's affair"
+            await settle(2)
+            assert "tools/list_changed" in methods(his)
+            assert [message["params"]["uri"] for message in updates(his)] == ["mem://a"]
+            assert "up__b" in await bob.names()
 
 
 async def test_an_upstream_without_streams_is_noticed_by_listing_it_anew(
