@@ -8,10 +8,12 @@ wires rooms together and decides nothing itself.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
-from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,10 +28,13 @@ from .assembly.team import open_team_front
 from .config.model import LocalConfig, Servable
 from .deployment_keys import watch_secret_files
 from .errors import StoreUnavailable
+from .protocol.principal import LOCAL
 from .serving import check_reach, first_leaf, listen, run_until_signalled, say, serve_application, url_of
 from .store import Store
+from .systemd import Service, take_sockets
 from .tls import make_server_context, watch_certificate
-from .upstream.listings import Listings
+from .unix_socket import open_unix_socket
+from .upstream.listings import NOBODY, Listings
 from .web.accounts import Accounts, catalog_of, statuses
 from .web.app import Application
 from .web.gate import Gate
@@ -42,7 +47,10 @@ from .web.reply import Receive, Send
 # Seconds. What has expired is refused anyway; but anybody can begin and cancel logins, a row for each, by the hundred a
 # second: an hour of them is 100 MB in the `memory` store.
 PURGE_INTERVAL = 300.0
+STATUS_INTERVAL = 2.0  # seconds between two looks at what the service manager is to be told
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+
+_WAITS = {"needs_login": "login", "unreachable": "unreachable", "retrying": "trying again", "connecting": "connecting"}
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +70,17 @@ class Aggregator:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
+
+    def summary(self) -> str:
+        """How many upstreams answer, and which wait for something; one line."""
+        view = self._listings.view_at_hand(LOCAL if isinstance(self.config, LocalConfig) else NOBODY)
+        if view is None:
+            return "draining" if self.draining else "starting"
+        rows = self._listings.status(view)
+        answering = [row for row in rows if row.state == "connected"]
+        told = f"{len(answering)} of {len(rows)} upstreams, {sum(row.tools for row in answering)} tools"
+        waiting = ", ".join(f"{row.name} ({_WAITS[row.state]})" for row in rows if row.state in _WAITS)
+        return ("draining: " if self.draining else "") + told + (f"; waiting for {waiting}" if waiting else "")
 
     def start_draining(self) -> None:
         """From now on `/readyz` is red; requests are still answered, and streams that only listen end."""
@@ -130,28 +149,35 @@ async def serve(
     config: Servable,
     *,
     shutdown: trio.Event | None = None,
+    passed: Sequence[socket.socket] = (),
+    service: Service | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `config` until cancelled, or until `shutdown` is set and the drain is over.
 
-    `task_status` receives the bound addresses as URLs, once connections are accepted.
+    `passed` are listening sockets that somebody else has opened, in the place of those that `config` names; they are
+    taken over. `service` is told how we do. `task_status` receives the bound addresses as URLs, once connections are
+    accepted.
 
     Raises:
         CannotListen: if the address cannot be had, or must not be, before anything else is opened.
         StoreUnavailable: see `open_aggregator`.
     """
-    sockets = listen(config.host, config.port)
-    try:
+    service = service or Service({})
+    with open_sockets(config, passed) as sockets:
         if isinstance(config, LocalConfig):
             check_reach(config.listen, sockets)
-        config = with_bound_port(config, sockets[0].getsockname()[1])
+        config = as_listened(config, sockets)
         context = None if config.tls is None else make_server_context(config.tls)
         async with open_aggregator(config) as aggregator, trio.open_nursery() as nursery:
             if config.tls is not None and context is not None:
                 nursery.start_soon(watch_certificate, config.tls, context)
             log.info("%s serves %s", IDENTITY["name"], ", ".join(upstream.name for upstream in config.upstreams))
             urls = [url_of(listener, scheme="https" if config.tls else "http") for listener in sockets]
-            log.info("MCP endpoint %s/mcp on %s", config.issuer_url, ", ".join(urls))
+            log.info("MCP endpoint %s%s on %s", config.issuer_url, config.listen.path, ", ".join(urls))
+            nursery.start_soon(service.feed_watchdog)
+            nursery.start_soon(tell_status, aggregator, service)
+            nursery.start_soon(tell_stopping, shutdown, service)
             await serve_application(
                 aggregator,
                 host=config.host,
@@ -160,12 +186,53 @@ async def serve(
                 shutdown=shutdown,
                 sockets=sockets,
                 context=context,
-                task_status=task_status,
+                task_status=_Ready(service, task_status),  # type: ignore[arg-type]  # mypy: one overload of two
             )
             nursery.cancel_scope.cancel("served")
-    finally:
+
+
+@contextmanager
+def open_sockets(config: Servable, passed: Sequence[socket.socket]) -> Iterator[Sequence[socket.socket]]:
+    """The listening sockets: those `passed` to us, else one at the path of `listen.socket`, else at host and port.
+
+    Raises:
+        CannotListen: if they cannot be had.
+    """
+    with ExitStack() as stack:
+        if passed:
+            sockets = tuple(passed)
+        elif config.listen.socket is not None:
+            sockets = (stack.enter_context(open_unix_socket(config.listen.socket)),)
+        else:
+            sockets = listen(config.host, config.port)
         for listener in sockets:
-            listener.close()
+            stack.callback(listener.close)
+        yield sockets
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Tells the service manager, too, when connections are accepted."""
+
+    service: Service
+    task_status: trio.TaskStatus[list[str]]
+
+    def started(self, value: list[str]) -> None:
+        self.service.ready()
+        self.task_status.started(value)
+
+
+async def tell_status(aggregator: Aggregator, service: Service) -> None:
+    """Until cancelled; returns if nobody listens."""
+    while service.is_there:
+        service.status(aggregator.summary())
+        await trio.sleep(STATUS_INTERVAL)
+
+
+async def tell_stopping(shutdown: trio.Event | None, service: Service) -> None:
+    if shutdown is not None:
+        await shutdown.wait()
+        service.stopping()
 
 
 def run(config: Servable) -> int:
@@ -175,7 +242,7 @@ def run(config: Servable) -> int:
     """
 
     async def main(shutdown: trio.Event) -> None:
-        await serve(config, shutdown=shutdown)
+        await serve(config, shutdown=shutdown, passed=take_sockets(os.environ), service=Service(os.environ))
 
     exit_code = EXIT_UNAVAILABLE
     try:
@@ -185,11 +252,29 @@ def run(config: Servable) -> int:
     return exit_code
 
 
+def as_listened(config: Servable, sockets: Sequence[socket.socket]) -> Servable:
+    """`config` as it is with these sockets."""
+    port = bound_port(sockets)
+    if port is not None:
+        config = with_bound_port(config, port)
+    if any(listener.family == socket.AF_UNIX for listener in sockets):
+        # Clients must name some host, and this is what they write where there is none; no browser comes this way.
+        config = replace(config, allowed_hosts=(*config.allowed_hosts, "localhost"))
+    return config
+
+
 def with_bound_port(config: Servable, port: int) -> Servable:
-    """`config` with the port that the system chose, where the operator left the choice to it."""
-    if config.port != 0:
-        return config
-    return replace(config, port=port, issuer_url=config.issuer_url.replace("://localhost:0", f"://localhost:{port}"))
+    """`config` with the port that is really listened at: chosen by the system, or by whoever passed the socket."""
+    own = "://localhost" + ("" if config.listen.socket is not None else f":{config.port}")
+    if not config.issuer_url.endswith(own):
+        return replace(config, port=port)
+    return replace(config, port=port, issuer_url=config.issuer_url.removesuffix(own) + f"://localhost:{port}")
+
+
+def bound_port(sockets: Sequence[socket.socket]) -> int | None:
+    """The first port that is listened at; None if there are only Unix sockets."""
+    inet = (listener.getsockname()[1] for listener in sockets if listener.family != socket.AF_UNIX)
+    return next(inet, None)
 
 
 async def keep_purged(store: Store, clock: Callable[[], float]) -> None:

@@ -145,7 +145,9 @@ def _why_not(host: str, port: int, error: OSError) -> str:
 
 
 def url_of(listener: socket.socket, *, scheme: str = "http") -> str:
-    """The bound address as a URL, such as ``http://127.0.0.1:3000`` or ``http://[::1]:3000``."""
+    """The bound address as a URL, such as ``http://127.0.0.1:3000`` or ``http://[::1]:3000``, or ``unix:/path``."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"{scheme}://{host}:{port}"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import trio
 
 from aggregator import serve
 from aggregator.config.model import AnyUpstream, Listen, LocalConfig, Secret, StdioUpstream
-from aggregator.serving import CannotListen
+from aggregator.serving import CannotListen, listen
+from aggregator.systemd import Service
 
 from .live.asking import LEGACY, MODERN, Asking, text_of
 
@@ -152,3 +155,53 @@ async def test_what_is_remembered_outlives_a_restart(tmp_path: Path) -> None:
     async with served(settings) as address, httpx2.AsyncClient(trust_env=False, timeout=30) as http:
         client = Asking(f"{address}/mcp", "none", http, LEGACY, session)
         assert "good__echo" in await client.tools()
+
+
+@asynccontextmanager
+async def asking_at(path: str) -> AsyncIterator[Asking]:
+    async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=path), timeout=30) as http:
+        yield Asking("http://localhost/mcp", "none", http)
+
+
+async def test_a_unix_socket_is_served_to_its_owner_and_removed_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    async with trio.open_nursery() as nursery:
+        settings = config(listen=Listen(socket=str(path)), issuer_url="http://localhost")
+        (address,) = await nursery.start(serve, settings)
+        assert address == f"unix:{path}"
+        async with asking_at(str(path)) as client:
+            assert text_of(await client.call("good__echo", text="hello")) == "hello"
+        nursery.cancel_scope.cancel()
+    assert not await trio.Path(path).exists()
+
+
+async def test_a_socket_that_is_passed_to_us_counts_and_not_the_files(tmp_path: Path) -> None:
+    passed = listen("127.0.0.1", 0)
+    port = passed[0].getsockname()[1]
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(10)
+        service = Service({"NOTIFY_SOCKET": str(path)})
+        shutdown = trio.Event()
+        settings = config(listen=Listen(socket=str(tmp_path / "x.sock")), issuer_url="http://localhost", drain=1.0)
+        async with trio.open_nursery() as nursery:
+            (address,) = await nursery.start(
+                partial(serve, settings, passed=passed, service=service, shutdown=shutdown)
+            )
+            assert address == f"http://127.0.0.1:{port}"
+            assert not await trio.Path(tmp_path / "x.sock").exists()
+            async with asking(address) as client:
+                assert "good__echo" in await client.tools()
+            await trio.sleep(2.5)
+            shutdown.set()
+        told = []
+        manager.setblocking(False)
+        while True:
+            try:
+                told.append(manager.recv(4096).decode())
+            except BlockingIOError:
+                break
+    assert "READY=1" in told
+    assert any(state.startswith("STATUS=1 of 1 upstreams, ") for state in told)
+    assert "STOPPING=1" in told

@@ -84,8 +84,6 @@ def not_yet_served(config: AnyConfig) -> Iterator[Problem]:
     """What `config` asks for that cannot be served yet."""
     if config.listen.transport == "stdio":
         yield Problem("listen.transport", "'stdio' is not available yet; use 'http'")
-    if config.listen.socket is not None:
-        yield Problem("socket", "listening on a Unix socket is not available yet; give 'host' and 'port'")
     for index, upstream in enumerate(config.upstreams):
         if upstream.enabled and upstream.auth_type == "oauth":
             here = f"upstreams[{index}].auth"
