@@ -136,7 +136,12 @@ async def open_aggregator(config: Servable, *, clock: Callable[[], float] = time
                 urlsplit(team.issuer_url).path + team.listen.path,
                 endpoint,
                 front.routes(accounts, partial(catalog_of, listings)),
-                probe_routes(ground.store, lambda: aggregator.draining, lambda: ground.agreement.is_broken),
+                probe_routes(
+                    ground.store,
+                    lambda: aggregator.draining,
+                    lambda: ground.agreement.is_broken,
+                    lambda: ground.connections.is_behind,
+                ),
                 front.pages,
             )
         )

@@ -20,12 +20,16 @@ from .connecting import go_and_connect, personal, sentence, title_of
 from .http import Request, Response, see_other
 from .sign_in import HOME, begin_sign_in
 
-Action = Literal["Connect", "Reconnect", "Disconnect"]
+Action = Literal["Connect", "Reconnect", "Disconnect", "Forget"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One upstream as the person sees it. `tone` is good, wait, bad or nothing; `detail` may be empty."""
+    """One upstream as the person sees it. `tone` is good, wait, bad or nothing; `detail` may be empty.
+
+    `action` is what there is to do, `also` what may be done besides: forget what is left of an ended connection, or
+    connect again where an upstream wants to be allowed more.
+    """
 
     name: str
     title: str
@@ -35,6 +39,7 @@ class Row:
     detail: str
     tools: int
     action: Action | None
+    also: Action | None = None
 
 
 async def show_connections(authority: Authority, accounts: Accounts, request: Request) -> Response:
@@ -109,7 +114,12 @@ def row_of(upstream: AnyUpstream, status: UpstreamStatus) -> Row:
     elif standing.state == "shared":
         state, tone, detail = "Shared", "good", "the same for everyone" if not own else "works without your account"
     else:
-        state, tone = "Connected", "good"
+        state, tone, detail = "Connected", "good", standing.reason or ""
+    also: Action | None = None
+    if action == "Reconnect":
+        also = "Forget"
+    elif action == "Disconnect" and standing.state == "connected" and standing.reason is not None:
+        also = "Reconnect"
     if standing.account and action == "Disconnect":
         detail = f"as {standing.account}" + (f". {sentence(detail)}" if detail else "")
     return Row(
@@ -121,6 +131,7 @@ def row_of(upstream: AnyUpstream, status: UpstreamStatus) -> Row:
         sentence(detail) if detail else "",
         status.tools,
         action,
+        also,
     )
 
 

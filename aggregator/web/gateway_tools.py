@@ -62,8 +62,19 @@ def gateway_tools(needing: tuple[str, ...]) -> tuple[Json, ...]:
     return (_auth(needing), *(_auth_of(name) for name in needing), _STATUS, _UNAUTH)
 
 
+_BEHIND = (
+    "Renewed logins cannot be stored at the moment. If this server is restarted now, some accounts have to be "
+    "connected again; tell the people who run it."
+)
+
+
 class Disconnecting(Protocol):
     """Forgetting a person's account at an upstream."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the store lacks tokens that were renewed here."""
+        ...
 
     async def disconnect(self, principal: Principal, upstream: str) -> bool:
         """Revoke what the upstream's authorization server lets us revoke, and delete. False if nothing was stored.
@@ -109,7 +120,9 @@ class GatewayTools:
         rows = [row for row in self._listings.status(view) if server in (None, row.name)]
         if server is not None and not rows:
             return self._unknown(server, revision)
-        status = {"dashboardUrl": self._site.url("/connections"), "servers": [self._row(row) for row in rows]}
+        status: Json = {"dashboardUrl": self._site.url("/connections"), "servers": [self._row(row) for row in rows]}
+        if self._connections.is_behind:
+            status["warning"] = _BEHIND
         return text_result(json.dumps(status, indent=2, ensure_ascii=False), revision)
 
     async def _unauth(self, server: str | None, view: View, revision: str) -> Json:

@@ -16,9 +16,13 @@ _NEVER_CACHED = ("cache-control", "no-store")
 
 
 def probe_routes(
-    store: Store, is_draining: Callable[[], bool], has_foreign_keys: Callable[[], bool]
+    store: Store,
+    is_draining: Callable[[], bool],
+    has_foreign_keys: Callable[[], bool],
+    is_behind: Callable[[], bool],
 ) -> tuple[Route, ...]:
-    """Live means: the event loop turns. Ready means: not draining, the store answers, and its processes share keys.
+    """Live means: the event loop turns. Ready means: not draining, the store answers, its processes share keys, and it
+    is not behind: no renewed tokens are in this process's memory alone.
 
     The identity provider and the upstreams take no part: a pod without them still serves those who are logged in,
     and taking every pod out of service would help nobody.
@@ -35,6 +39,8 @@ def probe_routes(
             return _text(503, "draining")
         if has_foreign_keys():
             return _text(503, "another instance runs with another secret")
+        if is_behind():
+            return _text(503, "renewed tokens wait for the store")
         if trio.current_time() >= checked_at + CHECK_INTERVAL:
             checked_at = trio.current_time()  # before the check: it writes, and anybody may ask
             try:

@@ -72,6 +72,7 @@ class FakeConnections:
     def __init__(self) -> None:
         self.tokens: dict[tuple[str, str], str] = {}
         self.fault: Exception | None = None
+        self.is_behind = False
         self._changed = trio.Event()
 
     def connect(self, person: str, upstream: str, token: str) -> None:

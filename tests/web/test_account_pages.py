@@ -127,6 +127,28 @@ async def test_all_that_have_expired_are_reconnected_in_turn() -> None:
     assert location(again) == f"{ISSUER}/connections"
 
 
+async def test_what_has_expired_can_be_forgotten_instead() -> None:
+    world = World()
+    browser = await world.signed_in()
+    await browser.get(world.fakes.oauth.allow(await begun(browser)))
+    assert "Forget" not in text_of(await browser.get("/connections"))
+    world.fakes.connecting.ended = set(world.fakes.connecting.saved)
+    page = await browser.get("/connections")
+    assert "Forget" in text_of(page)
+    form = {"csrf": hidden_fields(page)["csrf"], "upstream": "gmail"}
+    assert location(await browser.post("/connections/disconnect", form, *FROM_OWN_PAGE)) == f"{ISSUER}/connections"
+    page = await browser.get("/connections")
+    assert "Forget" not in text_of(page)
+    assert "Reconnect" not in text_of(page)
+
+
+def test_where_more_is_asked_for_the_person_may_connect_again() -> None:
+    standing = Standing("anna c1", "connected", "more access was asked for: mail.send", account="anna@gmail.example")
+    row = row_of(GMAIL, status_of("gmail", "connected", standing))
+    assert (row.state, row.action, row.also) == ("Connected", "Disconnect", "Reconnect")
+    assert row.detail == "As anna@gmail.example. More access was asked for: mail.send."
+
+
 async def test_what_a_call_was_refused_for_is_asked_for_at_the_next_connecting() -> None:
     world = World()
     browser = await world.signed_in()

@@ -51,6 +51,17 @@ async def test_status_says_of_every_upstream_how_it_is(autojump_clock: trio.test
         nursery.cancel_scope.cancel()
 
 
+async def test_status_warns_while_renewed_logins_are_in_memory_alone() -> None:
+    async with trio.open_nursery() as nursery:
+        async with open_relay({"up": FakeServer(nursery)}) as relay:
+            for is_behind in (False, True):
+                relay.connections.is_behind = is_behind
+                (block,) = (await relay.modern().call("gateway__status"))["result"]["content"]
+                told = json.loads(block["text"])
+                assert ("warning" in told) is is_behind
+        nursery.cancel_scope.cancel()
+
+
 async def test_unauth_forgets_this_persons_token_and_says_whether_there_was_one() -> None:
     async with trio.open_nursery() as nursery:
         async with open_relay({"up": FakeServer(nursery)}) as relay:

@@ -29,7 +29,8 @@ class Probed:
         self.draining = False
         store: Any = self.store
         self.foreign_keys = False
-        routes = probe_routes(store, lambda: self.draining, lambda: self.foreign_keys)
+        self.behind = False
+        routes = probe_routes(store, lambda: self.draining, lambda: self.foreign_keys, lambda: self.behind)
         self._routes = {route.path: route for route in routes}
 
     async def get(self, path: str) -> tuple[int, bytes]:
@@ -73,4 +74,13 @@ async def test_a_process_with_another_secret_than_its_neighbours_is_alive_and_no
     assert await probed.get("/readyz") == (503, b"another instance runs with another secret\n")
     assert await probed.get("/healthz") == (200, b"ok\n")
     probed.foreign_keys = False
+    assert await probed.get("/readyz") == (200, b"ready\n")
+
+
+async def test_a_process_with_tokens_that_no_other_has_is_not_ready(autojump_clock: trio.testing.MockClock) -> None:
+    probed = Probed()
+    probed.behind = True
+    assert await probed.get("/readyz") == (503, b"renewed tokens wait for the store\n")
+    assert await probed.get("/healthz") == (200, b"ok\n")
+    probed.behind = False
     assert await probed.get("/readyz") == (200, b"ready\n")
