@@ -199,7 +199,7 @@ def rekey(config: str | None, dry_run: bool) -> None:
 @_config_option
 @click.option("--client", "as_client", is_flag=True, help="It is a client's name, even if a person has it too.")
 def revoke(name: str, config: str | None, as_client: bool) -> None:
-    """Sign a person out of everything, or end all that people allowed a client.
+    """Sign a person out of everything and end their accounts at upstreams, or end all that people allowed a client.
 
     A person is named by their subject or by the label that pages show, a client by its registration id or its name.
     Works while servers run; prints what it ended.

@@ -22,11 +22,12 @@ from ..deployment_keys import make_key_ring
 from ..errors import StoreUnavailable
 from ..protocol.principal import Principal, principal_of
 from ..protocol.sealing import KeyRing
-from ..store import Grant, OldRow, Store
+from ..store import UNREADABLE, Grant, OldRow, Store
 from ..store.grants import is_meant
 from ..store.open import open_store
 from ..web.client_sessions import LIFETIME as SESSION_LIFETIME
 from ..web.revocations import PROMISED_WITHIN
+from .leaving import EndedAccount, end_accounts
 
 EX_NOTHING, EX_UNAVAILABLE, EX_CONFIG = 1, 69, 78  # the last two of sysexits.h
 
@@ -75,7 +76,7 @@ def choose(grants: Iterable[Grant], name: str, *, as_client: bool) -> ThisPerson
 
 
 def revoke(config: Config, name: str, *, as_client: bool) -> int:
-    """End every grant of the person or client called `name`, and list them; the exit code."""
+    """End every grant of the person or client called `name`, and a person's accounts, and list them; the exit code."""
     if config.storage == "memory":
         return _fail(
             EX_UNAVAILABLE,
@@ -101,10 +102,12 @@ def rekey(config: Config, *, dry_run: bool) -> int:
 async def _revoke(config: Config, name: str, as_client: bool) -> int:
     async with _opened(config, make_key_ring(config)) as store:
         now = time.time()
+        accounts: tuple[EndedAccount, ...] = ()
         chosen = choose(await store.find_grants(name), name, as_client=as_client)
         match chosen:
             case ThisPerson(principal):
                 ended = await store.sign_out_person(principal, now=now)
+                accounts = await end_accounts(config, store, principal)
             case TheseClients(ids):
                 ended = tuple([grant for client in ids for grant in await store.sign_out_client(client, now=now)])
             case Ambiguous(people):
@@ -115,20 +118,27 @@ async def _revoke(config: Config, name: str, as_client: bool) -> int:
             case Nobody():
                 ended = ()
                 if not as_client:  # a login in progress has no grant yet by which to find it
-                    await store.sign_out_person(principal_of(config.auth.issuer, name), now=now)
+                    principal = principal_of(config.auth.issuer, name)
+                    await store.sign_out_person(principal, now=now)
+                    accounts = await end_accounts(config, store, principal)
             case _:
                 assert_never(chosen)
-    if not ended:
-        return _fail(EX_NOTHING, f"no live grant belongs to a person or client called '{name}'; nothing was ended")
+    if not ended and not accounts:
+        words = f"no live grant belongs to a person or client called '{name}'; nothing was ended"
+        return _fail(EX_NOTHING, words)
     for grant in ended:
         used = grant.last_used_at or grant.created_at
         click.echo(
             f"ended  {grant.client_name or 'a client without a name'} (client {grant.client}) of {grant.label}"
             f" (subject {grant.principal.subject}), allowed {_date(grant.created_at)}, last used {_date(used)}"
         )
+    for left in accounts:
+        click.echo(_told_account(left))
     bound = f"Every running instance refuses their access tokens within {PROMISED_WITHIN:.0f} seconds."
     click.echo(f"{_count(len(ended), 'grant')} ended. {bound}", err=True)
-    if isinstance(chosen, ThisPerson):
+    if accounts:
+        click.echo(f"{_count(len(accounts), 'account')} at upstreams forgotten.", err=True)
+    if not isinstance(chosen, TheseClients):
         remedy = f"They can log in again unless {config.auth.issuer} or auth.allow refuses them."
     else:
         remedy = "The client can come back whenever a person logs in and allows it."
@@ -194,6 +204,21 @@ def _run(work: Callable[..., Coroutine[None, None, int]], config: Config, *argum
         return trio.run(partial(work, config, *arguments))
     except StoreUnavailable as exc:
         return _fail(EX_UNAVAILABLE, str(exc))
+
+
+def _told_account(ended: EndedAccount) -> str:
+    account = ended.account
+    if ended.is_revoked:
+        there = "its tokens are revoked there"
+    elif account.access_token is None and account.refresh_token is None:
+        there = "it had no tokens any more" if account.reason != UNREADABLE else "its tokens could not be read"
+    else:
+        there = "its tokens could not be revoked there and end by themselves"
+    named = f" {account.account}" if account.account else ""
+    return (
+        f"ended  the account{named} at {account.upstream} of subject {account.principal.subject},"
+        f" connected {_date(account.connected_at)}: {there}"
+    )
 
 
 def _described(row: OldRow) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl
 
 import pytest
 import trio
 
 from aggregator.cli.stored import Ambiguous, Nobody, TheseClients, ThisPerson, choose, rekey, revoke
-from aggregator.config.model import Auth, Config, Secret
+from aggregator.config.model import Auth, Config, Secret, Upstream
 from aggregator.protocol.principal import Principal
 from aggregator.protocol.sealing import KeyRing, key_id
 from aggregator.store import Store
@@ -158,6 +163,91 @@ def test_revoking_needs_no_secret_but_a_store_that_can_be_reached(
     path.unlink()
     in_store(path, fill)
     assert revoke(config(path), "ada", as_client=False) == 0
+
+
+# What a leaver had connected
+
+
+class _Provider(BaseHTTPRequestHandler):
+    """An authorization server that can do one thing: end tokens."""
+
+    revoked: ClassVar[list[dict[str, str]]] = []
+
+    def do_GET(self) -> None:
+        issuer = f"http://{self.headers['host']}"
+        fields = {name: f"{issuer}/{name}" for name in ("authorization_endpoint", "token_endpoint")}
+        fields |= {"issuer": issuer, "revocation_endpoint": f"{issuer}/revoke"}
+        self._answer({**fields, "code_challenge_methods_supported": ["S256"]})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.revoked.append(dict(parse_qsl(body.decode())))
+        self._answer({})
+
+    def _answer(self, fields: dict[str, Any]) -> None:
+        body = json.dumps(fields).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def provider() -> Iterator[str]:
+    """Its issuer URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Provider)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    _Provider.revoked.clear()
+
+
+async def connect(store: Store, issuer: str) -> None:
+    await store.save_connection(connection(issuer=issuer))
+    await store.save_connection(connection(upstream="gone", issuer=issuer))
+    await store.save_connection(connection(upstream="old", state="needs_login", access_token=None, refresh_token=None))
+    await store.save_connection(connection(principal=BOB, issuer=issuer))
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", ["ada@example.com", "ada"])
+def test_revoking_a_person_ends_their_accounts_here_and_where_the_tokens_came_from(
+    path: Path, provider: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "@" in name:  # else she let no client in, and is known by her accounts alone
+        in_store(path, fill)
+    in_store(path, lambda store: connect(store, provider))
+    settings = replace(config(path, OLD), upstreams=(Upstream("gmail", f"{provider}/mcp", "gmail"),))
+    assert revoke(settings, name, as_client=False) == 0
+    out, err = capsys.readouterr()
+    gmail, gone, old = [line for line in out.splitlines() if "the account" in line]
+    assert gmail.startswith("ended  the account ada@gmail.example at gmail of subject ada, connected 20")
+    assert gmail.endswith(": its tokens are revoked there")
+    assert gone.endswith(
+        "at gone of subject ada, connected 2027-01-15 08:00 UTC: its tokens could not be revoked there"
+        " and end by themselves"
+    )
+    assert old.endswith(": it had no tokens any more")
+    assert "3 accounts at upstreams forgotten." in err
+    assert "of-ada" not in out + err
+    assert [form["token"] for form in _Provider.revoked] == ["refresh-of-ada"]
+    assert in_store(path, lambda store: store.connections_of(ADA)) == ()
+    assert len(in_store(path, lambda store: store.connections_of(BOB))) == 1
+
+
+def test_revoking_a_client_leaves_the_accounts_of_its_people(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_store(path, fill)
+    in_store(path, lambda store: connect(store, "https://as.example"))
+    assert revoke(config(path, OLD), "A client", as_client=False) == 0
+    assert "account" not in capsys.readouterr().out
+    assert len(in_store(path, lambda store: store.connections_of(ADA))) == 3
 
 
 # rekey
