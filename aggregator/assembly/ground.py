@@ -52,11 +52,7 @@ async def open_ground(
     """
     keys = await trio.to_thread.run_sync(make_key_ring, config)
     log.info("secret: %s; all instances of a deployment name the same", describe(keys))
-    public = ssl.create_default_context()
-    own = public  # strangers' hosts are not vouched for by an authority of the operator's own
-    if config.ca_file is not None:
-        own = ssl.create_default_context()
-        own.load_verify_locations(config.ca_file)
+    public, own = trust_of(config)
     proxy = parse_proxy(config.proxy)
     reached = [upstream for upstream in config.upstreams if isinstance(upstream, Upstream)]
     async with AsyncExitStack() as stack:
@@ -66,3 +62,16 @@ async def open_ground(
         oauth = await enter(open_oauth_client(config, store, public=public, own=own, proxy=proxy, clock=clock))
         connections = await enter(open_connections(store, oauth, reached, clock=clock))
         yield Ground(config, keys, store, agreement, oauth, connections, public, own, proxy, clock)
+
+
+def trust_of(config: Config) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """For strangers' hosts, which no authority of the operator's own vouches for, and for those the operator chose.
+
+    Reads files.
+    """
+    public = ssl.create_default_context()
+    if config.ca_file is None:
+        return public, public
+    own = ssl.create_default_context()
+    own.load_verify_locations(config.ca_file)
+    return public, own

@@ -7,12 +7,12 @@ person is, nor words for operators.
 
 from __future__ import annotations
 
-import ssl
 import time
 from dataclasses import dataclass
 
 import trio
 
+from ..assembly.ground import trust_of
 from ..config.model import Config, Upstream
 from ..protocol.principal import Principal
 from ..store import Connection, Store
@@ -45,7 +45,7 @@ async def end_accounts(config: Config, store: Store, principal: Principal) -> tu
         return ()
     configured = {upstream.name: upstream for upstream in config.upstreams if isinstance(upstream, Upstream)}
     revoked: set[str] = set()
-    public, own = await trio.to_thread.run_sync(_trust, config)
+    public, own = await trio.to_thread.run_sync(trust_of, config)
     async with (
         open_oauth_client(config, store, public=public, own=own, proxy=parse_proxy(config.proxy)) as oauth,
         trio.open_nursery() as nursery,
@@ -60,13 +60,3 @@ async def end_accounts(config: Config, store: Store, principal: Principal) -> tu
             if connection.upstream in configured:
                 nursery.start_soon(revoke, configured[connection.upstream], connection)
     return tuple(EndedAccount(connection, connection.upstream in revoked) for connection in gone)
-
-
-def _trust(config: Config) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """For strangers' hosts, and for those of the operator's choice."""
-    public = ssl.create_default_context()
-    if config.ca_file is None:
-        return public, public
-    own = ssl.create_default_context()
-    own.load_verify_locations(config.ca_file)
-    return public, own
