@@ -17,6 +17,7 @@ from ..protocol.principal import LOCAL
 from ..web.accounts import Accounts
 from ..web.http import Route
 from ..web.local import LocalAuthentication, ThisMachine
+from ..web.loopback_return import LoopbackReturns
 from ..web.pages import LOCAL_PLACES, Pages
 from ..web.revocations import Revocations
 from ..web.routes import local_routes
@@ -53,9 +54,11 @@ class LocalFront:
     ground: Ground
     authentication: LocalAuthentication
     pages: Pages
+    returns: LoopbackReturns
 
     def start(self, nursery: trio.Nursery) -> None:
         """Nothing is issued, so there is nothing to revoke."""
+        nursery.start_soon(self.returns.run)
 
     def routes(self, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
         config, clock = self.ground.config, self.ground.clock
@@ -66,11 +69,13 @@ class LocalFront:
             ThisMachine(site_of(config.issuer_url), config.listen),
             Revocations(config.tokens.access, clock=clock),
             self.pages,
-            accounts,
+            replace(accounts, returns=self.returns),
             catalog_of,
             clock=clock,
         )
 
 
 def local_front(ground: Ground) -> LocalFront:
-    return LocalFront(ground, LocalAuthentication(ground.config.listen), Pages(ground.config, LOCAL_PLACES))
+    return LocalFront(
+        ground, LocalAuthentication(ground.config.listen), Pages(ground.config, LOCAL_PLACES), LoopbackReturns()
+    )

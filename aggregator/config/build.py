@@ -90,22 +90,6 @@ def not_yet_served(config: AnyConfig) -> Iterator[Problem]:
             if config.auth is not None:
                 told = "'oauth' with 'auth' (one account for everybody) is not available yet; use another"
                 yield Problem(f"{here}.type", told)
-            elif upstream.browser_login is not None:
-                yield from _not_yet_in_browser(upstream.browser_login, here)
-
-
-def _not_yet_in_browser(login: BrowserLogin, here: str) -> Iterator[Problem]:
-    keys = {
-        "callbackPort": login.callback_port,
-        "clientIdCommand": login.client_id_command,
-        "clientSecretCommand": login.client_secret_command,
-        "allowIssuerMismatch": login.allow_issuer_mismatch,
-        "clientName": login.client_name not in ("mcp-aggregator", "mcpmux"),
-        "scopes": login.scope_filter,
-    }
-    for key, asked in keys.items():
-        if asked:
-            yield Problem(f"{here}.{key}", "is not available yet; remove it, or set enabled: false")
 
 
 def local_storage(environ: Mapping[str, str]) -> str:

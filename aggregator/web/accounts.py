@@ -73,14 +73,34 @@ class Connecting(Protocol):
         ...
 
 
+class Returning(Protocol):
+    """Ports on this machine to which logins come back that cannot come back to a page of ours."""
+
+    async def expect(self, state: str, port: int, page: str) -> str:
+        """The redirect URI of the login `state`, whose answer is led on to `page`. `port` 0 is any free one.
+
+        Raises:
+            UpstreamLost: if the port cannot be had.
+        """
+        ...
+
+    def forget(self, state: str) -> None:
+        """This login is over, if it was one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The parts. `statuses` says how one person stands with every upstream, in the order of configuration."""
+    """The parts. `statuses` says how one person stands with every upstream, in the order of configuration.
+
+    `returns` is None where people's browsers are on other machines.
+    """
 
     oauth: UpstreamOAuth
     connections: Connecting
     upstreams: Mapping[str, Challenging]
     statuses: Callable[[Principal], Awaitable[Sequence[UpstreamStatus]]]
+    returns: Returning | None = None
 
 
 async def catalog_of(listings: Listings, principal: Principal) -> Catalog:

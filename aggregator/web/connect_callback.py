@@ -24,9 +24,19 @@ from ..protocol.oauth.words import display_name
 from .accounts import Accounts
 from .authority import Authority
 from .browser_session import find_session
-from .connecting import callback_path, failed_status, following, not_connected, personal, sentence, title_of
+from .connecting import (
+    callback_path,
+    comes_back_by_port,
+    failed_status,
+    following,
+    not_connected,
+    personal,
+    sentence,
+    title_of,
+)
 from .cookies import ended_flow_cookie, flow_cookie, flow_cookies
 from .http import Request, Response
+from .loopback_return import is_loopback_return
 from .sign_in import begin_sign_in
 
 REDEEM_TIMEOUT = 30.0  # seconds for the token endpoint; a person waits, and what it gave then is lost
@@ -50,7 +60,7 @@ async def connect_callback(authority: Authority, accounts: Accounts, path: str, 
     try:
         flow = _flow_of(authority, request, parameters.get("state"))
         parameters = dict(flow.answer) or parameters
-        upstream = _checked(accounts, flow, here, authority.site.url(path), parameters)
+        upstream = _checked(authority, accounts, flow, here, authority.site.url(path), parameters)
     except Refusal as exc:
         session = await find_session(authority, request)
         log.warning("request %s: an answer at %s is refused: %s", request.request_id, path, exc.description)
@@ -70,6 +80,8 @@ async def connect_callback(authority: Authority, accounts: Accounts, path: str, 
     # From here on the flow is spent, and then tokens exist that nobody else has: neither is lost because the browser
     # leaves, or by a drain.
     with trio.CancelScope(shield=True):
+        if accounts.returns is not None:
+            accounts.returns.forget(flow.id)
         if not await authority.store.consume(f"connect:{flow.id}", expires_at=flow.started_at + 2 * FLOW_LIFETIME):
             words = "This was already answered once."
             response = not_connected(authority, session, upstream, request, 400, words)
@@ -94,7 +106,12 @@ def _flow_of(authority: Authority, request: Request, state: str | None) -> Conne
 
 
 def _checked(
-    accounts: Accounts, flow: ConnectFlow, here: list[Upstream], redirect_uri: str, parameters: Mapping[str, str]
+    authority: Authority,
+    accounts: Accounts,
+    flow: ConnectFlow,
+    here: list[Upstream],
+    redirect_uri: str,
+    parameters: Mapping[str, str],
 ) -> Upstream:
     """The upstream of the flow, if the answer came to its redirect URI from its authorization server.
 
@@ -102,7 +119,10 @@ def _checked(
         Refusal: if not.
     """
     upstream = next((upstream for upstream in here if upstream.name == flow.beginning.upstream), None)
-    if upstream is None or redirect_uri != flow.beginning.redirect_uri:
+    asked_for = flow.beginning.redirect_uri
+    if upstream is None or not (
+        redirect_uri == asked_for or (comes_back_by_port(authority, upstream) and is_loopback_return(asked_for))
+    ):
         raise Refusal(403, "access_denied", "The answer arrived at another address than the one it was asked for at.")
     # RFC 9700 4.4.2: where the path does not tell authorization servers apart, only `iss` can.
     if len(here) > 1 and "iss" not in parameters:

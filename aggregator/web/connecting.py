@@ -77,9 +77,10 @@ async def go_and_connect(
             challenge=await accounts.upstreams[upstream.name].ask_challenge(),
             wanted_scope=None if stored is None else stored.wanted_scope,
             state=flow_id,
-            redirect_uri=authority.site.url(callback_path(upstream)),
+            redirect_uri=await _way_back(authority, accounts, upstream, flow_id),
         )
     except UpstreamLost as exc:
+        _forget(accounts, flow_id)
         log.warning("request %s: %s cannot connect %s: %s", request.request_id, principal.key, upstream.name, exc)
         words = sentence(str(exc))
         return not_connected(authority, session, upstream, request, failed_status(exc), words, then=known)
@@ -87,6 +88,7 @@ async def go_and_connect(
     sealed = seal_connect(authority.keys, flow, now=authority.clock())
     cookie = flow_cookie(authority.site, flow_id, sealed)
     if cookie is None:
+        _forget(accounts, flow_id)
         words = "What its authorization server asks us to remember is too long for a cookie."
         return not_connected(authority, session, upstream, request, 502, words, then=known)
     # A page and not a redirect: browsers hold the redirect that answers a form against the form's `form-action`, which
@@ -99,6 +101,39 @@ async def go_and_connect(
         host=urlsplit(beginning.url).netloc,
     )
     return page.with_headers(cookie, *surplus_flows(authority.site, request, len(sealed)))
+
+
+async def _way_back(authority: Authority, accounts: Accounts, upstream: Upstream, flow_id: str) -> str:
+    """The redirect URI of one flow."""
+    page, login = authority.site.url(callback_path(upstream)), upstream.browser_login
+    if accounts.returns is None or login is None or not comes_back_by_port(authority, upstream):
+        return page
+    return await accounts.returns.expect(flow_id, login.callback_port, page)
+
+
+def _forget(accounts: Accounts, flow_id: str) -> None:
+    if accounts.returns is not None:
+        accounts.returns.forget(flow_id)
+
+
+def comes_back_by_port(authority: Authority, upstream: Upstream) -> bool:
+    """Whether logins come back to ``http://127.0.0.1:<callbackPort>/callback``, and from there to our page.
+
+    A client that was registered beforehand was so for that address. One that we register ourselves is registered for
+    it if the operator names a port that no other upstream has: where several share one, only an answer that carries
+    `iss` tells their authorization servers apart (RFC 9700 4.4.2), and our own pages do so without.
+    """
+    login = upstream.browser_login
+    if login is None or upstream.account.callback_path is not None:
+        return False
+    if upstream.account.client_id is not None or login.client_id_command:
+        return True
+    return login.callback_port != 0 and not any(
+        other.name != upstream.name
+        and other.browser_login is not None
+        and other.browser_login.callback_port == login.callback_port
+        for other in personal(authority)
+    )
 
 
 def not_connected(

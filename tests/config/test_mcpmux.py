@@ -19,6 +19,7 @@ from aggregator.config.model import (
     BrowserLogin,
     ConnectRetry,
     Listen,
+    LocalConfig,
     Secret,
     StdioUpstream,
     TokenCommand,
@@ -39,12 +40,12 @@ ENVIRON = {
 }
 
 
-def expected() -> AnyConfig:
+def expected() -> LocalConfig:
     def http(name: str, url: str, **more: Any) -> Upstream:
         keys: dict[str, Any] = {"auth_type": "none", "tool_timeout": 600.0, **more}
         return Upstream(name=name, url=url, prefix=name, **keys)
 
-    return AnyConfig(
+    return LocalConfig(
         auth=None,
         upstreams=(
             StdioUpstream(
