@@ -184,7 +184,7 @@ def _as_published(config: AnyUpstream, parts: dict[str, tuple[Json, ...]], name_
         templates=parts.get("resourceTemplates", ()),
     )
     catalog = build_catalog([source], name_length=name_length)
-    lists: dict[str, tuple[Json, ...]] = {kind: paged.items for kind, paged in catalog.lists.items()}
+    lists: dict[str, tuple[Json, ...]] = {kind: paged.shown for kind, paged in catalog.lists.items()}
     prefix = f"[{config.name}] "
     return Told(tuple(_entries(lists, prefix)), catalog.left_out.get(config.name, ()))
 

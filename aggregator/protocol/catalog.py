@@ -7,15 +7,16 @@ obtained, how old it is, or who asks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .drafts import Draft, is_for
 from .jsonrpc import Json
 from .links import Publish
 from .merged_prompts import PromptRoute, merge_prompts
 from .merged_resources import claim_uris, merge_resources
-from .merged_tools import Route, for_handshake_client, is_for, merge_tools
+from .merged_tools import Route, merge_tools
 from .name_claims import NameClaims
-from .paging import Kind, Paged
+from .paging import Item, Kind, Paged
 from .source import Remarks, Source, under_own_titles
 from .uris import Place, Uris
 
@@ -46,7 +47,7 @@ class Catalog:
 
     @property
     def tools(self) -> tuple[Json, ...]:
-        return self.lists["tools"].items
+        return self.lists["tools"].shown
 
     @property
     def size(self) -> int:
@@ -101,23 +102,23 @@ class Catalog:
 
 def build_catalog(sources: Iterable[Source], *, name_length: int, ours: tuple[Json, ...] = ()) -> Catalog:
     """Merge listings in the order of configuration; items keep their upstream's order, our tools come last."""
-    known = under_own_titles(tuple(sources))
+    known = under_own_titles(tuple([source if source.drafts is not None else _drafted(source) for source in sources]))
     remarks = Remarks()
     uris = claim_uris(known)
     tools = merge_tools(known, uris, NameClaims(known, name_length), remarks)
     prompts = merge_prompts(known, NameClaims(known, name_length), remarks)
     resources = merge_resources(known, uris, remarks)
     lists = (
-        Paged("tools", (*tools.tools, *ours), for_handshake_client),
-        Paged("prompts", prompts.prompts),
-        Paged("resources", resources.resources),
-        Paged("resourceTemplates", resources.templates),
+        Paged("tools", (*tools.tools, *map(Item, ours))),
+        Paged("prompts", tuple(map(Item, prompts.prompts))),
+        Paged("resources", tuple(map(Item, resources.resources))),
+        Paged("resourceTemplates", tuple(map(Item, resources.templates))),
     )
-    for_models = tuple(tool for tool in lists[0].items if is_for(tool, "model"))
+    for_models = tuple([item for item in lists[0].items if is_for(item.shown, "model")])
     every_tool = len(for_models) == len(lists[0].items)
     return Catalog(
         {paged.kind: paged for paged in lists},
-        lists[0] if every_tool else Paged("tools", for_models, for_handshake_client),
+        lists[0] if every_tool else Paged("tools", for_models),
         tools.routes,
         tools.in_frames,
         prompts.routes,
@@ -127,3 +128,7 @@ def build_catalog(sources: Iterable[Source], *, name_length: int, ours: tuple[Js
         remarks.left_out,
         remarks.flagged,
     )
+
+
+def _drafted(source: Source) -> Source:
+    return replace(source, drafts=tuple([Draft(tool) for tool in source.tools]))

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from .jsonrpc import Json
-from .links import ui_uris
 from .merged_prompts import with_origin
-from .names import is_wanted
 from .source import Remarks, Source, is_name
 from .texts import clean_line
 from .uris import MAX_TEMPLATES, MAX_URI, Claim, Place, Uris, build_uris, scheme_of
@@ -79,9 +77,9 @@ def _listed(source: Source) -> list[Any]:
 def _pages(source: Source) -> list[str]:
     return [
         uri
-        for tool in source.tools
-        if is_name(name := tool.get("name")) and is_wanted(name, source.include, source.exclude)
-        for uri in ui_uris(tool)
+        for draft in source.drafts or ()
+        if draft.pages and draft.name is not None and draft.is_wanted(source.include, source.exclude)
+        for uri in draft.pages
     ]
 
 

@@ -22,7 +22,7 @@ class NameClaims:
     """
 
     def __init__(self, sources: Iterable[Source], name_length: int) -> None:
-        self._length = name_length
+        self.limit = name_length
         self._owners: dict[str, str] = {}
         self._taken: set[str] = set()
         self._awaited: dict[str, tuple[str, ...]] = {}  # by upstream, the prefixes of those before it that are awaited
@@ -38,21 +38,23 @@ class NameClaims:
         Raises:
             NameRefused: if it belongs to somebody else.
         """
-        published = published_name(source.prefix, own, self._length)
-        looks = skeletons(published)
-        owner = next((self._owners[look] for look in looks if self._other_owner(look, source)), None)
+        published = published_name(source.prefix, own, self.limit)
+        return self.claim_as(source, published, skeletons(published))
+
+    def claim_as(self, source: Source, published: str, looks: tuple[str, ...]) -> str:
+        """As `claim`, for whoever has worked out the name and its skeletons."""
+        upstream, owner = source.upstream, None
         for look in looks:
-            self._owners.setdefault(look, source.upstream)
+            if (first := self._owners.setdefault(look, upstream)) != upstream and owner is None:
+                owner = first
         if is_gateway_name(published):
             raise NameRefused("names that begin with 'gateway__' are the aggregator's own")
         if owner is not None:
             raise NameRefused(f"the name '{published}', or one that looks like it, already belongs to {owner}")
         if published in self._taken:
-            raise NameRefused(f"the name '{published}' already belongs to {source.upstream}")
-        if any(may_publish(prefix, published.casefold()) for prefix in self._awaited[source.upstream]):
+            raise NameRefused(f"the name '{published}' already belongs to {upstream}")
+        awaited = self._awaited[upstream]
+        if awaited and any(may_publish(prefix, published.casefold()) for prefix in awaited):
             raise NameRefused(f"the name '{published}' is kept for an upstream that has not answered yet")
         self._taken.add(published)
         return published
-
-    def _other_owner(self, look: str, source: Source) -> bool:
-        return self._owners.get(look, source.upstream) != source.upstream

@@ -23,34 +23,72 @@ KINDS: tuple[Kind, ...] = ("tools", "prompts", "resources", "resourceTemplates")
 _LETTER: Mapping[Kind, str] = {"tools": "t", "prompts": "p", "resources": "r", "resourceTemplates": "m"}
 
 
+class Item:
+    """One item of a list as clients are shown it, rendered once for all lists that it stands in.
+
+    `for_handshake` makes it readable for revisions before 2026-07-28; it gives back the same object where it is.
+    """
+
+    __slots__ = ("_for_handshake", "_rendered", "_rendered_for_handshake", "shown")
+
+    def __init__(self, shown: Json, for_handshake: Callable[[Json], Json] | None = None) -> None:
+        self.shown = shown
+        self._for_handshake = for_handshake
+        self._rendered: bytes | None = None
+        self._rendered_for_handshake: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"Item({self.shown!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Item) and self.shown == other.shown
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def render(self, *, stateless: bool) -> bytes:
+        """It as JSON behind a comma, so that a page is nothing but a row of them."""
+        if stateless or self._for_handshake is None:
+            if self._rendered is None:
+                self._rendered = b"," + dump(self.shown)
+            return self._rendered
+        if self._rendered_for_handshake is None:
+            readable = self._for_handshake(self.shown)
+            self._rendered_for_handshake = (
+                self.render(stateless=True) if readable is self.shown else b"," + dump(readable)
+            )
+        return self._rendered_for_handshake
+
+
 @dataclass(frozen=True, slots=True)
 class Paged:
-    """One list and its rendered pages. `for_handshake` makes an item readable for revisions before 2026-07-28."""
+    """One list and its pages, which are rows of items rendered elsewhere."""
 
     kind: Kind
-    items: tuple[Json, ...]
-    for_handshake: Callable[[Json], Json] | None = None
-    _pages: dict[tuple[bool, int], bytes] = field(default_factory=dict, compare=False, repr=False)
+    items: tuple[Item, ...]
+    _pages: dict[tuple[bool, int], tuple[bytes, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def shown(self) -> tuple[Json, ...]:
+        return tuple([item.shown for item in self.items])
 
     def page(self, revision: str, cursor: str | None, *, ttl: int, server: Json) -> tuple[bytes, ...]:
         """The result of a list request as JSON, for one revision; `ttl` in milliseconds.
 
-        In pieces: a list can be long, and whoever writes it copies it once. A cursor points into the list as it is
-        now: one that was made for a longer list gets an empty last page.
+        In pieces, which all lists share: a list can be long, and whoever writes it copies it once. A cursor points into
+        the list as it is now: one that was made for a longer list gets an empty last page.
 
         Raises:
             ValueError: if `cursor` is none that we made for this list.
         """
         start = 0 if cursor is None else parse_cursor(cursor, self.kind)
         stateless = is_stateless(revision)
-        plain = stateless or self.for_handshake is None  # then both kinds of client are shown the same
-        if (rendered := self._pages.get((plain, start))) is None:
-            items = self.items[start : start + PAGE]
-            if not plain and self.for_handshake is not None:
-                items = tuple(self.for_handshake(item) for item in items)
-            rendered = dump(items)
-            if items:  # a cursor can be forged: nothing is kept for pages that do not exist
-                self._pages[plain, start] = rendered
+        if (pieces := self._pages.get((stateless, start))) is None:
+            rendered = [item.render(stateless=stateless) for item in self.items[start : start + PAGE]]
+            if rendered:  # a cursor can be forged: nothing is kept for pages that do not exist
+                rendered[0] = rendered[0][1:]
+                pieces = self._pages[stateless, start] = tuple(rendered)
+            else:
+                pieces = ()
         rest: Json = {} if start + PAGE >= len(self.items) else {"nextCursor": render_cursor(start + PAGE, self.kind)}
         if stateless:
             rest |= {
@@ -59,8 +97,8 @@ class Paged:
                 "cacheScope": "private",  # what a person sees depends on who they are
                 "_meta": {SERVER_INFO_KEY: server},
             }
-        tail = b"," + dump(rest)[1:] if rest else b"}"
-        return b'{"%s":' % self.kind.encode(), rendered, tail
+        tail = b"]," + dump(rest)[1:] if rest else b"]}"
+        return b'{"%s":[' % self.kind.encode(), *pieces, tail
 
 
 def render_cursor(start: int, kind: Kind = "tools") -> str:

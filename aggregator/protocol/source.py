@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .confusables import skeletons
 from .jsonrpc import Json
 from .texts import clean_line
+
+if TYPE_CHECKING:
+    from .drafts import Draft
 
 MAX_REASONS = 20  # per upstream; enough to see what is wrong, too few to fill a log
 
@@ -17,7 +20,8 @@ MAX_REASONS = 20  # per upstream; enough to see what is wrong, too few to fill a
 class Source:
     """What an upstream lists, with what the operator says about the upstream.
 
-    `capabilities` are those that it declared.
+    `capabilities` are those that it declared. `drafts`, if there are any, are of `tools`, one for each: what is already
+    known of them.
     """
 
     upstream: str
@@ -31,6 +35,7 @@ class Source:
     resources: tuple[Json, ...] = ()
     templates: tuple[Json, ...] = ()
     capabilities: Json = field(default_factory=dict)
+    drafts: tuple[Draft, ...] | None = field(default=None, compare=False, repr=False)
 
 
 class Remarks:

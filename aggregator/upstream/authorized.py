@@ -14,6 +14,7 @@ import trio
 
 from ..config.model import AnyUpstream
 from ..errors import ConnectNeeded, UpstreamLost, UpstreamRefused
+from ..protocol.drafts import Drafts
 from ..protocol.jsonrpc import Json, Notice
 from ..protocol.principal import Principal
 from ..protocol.subscriptions import BETWEEN_CALLS, Wanted
@@ -32,6 +33,7 @@ class AuthorizedUpstream:
         self.config = config
         self.credentials = credentials
         self._upstream = upstream
+        self.drafts = Drafts()  # of the tools that it lists to anybody
         self._pauses = Pauses()
         self._in_use = 0  # requests under way
         self._overhearing: set[Callable[[str, Notice], None]] = set()

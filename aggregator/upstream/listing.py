@@ -275,17 +275,19 @@ class Listing:
             part = parts.get(key)
             return () if part is None else old if part.trouble is not None else part.items
 
+        drafts = self.upstream.drafts.take(parts["tools"].items)
         source = Source(
             config.name,
             config.prefix,
             display,
-            parts["tools"].items,
+            tuple(draft.tool for draft in drafts),
             config.tools.include,
             config.tools.exclude,
             prompts=kept("prompts", before.prompts if before else ()),
             resources=kept("resources", before.resources if before else ()),
             templates=kept("resourceTemplates", before.templates if before else ()),
             capabilities=peer.capabilities if peer is not None else {},
+            drafts=drafts,
         )
         if self._failures:
             log.info("upstream %s answers again, after %d failures", config.name, self._failures)

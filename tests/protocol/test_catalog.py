@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aggregator.protocol.catalog import build_catalog
-from aggregator.protocol.merged_tools import for_handshake_client
+from aggregator.protocol.drafts import for_handshake_client
 from aggregator.protocol.revisions import HANDSHAKE, STATELESS
 from aggregator.protocol.source import Source
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aggregator.protocol.paging import KINDS, PAGE, Kind, Paged, parse_cursor, render_cursor
+from aggregator.protocol.paging import KINDS, PAGE, Item, Kind, Paged, parse_cursor, render_cursor
 from aggregator.protocol.revisions import HANDSHAKE, STATELESS
 
 SERVER = {"name": "us"}
@@ -19,7 +19,7 @@ def read(paged: Paged, revision: str = HANDSHAKE, cursor: str | None = None) -> 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 1])
 def test_pages_cover_the_list_once(kind: Kind, count: int) -> None:
-    paged = Paged(kind, tuple({"name": f"t{i}"} for i in range(count)))
+    paged = Paged(kind, tuple(Item({"name": f"t{i}"}) for i in range(count)))
     found: list[str] = []
     cursor = None
     for _ in range(5):
@@ -34,14 +34,14 @@ def test_pages_cover_the_list_once(kind: Kind, count: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cursor_into_a_list_that_has_become_shorter_ends_it(kind: Kind) -> None:
-    assert read(Paged(kind, ({"name": "a"},)), cursor=render_cursor(PAGE * 7, kind)) == {kind: []}
+    assert read(Paged(kind, (Item({"name": "a"}),)), cursor=render_cursor(PAGE * 7, kind)) == {kind: []}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stateless_client_is_told_for_how_long_and_for_whom_a_page_is_good(kind: Kind) -> None:
-    page = read(Paged(kind, ({"name": "a"},)), STATELESS)
+    page = read(Paged(kind, (Item({"name": "a"}),)), STATELESS)
     assert (page["ttlMs"], page["cacheScope"], page["resultType"]) == (5, "private", "complete")
-    assert set(read(Paged(kind, ({"name": "a"},)))) == {kind}
+    assert set(read(Paged(kind, (Item({"name": "a"}),)))) == {kind}
 
 
 @pytest.mark.parametrize(

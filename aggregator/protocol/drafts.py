@@ -1,0 +1,157 @@
+"""One tool as its upstream lists it, and all that can be said of it without knowing any other upstream.
+
+Twenty people see twenty catalogs of mostly the same tools. What is slow about a
+tool (reading its annotations, looking for hidden characters, writing it as JSON)
+is therefore done once for each text of a tool, and shared; what depends on
+others (who has a name, where a URI leads) is `merged_tools`' and done for each
+catalog. Sharing goes by the whole text: it shows nobody what they did not list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+from weakref import WeakValueDictionary
+
+from .confusables import skeletons
+from .headers import Annotated, BadAnnotation, read_annotations
+from .jsonrpc import Json, dump
+from .links import Publish, ui_uris, with_published_ui
+from .names import is_wanted, published_name
+from .paging import Item
+from .source import is_name, text_or_empty
+from .texts import clean_line, clean_text, hidden_in_schema, hides_something, readable_schema
+
+
+class Draft:
+    """One tool as it came. Everything else about it is worked out when it is asked for the first time, and kept.
+
+    `name` is its own, None if it cannot be listed at all; `pages` are those of MCP Apps that it names; `flags` tell of
+    hidden characters that are not ours to rewrite, once it was shown.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_annotated",
+        "_items",
+        "_named",
+        "_readable",
+        "_wanted",
+        "flags",
+        "name",
+        "pages",
+        "tool",
+    )
+
+    def __init__(self, tool: Json) -> None:
+        self.tool = tool
+        name = tool.get("name")
+        self.name = name if is_name(name) and isinstance(tool.get("inputSchema", {}), dict) else None
+        self.pages = tuple(ui_uris(tool))
+        self.flags: tuple[str, ...] = ()
+        self._annotated: Annotated | BadAnnotation | None = None
+        self._wanted: tuple[tuple[str, ...], tuple[str, ...], bool] | None = None
+        self._named: tuple[str, int, str, tuple[str, ...]] | None = None
+        self._readable: Json | None = None
+        self._items: dict[tuple[str, ...], Item] = {}
+
+    def is_wanted(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+        """Whether the operator's patterns let it through."""
+        known = self._wanted
+        if known is None or known[0] is not include or known[1] is not exclude:
+            known = self._wanted = (include, exclude, is_wanted(self.tool["name"], include, exclude))
+        return known[2]
+
+    def named(self, prefix: str, limit: int) -> tuple[str, tuple[str, ...]]:
+        """Its published name, and what that looks like; see `published_name` and `skeletons`."""
+        known = self._named
+        if known is None or known[0] != prefix or known[1] != limit:
+            published = published_name(prefix, self.tool["name"], limit)
+            known = self._named = (prefix, limit, published, skeletons(published))
+        return known[2], known[3]
+
+    def annotated(self) -> Annotated:
+        """Raises:
+        BadAnnotation: if clients must not be shown it.
+        """
+        if self._annotated is None:
+            try:
+                self._annotated = read_annotations(self.tool.get("inputSchema"))
+            except BadAnnotation as exc:
+                self._annotated = exc.with_traceback(None)
+        if isinstance(self._annotated, BadAnnotation):
+            raise BadAnnotation(str(self._annotated))
+        return self._annotated
+
+    def shown(self, name: str, upstream: str, display: str, publish: Publish) -> Item:
+        """The tool under its new name, saying in title and description where it comes from, in characters that can be
+        seen; every other field as it was."""
+        key = (name, upstream, display, *[publish(uri) for uri in self.pages])
+        if (item := self._items.get(key)) is None:
+            made = as_published(self._read(), name, upstream, display, publish)
+            item = self._items[key] = Item(made, for_handshake_client)
+        return item
+
+    def _read(self) -> Json:
+        if self._readable is None:
+            self._readable = tool = self.tool
+            schemas: Json = {key: tool[key] for key in ("inputSchema", "outputSchema") if key in tool}
+            if hides_something(schemas):
+                shown = clean_line(tool["name"], 128)
+                self.flags = tuple(f"{shown}: {found}" for found in hidden_in_schema(tool.get("inputSchema")))
+                self._readable = {**tool, **{key: readable_schema(schema) for key, schema in schemas.items()}}
+        return self._readable
+
+
+class Drafts:
+    """The drafts of one upstream's tools, whoever listed them, for as long as a listing has them."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[bytes, Draft] = WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def take(self, tools: Sequence[Json]) -> tuple[Draft, ...]:
+        """One draft for each tool, in order: that of an equal tool which was listed before, if there is one."""
+        return tuple([self._take(tool) for tool in tools])
+
+    def _take(self, tool: Json) -> Draft:
+        digest = hashlib.blake2b(dump(tool), digest_size=32).digest()
+        if (draft := self._known.get(digest)) is None:
+            self._known[digest] = draft = Draft(tool)
+        return draft
+
+
+def as_published(tool: Json, name: str, upstream: str, display: str, publish: Publish) -> Json:
+    """See `Draft.shown`."""
+    annotations = tool.get("annotations")
+    inner = annotations.get("title") if isinstance(annotations, dict) else None
+    own_title = text_or_empty(tool.get("title")) or text_or_empty(inner) or tool["name"]
+    title = clean_line(f"{display}: {own_title}")
+    description = f"[{upstream}] {clean_text(text_or_empty(tool.get('description')))}"
+    published = {**tool, "name": name, "title": title, "description": description}
+    if isinstance(annotations, dict):
+        inner_title = clean_line(f"{display}: {text_or_empty(inner) or own_title}")
+        published["annotations"] = {**annotations, "title": inner_title}
+    if "inputSchema" not in published:
+        published["inputSchema"] = {"type": "object"}
+    return with_published_ui(published, publish)
+
+
+def for_handshake_client(tool: Json) -> Json:
+    """The tool as revisions before 2026-07-28 can read it: there an output schema describes an object, and one that
+    does not would fail the client's whole list."""
+    schema = tool.get("outputSchema")
+    if schema is None or (isinstance(schema, dict) and schema.get("type") == "object"):
+        return tool
+    return {key: value for key, value in tool.items() if key != "outputSchema"}
+
+
+def is_for(tool: Json, reader: Literal["model", "app"]) -> bool:
+    """MCP Apps: `_meta.ui.visibility` is who may call a tool, a model or a page; both where nothing is said."""
+    meta = tool.get("_meta")
+    ui = meta.get("ui") if isinstance(meta, dict) else None
+    visibility = ui.get("visibility") if isinstance(ui, dict) else None
+    return not isinstance(visibility, list) or reader in visibility
