@@ -35,7 +35,7 @@ async def open_nanoidp(redirect_uri: str) -> AsyncIterator[Provider]:
     """No ``iss`` in the callback; ID tokens with ``sub`` alone: address and groups stand in userinfo."""
     port = free_port()
     client = {"client_id": "aggregator", "client_secret": SECRET, "redirect_uris": [redirect_uri]}
-    settings = {
+    settings: dict[str, object] = {
         "config_version": 1,
         "server": {"host": "127.0.0.1", "port": port},
         "oauth": {"issuer": f"http://127.0.0.1:{port}", "audience": "aggregator", "clients": [client]},
@@ -43,6 +43,7 @@ async def open_nanoidp(redirect_uri: str) -> AsyncIterator[Provider]:
     alice = {"password": PASSWORD, "email": "alice@example.test", "groups": ["eng"]}
     users = {"config_version": 1, "users": {"alice": alice}}
     with TemporaryDirectory() as folder:
+        settings["jwt"] = {"keys_dir": f"{folder}/keys"}  # else below whatever folder the tests are run in
         (Path(folder) / "settings.yaml").write_text(json.dumps(settings))  # JSON is YAML
         (Path(folder) / "users.yaml").write_text(json.dumps(users))
         async with open_process("nanoidp", [str(identity_provider_program("nanoidp")), "--config", folder]) as process:
