@@ -22,6 +22,7 @@ from ..errors import Unsealable
 from ..protocol.jsonrpc import Failure, Json, Success, dump, failure
 from ..protocol.oauth.site import Site
 from ..protocol.principal import Principal
+from ..protocol.questions import WITH_ROUNDS
 from ..protocol.revisions import is_stateless
 from ..protocol.sealing import KeyRing, Purpose
 from ..protocol.translate import failed
@@ -35,8 +36,6 @@ CARRIED = 8 * 1024  # bytes of an upstream's own state that are sealed into ours
 
 _PREFIX = "mcpa_rs_"
 _KEY = "connect"
-# 2026-07-28, multi round-trip requests: only these may be answered with `input_required`.
-_MAY_ASK = frozenset({"tools/call", "prompts/get", "resources/read"})
 _RETRY_FIELDS = frozenset({"requestState", "inputResponses"})
 
 
@@ -68,7 +67,7 @@ class Asking:
         shown = upstream.display_name or upstream.name
         message = f"Connect your {shown} account: {reason}."
         can_show = asked.can_show_urls
-        if can_show and is_stateless(asked.revision) and asked.call.method in _MAY_ASK:
+        if can_show and is_stateless(asked.revision) and asked.call.method in WITH_ROUNDS:
             question = {"method": "elicitation/create", "params": {"mode": "url", "url": url, "message": message}}
             state = self._seal(asked, upstream.name)
             if state is not None:

@@ -18,6 +18,7 @@ import trio
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import Call, Failure, Json, Notice, Success
 from ..protocol.questions import (
+    WITH_ROUNDS,
     ask_for_urls,
     askable,
     can_ask,
@@ -91,7 +92,7 @@ class Conversing:
         if is_stateless(asked.revision):
             if self._parking.is_parked(asked):
                 return await self._park(asked, upstream, params, tell, headers, capabilities, timeout)
-            if capabilities:
+            if capabilities and asked.call.method in WITH_ROUNDS:
                 with trio.fail_after(timeout):
                     peer = upstream.peer or await upstream.meet(asked.principal)
                 if not is_stateless(peer.revision):

@@ -183,6 +183,7 @@ class FakeServer:
         self.capabilities: Json = {"tools": {}, "logging": {}}
         self.instructions: str | None = None
         self.scripts: dict[str, Script] = {}  # by JSON-RPC method, or "DELETE"
+        self.doing: dict[str, Tool] = {}  # by JSON-RPC method, as `run` has it for tools
         self.results: dict[str, Result] = {}  # by JSON-RPC method: what neither lists nor calls tools
         self.accounts: dict[str, list[str] | None] | None = None  # by token: the tools it shows; None, all of them
         self.public: set[str] = set()  # methods that need no account even so
@@ -317,6 +318,9 @@ class FakeServer:
             case "tools/call":
                 await self._call(incoming, out)
                 return
+            case method if method in self.doing:
+                await self._do(incoming, out, self.doing[method])
+                return
             case "subscriptions/listen" if self.tells:
                 wanted = incoming.params["notifications"]
                 tag = {f"{META}subscriptionId": incoming.message["id"]}
@@ -389,6 +393,8 @@ class FakeServer:
                 _reply(out, incoming, {"result": {key: self.resources if key == "resources" else []}})
             case "tools/call":
                 await self._call(incoming, out)
+            case method if method in self.doing:
+                await self._do(incoming, out, self.doing[method])
             case "logging/setLevel":
                 self.sessions[session_id or "s1"]["level"] = incoming.params["level"]
                 _reply(out, incoming, {"result": {}})
@@ -420,11 +426,14 @@ class FakeServer:
         return page
 
     async def _call(self, incoming: Incoming, out: _Out) -> None:
-        key = (incoming.headers.get("mcp-session-id"), incoming.message["id"])
         run = self.run.get(incoming.params["name"])
         if run is None:
             _reply(out, incoming, {"error": {"code": -32602, "message": f"Unknown tool: {incoming.params['name']}"}})
             return
+        await self._do(incoming, out, run)
+
+    async def _do(self, incoming: Incoming, out: _Out, run: Tool) -> None:
+        key = (incoming.headers.get("mcp-session-id"), incoming.message["id"])
         try:
             with trio.CancelScope() as scope:
                 self.running[key] = scope

@@ -154,10 +154,12 @@ async def test_a_retry_that_is_sent_twice_goes_on_once(autojump_clock: trio.test
             "requestState": first["requestState"],
             "inputResponses": dict.fromkeys(first["inputRequests"], ZOE),
         }
-        async with client.open("tools/call", retry) as lost, client.open("tools/call", retry) as again:
+        async with client.open("tools/call", retry) as lost:
             await trio.sleep(1)
-            lost.disconnect()
-            await again.done.wait()
+            async with client.open("tools/call", retry) as again:
+                await trio.sleep(1)
+                lost.disconnect()
+                await again.done.wait()
         assert again.messages()[-1]["result"]["content"][0]["text"] == "done"
         assert len(server.calls()) == 1
 
