@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from .assembly.changing import Changing
 from .assembly.front import Front
 from .assembly.ground import open_ground
 from .assembly.local import as_team, local_front
@@ -29,14 +30,17 @@ from .config.model import LocalConfig, Servable
 from .deployment_keys import watch_secret_files
 from .errors import StoreUnavailable
 from .protocol.principal import LOCAL
+from .reloading import Reload, obey_signals, watch
 from .serving import check_reach, first_leaf, listen, run_until_signalled, say, serve_application, url_of
 from .store import Store
 from .systemd import Service, take_sockets
 from .tls import make_server_context, watch_certificate
 from .unix_socket import open_unix_socket
 from .upstream.listings import NOBODY, Listings
+from .upstream.roster import Change
 from .web.accounts import Accounts, catalog_of, statuses
 from .web.app import Application
+from .web.body_budget import BodyBudget
 from .web.gate import Gate
 from .web.hypercorn_guard import guarded
 from .web.mcp_endpoint import McpEndpoint
@@ -64,6 +68,7 @@ class Aggregator:
         self._listings = listings
         self._streams = streams
         self._app: Any = None
+        self._changing: Changing | None = None
 
     def __repr__(self) -> str:
         return f"<Aggregator {self.config.issuer_url} {self._listings!r}{' draining' if self.draining else ''}>"
@@ -81,6 +86,15 @@ class Aggregator:
         told = f"{len(answering)} of {len(rows)} upstreams, {sum(row.tools for row in answering)} tools"
         waiting = ", ".join(f"{row.name} ({_WAITS[row.state]})" for row in rows if row.state in _WAITS)
         return ("draining: " if self.draining else "") + told + (f"; waiting for {waiting}" if waiting else "")
+
+    async def become(self, config: Servable) -> Change:
+        """Take up the upstreams of another configuration of the same mode; see `Changing.become`."""
+        assert self._changing is not None
+        return await self._changing.become(config)
+
+    def try_now(self, name: str | None = None) -> tuple[str, ...]:
+        """Have upstreams that fail be tried at once: all, or the one called `name`. Which were tried, by name."""
+        return self._listings.try_now(name)
 
     def start_draining(self) -> None:
         """From now on `/readyz` is red; requests are still answered, and streams that only listen end."""
@@ -130,21 +144,22 @@ async def open_aggregator(config: Servable, *, clock: Callable[[], float] = time
             clock=clock,
         )
         accounts = Accounts(ground.oauth, ground.connections, listings.upstreams(), partial(statuses, listings))
-        aggregator._app = guarded(
-            Application(
-                Gate(team),
-                urlsplit(team.issuer_url).path + team.listen.path,
-                endpoint,
-                front.routes(accounts, partial(catalog_of, listings)),
-                probe_routes(
-                    ground.store,
-                    lambda: aggregator.draining,
-                    lambda: ground.agreement.is_broken,
-                    lambda: ground.connections.is_behind,
-                ),
-                front.pages,
-            )
+        application = Application(
+            Gate(team),
+            urlsplit(team.issuer_url).path + team.listen.path,
+            endpoint,
+            front.routes(team, accounts, partial(catalog_of, listings)),
+            probe_routes(
+                ground.store,
+                lambda: aggregator.draining,
+                lambda: ground.agreement.is_broken,
+                lambda: ground.connections.is_behind,
+            ),
+            front.pages,
+            BodyBudget(team.limits.body),
         )
+        aggregator._app = guarded(application)
+        aggregator._changing = Changing(team, ground, front, relay, accounts, application)
         listings.warm()
         yield aggregator
         nursery.cancel_scope.cancel("aggregator closed")
@@ -156,13 +171,14 @@ async def serve(
     shutdown: trio.Event | None = None,
     passed: Sequence[socket.socket] = (),
     service: Service | None = None,
+    reload: Reload | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `config` until cancelled, or until `shutdown` is set and the drain is over.
 
     `passed` are listening sockets that somebody else has opened, in the place of those that `config` names; they are
     taken over. `service` is told how we do. `task_status` receives the bound addresses as URLs, once connections are
-    accepted.
+    accepted. With `reload`, SIGHUP and SIGUSR1 are obeyed.
 
     Raises:
         CannotListen: if the address cannot be had, or must not be, before anything else is opened.
@@ -177,6 +193,10 @@ async def serve(
         async with open_aggregator(config) as aggregator, trio.open_nursery() as nursery:
             if config.tls is not None and context is not None:
                 nursery.start_soon(watch_certificate, config.tls, context)
+            if reload is not None:
+                await nursery.start(obey_signals, aggregator, reload)
+            if reload is not None and reload.files:
+                nursery.start_soon(watch, aggregator, reload)
             log.info("%s serves %s", IDENTITY["name"], ", ".join(upstream.name for upstream in config.upstreams))
             urls = [url_of(listener, scheme="https" if config.tls else "http") for listener in sockets]
             log.info("MCP endpoint %s%s on %s", config.issuer_url, config.listen.path, ", ".join(urls))
@@ -240,14 +260,15 @@ async def tell_stopping(shutdown: trio.Event | None, service: Service) -> None:
         service.stopping()
 
 
-def run(config: Servable) -> int:
-    """Serve `config` as a process of its own until a signal; the exit code.
+def run(config: Servable, reload: Reload | None = None) -> int:
+    """Serve `config` as a process of its own until a signal; the exit code. `reload` says how to load it again.
 
     69 if the store cannot be used, with the reason on stderr; else see `run_until_signalled`.
     """
 
     async def main(shutdown: trio.Event) -> None:
-        await serve(config, shutdown=shutdown, passed=take_sockets(os.environ), service=Service(os.environ))
+        sockets, service = take_sockets(os.environ), Service(os.environ)
+        await serve(config, shutdown=shutdown, passed=sockets, service=service, reload=reload)
 
     exit_code = EXIT_UNAVAILABLE
     try:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import trio
 
+from ..config.model import Config
 from ..web.accounts import Accounts
 from ..web.authentication import Authentication
 from ..web.http import Route
@@ -26,6 +27,6 @@ class Front(Protocol):
         """Start what runs as long as requests are answered."""
         ...
 
-    def routes(self, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
-        """Every endpoint but MCP's own and the probes."""
+    def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
+        """Every endpoint but MCP's own and the probes, for the upstreams of `config`."""
         ...

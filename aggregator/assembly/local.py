@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 
 import trio
 
-from ..config.model import Auth, Config, LocalConfig, StdioUpstream, Upstream
+from ..config.model import Auth, Config, LocalConfig, Servable, StdioUpstream, Upstream
 from ..local_key import read_local_key
 from ..protocol.oauth.site import site_of
 from ..protocol.principal import LOCAL
@@ -35,11 +35,18 @@ def as_team(config: LocalConfig) -> Config:
     """
     settings = {each.name: getattr(config, each.name) for each in fields(config)}
     settings["auth"] = Auth(LOCAL.issuer)
-    settings["upstreams"] = tuple(_personal(upstream) for upstream in config.upstreams)
+    settings["upstreams"] = team_upstreams(config)
     team = Config(**settings)
     if config.secret is None and config.storage != "memory":
         return replace(team, secret=read_local_key(config.storage))
     return team
+
+
+def team_upstreams(config: Servable) -> tuple[Upstream | StdioUpstream, ...]:
+    """The upstreams as those of a team."""
+    if not isinstance(config, LocalConfig):
+        return config.upstreams
+    return tuple(_personal(upstream) for upstream in config.upstreams)
 
 
 def _personal(upstream: Upstream | StdioUpstream) -> Upstream | StdioUpstream:
@@ -60,8 +67,8 @@ class LocalFront:
         """Nothing is issued, so there is nothing to revoke."""
         nursery.start_soon(self.returns.run)
 
-    def routes(self, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
-        config, clock = self.ground.config, self.ground.clock
+    def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
+        clock = self.ground.clock
         return local_routes(
             config,
             self.ground.keys,

@@ -8,14 +8,9 @@ from dataclasses import dataclass
 
 import trio
 
-from .. import __version__
-from ..config.model import Upstream
-from ..protocol.jsonrpc import Json
 from ..protocol.oauth.site import site_of
-from ..upstream.authorized import AuthorizedUpstream
-from ..upstream.kinds import open_configured, shared_credentials
 from ..upstream.listings import Listings
-from ..upstream.personal_credentials import PersonalCredentials
+from ..upstream.roster import Roster, open_roster
 from ..upstream.streams import Streams
 from ..web.asking import Asking
 from ..web.client_sessions import ClientSessions
@@ -28,14 +23,16 @@ from ..web.parking import Parking
 from ..web.pulse import Pulse
 from ..web.questions import Questions
 from .ground import Ground
+from .opening import IDENTITY, opener
 
-IDENTITY: Json = {"name": "mcp-aggregator", "title": "MCP aggregator", "version": __version__}
+__all__ = ["IDENTITY", "Relay", "open_relay"]
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
     """The parts that a front needs."""
 
+    roster: Roster
     listings: Listings
     sessions: ClientSessions
     questions: Questions
@@ -49,21 +46,13 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
     """`nursery` has the tasks. No upstream has to be there; on exit their sessions are ended (bounded)."""
     config, keys, clock = ground.config, ground.keys, ground.clock
     async with AsyncExitStack() as stack:
-        upstreams = []
-        for upstream in config.upstreams:
-            if not upstream.enabled:
-                continue
-            opened = open_configured(upstream, IDENTITY, ground.own, nursery, ground.proxy)
-            credentials = (
-                PersonalCredentials(upstream, ground.connections, clock)
-                if isinstance(upstream, Upstream) and upstream.auth_type == "user"
-                else shared_credentials(upstream, nursery, clock)
-            )
-            upstreams.append(AuthorizedUpstream(upstream, await stack.enter_async_context(opened), credentials))
-        listings = Listings(upstreams, nursery, name_length=config.limits.name_length, ours=gateway_tools)
+        enabled = [upstream for upstream in config.upstreams if upstream.enabled]
+        roster = await stack.enter_async_context(open_roster(opener(ground), enabled))
+        listings = Listings(roster.upstreams, nursery, name_length=config.limits.name_length, ours=gateway_tools)
         site, sessions, pulse = site_of(config.issuer_url), ClientSessions(keys), Pulse()
         nursery.start_soon(pulse.run)
         told = Streams(listings.upstreams(), nursery, listings.relist)
+        stack.enter_context(listings.watched(told.end_gone))
         questions = Questions(patience=config.input_timeout)
         parking = Parking(nursery, keys, questions.instance, patience=config.input_timeout, clock=clock)
         methods = McpMethods(
@@ -76,4 +65,4 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
             IDENTITY,
         )
         streams = McpStreams(Listening(listings, told), sessions, pulse)
-        yield Relay(listings, sessions, questions, pulse, streams, methods)
+        yield Relay(roster, listings, sessions, questions, pulse, streams, methods)

@@ -9,6 +9,7 @@ from functools import partial
 
 import trio
 
+from ..config.model import Config
 from ..upstream.client_documents import ClientDocuments
 from ..upstream.identity_provider import open_identity_provider
 from ..upstream.learned_http import open_learned_http
@@ -40,9 +41,9 @@ class TeamFront:
     def start(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self.revocations.watch, self.ground.store)
 
-    def routes(self, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
+    def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
         return oauth_routes(
-            self.ground.config,
+            config,
             self.ground.keys,
             self.ground.store,
             self.identity_provider,

@@ -57,7 +57,7 @@ def main(context: click.Context) -> None:
         click.echo("\nNo configuration found; 'mcp-aggregator demo' needs none. Searched:", err=True)
         click.echo("".join(f"  {place}\n" for place in exc.places), nl=False, err=True)
         sys.exit(EX_CONFIG)
-    _serve(loaded, "info", "text")
+    _serve(loaded, "info", "text", None)
 
 
 @main.command()
@@ -76,9 +76,14 @@ def main(context: click.Context) -> None:
     show_default=True,
     help="Lines for people or for machines.",
 )
-def serve(config: str | None, log_level: str, log_format: str) -> None:
-    """Serve until stopped (^C or SIGTERM)."""
-    _serve(_load_or_exit(config), log_level, log_format)
+@click.option("--watch", is_flag=True, help="Load the configuration again when its file changes.")
+def serve(config: str | None, log_level: str, log_format: str, watch: bool) -> None:
+    """Serve until stopped (^C or SIGTERM).
+
+    SIGHUP loads the configuration again, if nothing is wrong with it: calls in flight finish, upstreams that did not
+    change stay connected. SIGUSR1 tries upstreams that fail at once.
+    """
+    _serve(_load_or_exit(config), log_level, log_format, config, watch=watch)
 
 
 @main.command()
@@ -252,15 +257,21 @@ def _chosen(loaded: Loaded, name: str | None) -> list[AnyUpstream]:
     return found
 
 
-def _serve(loaded: Loaded, log_level: str, log_format: str) -> None:
+def _serve(loaded: Loaded, log_level: str, log_format: str, named: str | None, *, watch: bool = False) -> None:
     config = _config_or_exit(loaded)
     _print_warnings(loaded)
     from .logs import set_up_logging
 
     set_up_logging(log_level, log_format)
-    from .. import server
+    from functools import partial
 
-    sys.exit(server.run(config))
+    from .. import server
+    from ..config import load_config
+    from ..reloading import Reload
+
+    if watch and not loaded.files:
+        raise click.UsageError(f"--watch: the configuration is in {loaded.source}, not in a file.")
+    sys.exit(server.run(config, Reload(config, partial(load_config, named), loaded.files if watch else ())))
 
 
 def _load(config: str | None) -> Loaded:

@@ -16,7 +16,7 @@ from ..errors import ConfigError, Problem
 from .build import config_of, local_storage, not_yet_served, served
 from .document import Document, Path, parse_document
 from .expand import expand_tree
-from .find import find_source
+from .find import VARIABLE, find_source
 from .mask import mask_document
 from .mcpmux import is_mcpmux, read_mcpmux
 from .model import AnyConfig, Servable
@@ -33,6 +33,11 @@ class Loaded:
     source: str
     warnings: tuple[Problem, ...]
     text: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where to look for changes: the file that it came from, if it came from one."""
+        return () if self.source == VARIABLE else (os.path.abspath(self.source),)
 
     @property
     def config(self) -> Servable:

@@ -66,8 +66,7 @@ class Connections:
         self._nursery = nursery
         self._store = store
         self._clock = clock
-        self._upstreams = {upstream.name: upstream for upstream in upstreams}
-        self._headers = {name: configured_headers(upstream) for name, upstream in self._upstreams.items()}
+        self.know(upstreams)
         self._refreshes = Refreshes(nursery, store, oauth, clock, self._on_change)
         self._known = KnownConnections(store, self._hold)
         self._refused: OrderedDict[str, int] = OrderedDict()  # by owner: the generation that its upstream refused
@@ -76,6 +75,11 @@ class Connections:
 
     def __repr__(self) -> str:
         return f"<Connections {self._known!r}, {self._refreshes!r}>"
+
+    def know(self, upstreams: Iterable[Upstream]) -> None:
+        """These are the upstreams of the configuration."""
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        self._headers = {name: configured_headers(upstream) for name, upstream in self._upstreams.items()}
 
     @property
     def is_behind(self) -> bool:

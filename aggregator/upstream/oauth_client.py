@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ssl import SSLContext
@@ -70,7 +70,7 @@ class OAuthClient:
         clock: Callable[[], float],
         programs: ClientPrograms | None = None,
     ) -> None:
-        self._upstreams = {each.name: each for each in config.upstreams if isinstance(each, Upstream)}
+        self.know(each for each in config.upstreams if isinstance(each, Upstream))
         self._http = http
         self._clock = clock
         self._programs = ClientPrograms() if programs is None else programs
@@ -84,6 +84,10 @@ class OAuthClient:
             issuer_url=config.issuer_url,
             document_url=url if is_public_https(url) else None,
         )
+
+    def know(self, upstreams: Iterable[Upstream]) -> None:
+        """These are the upstreams of the configuration."""
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
 
     def __repr__(self) -> str:
         return f"<OAuthClient of {len(self._upstreams)} upstreams, {self._discovery!r}>"

@@ -50,11 +50,15 @@ class Application:
         self._mcp_path = mcp_path
         self._home = mcp_path.removesuffix("mcp") if mcp_path.endswith("/mcp") else "/"
         self._mcp = mcp
-        self._routes = {route.path: route for route in routes}
-        self._trees = tuple((route.path + "/", route) for route in self._routes.values() if route.below)
+        self.replace_routes(routes)
         self._probes = {route.path: route for route in probes}
         self._pages = pages
         self._bodies = bodies or BodyBudget()
+
+    def replace_routes(self, routes: Iterable[Route]) -> None:
+        """From now on there are these."""
+        self._routes = {route.path: route for route in routes}
+        self._trees = tuple((route.path + "/", route) for route in self._routes.values() if route.below)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one HTTP request. Lifespan and WebSocket scopes are the caller's affair."""
