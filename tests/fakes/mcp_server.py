@@ -104,10 +104,11 @@ class Speaking:
         await self.notify("notifications/message", level=level, data=data)
 
     async def ask(self, method: str, **params: Any) -> Json:
-        """Ask the client, as servers with handshakes do; its whole answer."""
-        server = self._server
-        id = f"ask-{len(server.answers)}"
-        server.answers[id] = answered = ClientAnswer()
+        """Ask the client, as servers with handshakes do; its whole answer. Ids are counted in each session anew."""
+        server, session = self._server, self.incoming.headers.get("mcp-session-id")
+        id = f"ask-{server.asked.get(session, 0)}"
+        server.asked[session] = server.asked.get(session, 0) + 1
+        server.answers[session, id] = answered = ClientAnswer()
         await self.send({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
         await answered.came.wait()
         assert answered.message is not None
@@ -195,7 +196,8 @@ class FakeServer:
         self.sessions: dict[str, Json] = {}
         self.running: dict[tuple[str | None, Any], trio.CancelScope] = {}
         self.cancelled: list[Any] = []
-        self.answers: dict[str, ClientAnswer] = {}  # to what tools asked, by id
+        self.asked: dict[str | None, int] = {}  # how many questions in each session
+        self.answers: dict[tuple[str | None, str], ClientAnswer] = {}  # to what tools asked, by session and id
         self.listeners: list[tuple[_Out, Json]] = []  # streams for what changes, with the tag of each
         self.subscribed: list[str] = []  # resources, of the last stream or by requests
         self.client: Json = {}  # what the last `initialize` said
@@ -399,7 +401,7 @@ class FakeServer:
                 self.sessions[session_id or "s1"]["level"] = incoming.params["level"]
                 _reply(out, incoming, {"result": {}})
             case _ if "method" not in incoming.message:
-                if (answered := self.answers.get(incoming.message["id"])) is not None:
+                if (answered := self.answers.get((session_id, incoming.message["id"]))) is not None:
                     answered.message = incoming.message
                     answered.came.set()
                 out.begin(202, {})
