@@ -138,6 +138,7 @@ async def open_aggregator(config: Servable, *, clock: Callable[[], float] = time
             relay.sessions,
             relay.methods,
             relay.questions,
+            relay.running,
             relay.pulse,
             relay.streams,
             body_limit=team.limits.body,

@@ -17,11 +17,14 @@ from ..web.client_sessions import ClientSessions
 from ..web.conversing import Conversing
 from ..web.gateway_tools import GatewayTools, gateway_tools
 from ..web.listening import Listening
+from ..web.mailbox import Mailbox
 from ..web.mcp_methods import McpMethods
 from ..web.mcp_streams import McpStreams
 from ..web.parking import Parking
 from ..web.pulse import Pulse
 from ..web.questions import Questions
+from ..web.running_calls import RunningCalls
+from ..web.session_states import SessionStates
 from .ground import Ground
 from .opening import IDENTITY, opener
 
@@ -36,6 +39,7 @@ class Relay:
     listings: Listings
     sessions: ClientSessions
     questions: Questions
+    running: RunningCalls
     pulse: Pulse
     streams: McpStreams
     methods: McpMethods
@@ -49,12 +53,14 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
         enabled = [upstream for upstream in config.upstreams if upstream.enabled]
         roster = await stack.enter_async_context(open_roster(opener(ground), enabled))
         listings = Listings(roster.upstreams, nursery, name_length=config.limits.name_length, ours=gateway_tools)
-        site, sessions, pulse = site_of(config.issuer_url), ClientSessions(keys), Pulse()
+        site, mailbox, pulse = site_of(config.issuer_url), Mailbox(ground.store, clock=clock), Pulse()
+        sessions = ClientSessions(keys, SessionStates(ground.store, mailbox))
         nursery.start_soon(pulse.run)
+        nursery.start_soon(mailbox.run)
         told = Streams(listings.upstreams(), nursery, listings.relist)
+        questions = Questions(mailbox, patience=config.input_timeout)
+        parking = Parking(nursery, keys, mailbox, patience=config.input_timeout, clock=clock)
         stack.enter_context(listings.watched(told.end_gone))
-        questions = Questions(patience=config.input_timeout)
-        parking = Parking(nursery, keys, questions.instance, patience=config.input_timeout, clock=clock)
         methods = McpMethods(
             config,
             listings,
@@ -64,5 +70,5 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
             sessions,
             IDENTITY,
         )
-        streams = McpStreams(Listening(listings, told), sessions, pulse)
-        yield Relay(roster, listings, sessions, questions, pulse, streams, methods)
+        streams = McpStreams(Listening(listings, told), sessions, pulse, mailbox)
+        yield Relay(roster, listings, sessions, questions, RunningCalls(mailbox), pulse, streams, methods)

@@ -15,6 +15,7 @@ from ..errors import Refusal, Unsealable
 from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
 from ..protocol.sealing import KeyRing, Purpose
+from ..store.session_rows import SessionChange
 from .session_states import SessionStates
 
 LIFETIME = 7 * 86400.0  # seconds; a client whose session has ended initialises again on its own
@@ -33,18 +34,20 @@ class ClientSession:
 
 
 class ClientSessions:
-    """Mints and opens session ids, and keeps what a client said later about its session, for as long as we run."""
+    """Mints and opens session ids; `states` is what clients said later about their sessions."""
 
-    def __init__(self, keys: KeyRing) -> None:
+    def __init__(self, keys: KeyRing, states: SessionStates) -> None:
         self._keys = keys
         self._edition = keys.edition
         self._opened: OrderedDict[str, ClientSession] = OrderedDict()
-        self.states = SessionStates()
+        self.states = states
 
     def begin(self, principal: Principal, revision: str, capabilities: Json, *, now: float) -> str:
         """A new session id, for the `revision` agreed on. It names capabilities, as far as a header has room."""
+        id = secrets.token_urlsafe(12)
+        self.states.begun(id)
         payload = {
-            "id": secrets.token_urlsafe(12),
+            "id": id,
             "who": [principal.issuer, principal.subject],
             "rev": revision,
             "caps": _paths(capabilities),
@@ -68,16 +71,27 @@ class ClientSessions:
                 self._opened.popitem(last=False)
         if session.owner != principal.key or session.expires_at <= now:
             raise _not_found()
-        if (state := self.states.find(session.id)) is not None and state.is_over:
+        if self.states.find(session.id).is_over:
             raise _not_found()
         return session
 
-    def set_level(self, session: ClientSession, level: str) -> None:
-        self.states.set_level(session.id, level)
+    async def recall(self, text: str, principal: Principal, *, now: float) -> None:
+        """Look up what was said about the session that `text` names, if it is this person's; to be done before `find`.
+
+        Costs nothing for a session that began here, or was recalled before.
+        """
+        try:
+            session = self.find(text, principal, now=now)
+        except Refusal:
+            return
+        await self.states.recall(session.id)
+
+    async def change(self, session: ClientSession, change: SessionChange) -> bool:
+        """Remember what the client says about its session; see `SessionStates.change`."""
+        return await self.states.change(session.id, session.owner, change, expires_at=session.expires_at)
 
     def level(self, session: ClientSession | None) -> str | None:
-        state = self.states.find(session.id) if session is not None else None
-        return None if state is None else state.level
+        return None if session is None else self.states.find(session.id).level
 
     def _open(self, text: str, now: float) -> ClientSession:
         try:

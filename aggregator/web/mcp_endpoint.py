@@ -40,9 +40,9 @@ from .mcp_streams import STREAMS_PER_PERSON, McpStreams
 from .pulse import Pulse
 from .questions import Questions
 from .reply import RawHeaders, Receive, Reply, Send, send_whole
+from .running_calls import RunningCalls
 
 SESSION_HEADER = "mcp-session-id"
-CANCELLED = -32800  # ours: outside the range that JSON-RPC reserves
 
 _ROUTING_HEADERS = frozenset({VERSION_HEADER, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, "content-type", "accept"})
 
@@ -68,6 +68,7 @@ class McpEndpoint:
         sessions: ClientSessions,
         methods: McpMethods,
         questions: Questions,
+        running: RunningCalls,
         pulse: Pulse,
         streams: McpStreams,
         *,
@@ -78,11 +79,11 @@ class McpEndpoint:
         self._sessions = sessions
         self._methods = methods
         self._questions = questions
+        self._running = running
         self._pulse = pulse
         self._streams = streams
         self._body_limit = body_limit
         self._clock = clock
-        self._running: dict[tuple[str, str, jsonrpc.Id], trio.CancelScope] = {}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, extra: RawHeaders) -> None:
         """Answer one request; `extra` headers go out with every answer.
@@ -95,6 +96,8 @@ class McpEndpoint:
             raise _wrong_method(scope["method"])
         who = self._authentication.authenticate(scope["headers"])
         headers = _headers(scope["headers"])
+        if (text := headers.get(SESSION_HEADER)) is not None and headers.get(VERSION_HEADER) != STATELESS:
+            await self._sessions.recall(text, who.principal, now=self._clock())
         if scope["method"] != "POST":
             await self._attend_session(scope["method"], who, headers, receive, send, extra)
             return
@@ -108,10 +111,10 @@ class McpEndpoint:
                 case tuple():
                     await self._answer_batch(message, who, headers, send, extra)
                 case Notice():
-                    self._hear(message, _revision(message, headers), who, headers)
+                    await self._hear(message, _revision(message, headers), who, headers)
                     await send_whole(send, 202, extra, b"")
                 case Success() | Failure():
-                    self._take_answer(message, who, headers)
+                    await self._take_answer(message, who, headers)
                     await send_whole(send, 202, extra, b"")
         except Mismatch as exc:
             id = message.id if isinstance(message, Call) else None
@@ -138,7 +141,7 @@ class McpEndpoint:
         if session is None:
             raise _wrong_method(method)
         if method == "DELETE":
-            self._streams.end_session(session)
+            await self._streams.end_session(session)
             await send_whole(send, 204, extra, b"")
             return
         if "text/event-stream" not in headers.get("accept", "") and "*/*" not in headers.get("accept", "*/*"):
@@ -181,7 +184,7 @@ class McpEndpoint:
                 await _finish(reply, outcome)
         else:
             with self._pulse.keeping(reply):
-                outcome = await self._run_cancellable(asked, reply)
+                outcome = await self._running.run(asked, lambda: self._do(asked, reply))
             await _finish(reply, outcome)
 
     async def _answer_batch(
@@ -195,7 +198,7 @@ class McpEndpoint:
             raise Unreadable(jsonrpc.INVALID_REQUEST, "initialize must not be part of a batch")
         for part in batch:
             if isinstance(part, Notice):
-                self._hear(part, revision, who, headers)
+                await self._hear(part, revision, who, headers)
         asked = {
             place: self._asked(part, _revision(part, headers), who, headers)
             for place, part in enumerate(batch)
@@ -205,7 +208,9 @@ class McpEndpoint:
         reply = Reply(send, revision, extra)
 
         async def answer(place: int, one: Asked) -> None:
-            outcome = self._methods.answer_at_once(one) or await self._run_cancellable(one, reply)
+            outcome = self._methods.answer_at_once(one)
+            if outcome is None:
+                outcome = await self._running.run(one, lambda: self._do(one, reply))
             answers[place] = outcome.body if isinstance(outcome, Rendered) else render(outcome)
 
         with self._pulse.keeping(reply):
@@ -243,37 +248,21 @@ class McpEndpoint:
         except Mismatch as exc:  # here and not further out, where a nursery has wrapped it
             return failure(asked.call.id, exc.code, str(exc), exc.data)
 
-    async def _run_cancellable(self, asked: Asked, reply: Reply) -> Success | Failure | Rendered:
-        """2025-11-25, cancellation: by `notifications/cancelled` from the same session, never by disconnecting."""
-        key = (asked.principal.key, asked.session.id if asked.session else "", asked.call.id)
-        with trio.CancelScope() as scope:
-            self._running[key] = scope
-            try:
-                outcome = await self._do(asked, reply)
-            finally:
-                if self._running.get(key) is scope:
-                    del self._running[key]
-        if scope.cancelled_caught:
-            return failure(asked.call.id, CANCELLED, "The request was cancelled")
-        return outcome
-
-    def _hear(self, notice: Notice, revision: str, who: Authenticated, headers: Mapping[str, str]) -> None:
+    async def _hear(self, notice: Notice, revision: str, who: Authenticated, headers: Mapping[str, str]) -> None:
         """Notifications ask for no answer; of those a client may send, only a cancellation changes anything here."""
         if is_stateless(revision) or notice.method != "notifications/cancelled":
             return
         session = self._find_session(who, headers)
         id = notice.params.get("requestId")
         if isinstance(id, str | int) and not isinstance(id, bool):
-            scope = self._running.get((who.principal.key, session.id if session else "", id))
-            if scope is not None:
-                scope.cancel("cancelled by the client")
+            await self._running.cancel(who.principal, session, id)
 
-    def _take_answer(self, answer: Success | Failure, who: Authenticated, headers: Mapping[str, str]) -> None:
+    async def _take_answer(self, answer: Success | Failure, who: Authenticated, headers: Mapping[str, str]) -> None:
         """Raises:
         Unreadable: if nobody waits for this answer from this person and session.
         """
         session = self._find_session(who, headers)
-        if session is None or not self._questions.answer(answer, who.principal.key, session.id):
+        if session is None or not await self._questions.take(answer, who.principal.key, session.id):
             raise Unreadable(jsonrpc.INVALID_REQUEST, "no request of ours waits for this answer")
 
     def _find_session(self, who: Authenticated, headers: Mapping[str, str]) -> ClientSession | None:

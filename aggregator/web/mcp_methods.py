@@ -13,6 +13,7 @@ from ..protocol.jsonrpc import Failure, Json, Success, failure
 from ..protocol.offering import Described, capabilities_for, instructions_for
 from ..protocol.revisions import FOR_CLIENTS, LOG_LEVELS, is_stateless
 from ..protocol.translate import signed
+from ..store.session_rows import SetLevel
 from ..upstream.listings import Listings
 from .asked import Asked, Rendered
 from .asking import Asking
@@ -60,7 +61,7 @@ class McpMethods:
         match call.method:
             case "tools/call" | "resources/read" | "prompts/get" | "completion/complete":
                 return None
-            case "resources/subscribe" | "resources/unsubscribe" if not stateless:
+            case "resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" if not stateless:
                 return None
             case method if method in LISTED:
                 return self._lists.page_at_hand(asked)
@@ -70,8 +71,6 @@ class McpMethods:
                 return Success(call.id, self._initialized(asked.revision))
             case "ping" if not stateless:
                 return Success(call.id, {})
-            case "logging/setLevel" if not stateless:
-                return self._set_level(asked)
             case _:
                 return failure(call.id, jsonrpc.METHOD_NOT_FOUND, f"Method not found: {call.method[:80]}")
 
@@ -80,7 +79,8 @@ class McpMethods:
 
         Raises:
             Mismatch: if `Mcp-Param-*` headers contradict the arguments.
-            StoreUnavailable: if it is not known which accounts the person has connected.
+            StoreUnavailable: if it is not known which accounts the person has connected, or what the client says of its
+                session cannot be remembered.
         """
         match asked.call.method:
             case "tools/call":
@@ -90,7 +90,9 @@ class McpMethods:
             case "resources/subscribe":
                 return await self._resources.subscribe(asked, self._sessions)
             case "resources/unsubscribe":
-                return self._resources.unsubscribe(asked, self._sessions)
+                return await self._resources.unsubscribe(asked, self._sessions)
+            case "logging/setLevel":
+                return await self._set_level(asked)
             case "prompts/get":
                 outcome = await self._prompts.get(asked, tell)
             case "completion/complete":
@@ -131,11 +133,11 @@ class McpMethods:
         )
         return {"capabilities": capabilities, **({"instructions": instructions} if instructions else {})}
 
-    def _set_level(self, asked: Asked) -> Success | Failure:
+    async def _set_level(self, asked: Asked) -> Success | Failure:
         level = asked.call.params.get("level")
         if level not in LOG_LEVELS:
             expected = ", ".join(LOG_LEVELS)
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"'level' must be one of {expected}")
         if asked.session is not None:
-            self._sessions.set_level(asked.session, level)
+            await self._sessions.change(asked.session, SetLevel(level))
         return Success(asked.call.id, {})

@@ -8,12 +8,12 @@ from ..protocol.jsonrpc import Failure, Success, failure
 from ..protocol.links import Publish
 from ..protocol.revisions import not_found_code
 from ..protocol.uris import Place
+from ..store.session_rows import MAX_SUBSCRIPTIONS, Subscribe, Unsubscribe
 from ..upstream.listings import Listings, View
 from .asked import Asked
 from .client_sessions import ClientSessions
 from .conversing import Tell
 from .relaying import Errand, Relaying
-from .session_states import MAX_SUBSCRIPTIONS
 
 
 class McpResources:
@@ -48,17 +48,22 @@ class McpResources:
             return failure(id, not_found_code(asked.revision), told, {"uri": uri})
         if asked.session is None:
             return failure(id, jsonrpc.INVALID_REQUEST, "a subscription belongs to a session; initialize first")
-        if not sessions.states.subscribe(asked.session.id, uri):
-            return failure(id, jsonrpc.INVALID_REQUEST, f"this session has {MAX_SUBSCRIPTIONS} subscriptions already")
+        if not await sessions.change(asked.session, Subscribe(uri)):
+            told = f"this session has no room for it: {MAX_SUBSCRIPTIONS} subscriptions at most, of modest length"
+            return failure(id, jsonrpc.INVALID_REQUEST, told)
         return Success(id, {})
 
-    def unsubscribe(self, asked: Asked, sessions: ClientSessions) -> Success | Failure:
-        """What nobody subscribed to is unsubscribed as well."""
+    async def unsubscribe(self, asked: Asked, sessions: ClientSessions) -> Success | Failure:
+        """What nobody subscribed to is unsubscribed as well.
+
+        Raises:
+            StoreUnavailable: if it cannot be remembered now.
+        """
         uri = asked.call.params.get("uri")
         if not isinstance(uri, str):
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, "'uri' must be a string")
-        if asked.session is not None:
-            sessions.states.unsubscribe(asked.session.id, uri)
+        if asked.session is not None and uri in sessions.states.find(asked.session.id).subscriptions:
+            await sessions.change(asked.session, Unsubscribe(uri))
         return Success(asked.call.id, {})
 
     async def _relay(self, asked: Asked, uri: str, tell: Tell) -> Success | Failure:

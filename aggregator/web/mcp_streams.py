@@ -7,18 +7,23 @@ serving. This file must not know what changes, or how that is found out.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
 from ..errors import StoreUnavailable
-from ..protocol.jsonrpc import INVALID_PARAMS, Notice, Success, failure
+from ..protocol.jsonrpc import INVALID_PARAMS, Json, Notice, Success, failure
 from ..protocol.principal import Principal
 from ..protocol.subscriptions import KINDS, Wanted, acknowledged, ended, read_filter, tagged
+from ..store.mail import EVERYBODY
+from ..store.session_rows import End
 from .asked import Asked
 from .client_sessions import ClientSession, ClientSessions
 from .listening import Listening, News
+from .mailbox import Mailbox
 from .pulse import Pulse
 from .reply import Receive, Reply
 
@@ -28,16 +33,27 @@ MAX_URIS = 500  # of one stream
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, slots=True)
+class _Followed:
+    """The stream of a session. Once it is announced, one that another instance announces is newer."""
+
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    number: str = field(default_factory=lambda: secrets.token_urlsafe(9))
+    is_announced: bool = False
+
+
 class McpStreams:
     """All open streams of clients. `close` ends them in order, and lets none begin."""
 
-    def __init__(self, listening: Listening, sessions: ClientSessions, pulse: Pulse) -> None:
+    def __init__(self, listening: Listening, sessions: ClientSessions, pulse: Pulse, mailbox: Mailbox) -> None:
         self._listening = listening
+        self._mailbox = mailbox
         self._sessions = sessions
         self._pulse = pulse
         self._closing = trio.Event()
-        self._of_sessions: dict[str, trio.CancelScope] = {}
+        self._of_sessions: dict[str, _Followed] = {}
         self._open: dict[str, int] = {}
+        mailbox.hear("stream", self._hear, own=True)
 
     def __len__(self) -> int:
         return sum(self._open.values())
@@ -49,31 +65,63 @@ class McpStreams:
         return self._open.get(principal.key, 0) < STREAMS_PER_PERSON
 
     async def follow(self, session: ClientSession, principal: Principal, reply: Reply, receive: Receive) -> None:
-        """The GET stream of a session (2025-11-25, listening for messages). A newer one of the session replaces it."""
-        if (older := self._of_sessions.get(session.id)) is not None:
-            older.cancel("the session has a newer stream")
-        scope = self._of_sessions[session.id] = trio.CancelScope()
+        """The GET stream of a session (2025-11-25, listening for messages). A newer one of the session replaces it,
+        wherever it is opened: each message goes out on one stream only.
+        """
+        self._replace(session.id)
+        followed = self._of_sessions[session.id] = _Followed()
         news = News()
+        states = self._sessions.states
+
+        def wake() -> None:
+            if states.find(session.id).is_over:
+                followed.scope.cancel("the session is over")
+            news.come()
+
         try:
-            with scope, self._sessions.states.watched(session.id, news.come) as state:
+            with followed.scope, states.watched(session.id, wake):
                 await reply.keep_alive()  # the head goes out now, whenever there is something to tell
+                await self._tell_others(session, followed.number)
 
                 async def listen() -> None:
                     await self._listening.listen(
-                        principal, KINDS, lambda: state.subscriptions, reply.notice, _nothing, news
+                        principal, KINDS, lambda: states.find(session.id).subscriptions, reply.notice, _nothing, news
                     )
 
                 await self._run(principal, reply, receive, listen)
         finally:
-            if self._of_sessions.get(session.id) is scope:
+            if self._of_sessions.get(session.id) is followed:
                 del self._of_sessions[session.id]
         await reply.end()
 
-    def end_session(self, session: ClientSession) -> None:
-        """The client ends its session (DELETE), and with it the session's stream."""
-        self._sessions.states.end(session.id)
-        if (scope := self._of_sessions.get(session.id)) is not None:
-            scope.cancel("the session is over")
+    async def end_session(self, session: ClientSession) -> None:
+        """The client ends its session (DELETE), and with it the session's stream, wherever that is.
+
+        Raises:
+            StoreUnavailable: if it cannot be remembered; the session goes on then.
+        """
+        await self._sessions.change(session, End())
+
+    def _replace(self, session: str) -> None:
+        if (older := self._of_sessions.get(session)) is not None:
+            older.scope.cancel("the session has a newer stream")
+
+    async def _tell_others(self, session: ClientSession, number: str) -> None:
+        try:
+            await self._mailbox.post(EVERYBODY, "stream", session.owner, {"session": session.id, "stream": number})
+        except StoreUnavailable as exc:
+            log.debug("an older stream of a session may live on at another instance: %s", exc)
+
+    async def _hear(self, content: Json) -> None:
+        """Streams are as old as their mail, which everybody reads in the same order: what comes before our own stream's
+        is about an older one."""
+        followed = self._of_sessions.get(content["session"])
+        if followed is None:
+            return
+        if content["stream"] == followed.number:
+            followed.is_announced = True
+        elif content["from"] != self._mailbox.instance and followed.is_announced:
+            self._replace(content["session"])
 
     async def subscribe(self, asked: Asked, reply: Reply, receive: Receive) -> None:
         """``subscriptions/listen`` (2026-07-28)."""

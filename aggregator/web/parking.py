@@ -15,18 +15,20 @@ import hashlib
 import math
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
 from ..errors import AggregatorError, Unsealable
-from ..protocol.jsonrpc import INVALID_PARAMS, Call, Failure, Json, Notice, Success, dump, failure
+from ..protocol.jsonrpc import INVALID_PARAMS, Call, Failure, Id, Json, Notice, Success, dump, failure
 from ..protocol.principal import Principal
 from ..protocol.questions import missing_capability, question_for_upstreams_peer
 from ..protocol.revisions import HANDSHAKE, STATELESS
 from ..protocol.sealing import KeyRing, Purpose
 from ..upstream.peers import Answered, OnRequest, refuse
 from .asked import Asked
+from .carried_legs import CarriedLegs, Leg
+from .mailbox import Mailbox
 from .tool_clock import ToolClock
 
 PARKED_PER_PERSON = 16
@@ -34,6 +36,7 @@ PARKED = 2000  # of all people together
 QUESTIONS_PER_CALL = 16  # at a time
 NO_ANSWER = -32800  # ours: outside the range that JSON-RPC reserves
 TOGETHER = 0.05  # seconds that a leg waits for more questions before it ends with one
+GONE = "Invalid or expired requestState: the call that it belonged to has ended. Call again without."
 
 _PREFIX = "mcpa_pk_"
 
@@ -77,11 +80,12 @@ class Parking:
     """The calls of stateless clients to older upstreams. `patience` is in seconds, `clock` is wall time."""
 
     def __init__(
-        self, nursery: trio.Nursery, keys: KeyRing, instance: str, *, patience: float, clock: Callable[[], float]
+        self, nursery: trio.Nursery, keys: KeyRing, mailbox: Mailbox, *, patience: float, clock: Callable[[], float]
     ) -> None:
         self._nursery = nursery
         self._keys = keys
-        self._instance = instance
+        self._mailbox = mailbox
+        self._elsewhere = CarriedLegs(mailbox, nursery, self._go_on)
         self._patience = patience
         self._clock = clock
         self._parked: dict[str, _Parked] = {}
@@ -102,31 +106,40 @@ class Parking:
             AggregatorError: what `work` raised.
         """
         if self.is_parked(asked):
-            parked = self._find(asked)
-            if parked is None:
-                return Answered(
-                    failure(
-                        asked.call.id,
-                        INVALID_PARAMS,
-                        "Invalid or expired requestState: the call that it belonged to has ended. Call again without.",
-                    ),
-                    STATELESS,
-                )
-            self._resume(parked, asked, tell)
-        else:
-            parked = _Parked(
-                secrets.token_urlsafe(16),
-                asked.principal,
-                _digest(asked),
-                ToolClock(timeout),
-                tell,
-                asked.envelope.progress_token,
-            )
-            self._parked[parked.id] = parked
-            self._nursery.start_soon(self._work, parked, work, asked)
-        return await self._wait(parked, asked)
+            return await self._retry(_leg(asked), tell, asked.envelope.progress_token)
+        parked = _Parked(
+            secrets.token_urlsafe(16),
+            asked.principal,
+            _digest(asked),
+            ToolClock(timeout),
+            tell,
+            asked.envelope.progress_token,
+        )
+        self._parked[parked.id] = parked
+        self._nursery.start_soon(self._work, parked, work, asked)
+        return await self._wait(parked, asked.call.id)
 
-    async def _wait(self, parked: _Parked, asked: Asked) -> Answered:
+    async def _retry(self, leg: Leg, tell: Tell, progress_token: str | int | None) -> Answered:
+        """The next leg of a parked call, wherever that is."""
+        answered = None
+        if (state := self._open_state(leg)) is not None:
+            if state.get("at") != self._mailbox.instance:
+                answered = await self._elsewhere.bring(leg, str(state.get("at")))
+            elif (parked := self._find(state, leg)) is not None:
+                self._resume(parked, leg, tell, progress_token)
+                answered = await self._wait(parked, leg.id)
+        return answered or Answered(failure(leg.id, INVALID_PARAMS, GONE), STATELESS)
+
+    async def _go_on(self, leg: Leg) -> Answered | None:
+        """A leg that was brought here, checked as if it had begun here; None if its call is not here any more."""
+        state = self._open_state(leg)
+        parked = self._find(state, leg) if state is not None and state.get("at") == self._mailbox.instance else None
+        if parked is None:
+            return None
+        self._resume(parked, leg, _nobody, None)
+        return await self._wait(parked, leg.id)
+
+    async def _wait(self, parked: _Parked, id: Id) -> Answered:
         leg = parked.legs
         try:
             while not parked.is_settled(leg):
@@ -143,24 +156,22 @@ class Parking:
                 parked.scope.cancel("the client disconnected")
             raise
         if parked.legs != leg:
-            return Answered(
-                failure(asked.call.id, INVALID_PARAMS, "Another request goes on with this call."), STATELESS
-            )
+            return Answered(failure(id, INVALID_PARAMS, "Another request goes on with this call."), STATELESS)
         match parked.outcome:
-            case Answered():
-                return parked.outcome
+            case Answered(answer, revision):
+                return Answered(replace(answer, id=id), revision)
             case None:
-                return self._park(parked, asked)
+                return self._park(parked, id)
             case failed:
                 raise failed
 
-    def _park(self, parked: _Parked, asked: Asked) -> Answered:
+    def _park(self, parked: _Parked, id: Id) -> Answered:
         """End the leg with what is asked."""
         parked.tell = None
         parked.scope.deadline = trio.current_time() + self._patience
         payload = {
             "parked": parked.id,
-            "at": self._instance,
+            "at": self._mailbox.instance,
             "who": parked.principal.key,
             "what": parked.digest,
         }
@@ -170,32 +181,27 @@ class Parking:
             "inputRequests": {key: question_for_upstreams_peer(one.call) for key, one in _open(parked).items()},
             "requestState": _PREFIX + state,
         }
-        return Answered(Success(asked.call.id, result), STATELESS)
+        return Answered(Success(id, result), STATELESS)
 
-    def _find(self, asked: Asked) -> _Parked | None:
+    def _open_state(self, leg: Leg) -> Json | None:
+        """What we sealed for the person and the request of this leg; None if that was somebody or something else."""
         try:
-            state = self._keys.open(
-                Purpose.REQUEST_STATE,
-                str(asked.call.params["requestState"]).removeprefix(_PREFIX),
-                now=self._clock(),
-            )
+            state = self._keys.open(Purpose.REQUEST_STATE, leg.state, now=self._clock())
         except Unsealable:
             return None
-        parked = self._parked.get(str(state.get("parked")))
-        if parked is None:
-            return None
-        if (state.get("who"), state.get("what")) != (asked.principal.key, _digest(asked)):
-            return None
-        return parked if parked.principal == asked.principal else None
+        return state if (state.get("who"), state.get("what")) == (leg.principal.key, leg.digest) else None
 
-    def _resume(self, parked: _Parked, asked: Asked, tell: Tell) -> None:
+    def _find(self, state: Json, leg: Leg) -> _Parked | None:
+        parked = self._parked.get(str(state.get("parked")))
+        return parked if parked is not None and parked.principal == leg.principal else None
+
+    def _resume(self, parked: _Parked, leg: Leg, tell: Tell, progress_token: str | int | None) -> None:
         parked.tell = tell
         parked.legs += 1
-        parked.progress_token = asked.envelope.progress_token
+        parked.progress_token = progress_token
         parked.scope.deadline = math.inf
-        answers = asked.call.params.get("inputResponses")
         for key, question in list(_open(parked).items()):
-            answer = answers.get(key) if isinstance(answers, dict) else None
+            answer = leg.answers.get(key)
             if isinstance(answer, dict):
                 question.answer = answer
                 question.answered.set()
@@ -227,7 +233,7 @@ class Parking:
                 parked.outcome = trio.TooSlowError()
             parked.note()
             if not parked.scope.cancelled_caught:
-                with trio.move_on_at(parked.scope.deadline):
+                with self._mailbox.waiting(), trio.move_on_at(parked.scope.deadline):
                     while parked.tell is None:  # it was done while nobody waited for it
                         await parked.changed.wait()
         finally:
@@ -248,7 +254,7 @@ class Parking:
         waiting = parked.questions[key] = _Question(question)
         parked.note()
         try:
-            with parked.clock.standing():
+            with parked.clock.standing(), self._mailbox.waiting():
                 await waiting.answered.wait()
         finally:
             parked.questions.pop(key, None)
@@ -258,6 +264,16 @@ class Parking:
 def _open(parked: _Parked) -> dict[str, _Question]:
     """What has been asked and not answered."""
     return {key: question for key, question in parked.questions.items() if not question.answered.is_set()}
+
+
+def _leg(asked: Asked) -> Leg:
+    answers = asked.call.params.get("inputResponses")
+    state = str(asked.call.params["requestState"]).removeprefix(_PREFIX)
+    return Leg(asked.call.id, state, asked.principal, _digest(asked), answers if isinstance(answers, dict) else {})
+
+
+async def _nobody(notice: Notice | Call) -> None:
+    """What comes on the way does not travel between instances."""
 
 
 def _digest(asked: Asked) -> str:

@@ -7,16 +7,19 @@ arrives elsewhere can be brought here. This file must not know what is asked.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import trio
 
-from ..protocol.jsonrpc import Call, Failure, Json, Notice, Success, failure
+from ..protocol.jsonrpc import Call, Failure, Json, Notice, Success, failure, parse_loose, render
 from ..protocol.principal import Principal
 from .client_sessions import ClientSession
+from .mailbox import Mailbox
 
+_ID = re.compile(r"([0-9a-f]{12})\.[A-Za-z0-9_-]{16}", re.ASCII)
 NO_ANSWER = -32800  # ours: outside the range that JSON-RPC reserves
 MAX_WAITING = 64  # questions of one person at a time
 
@@ -34,10 +37,12 @@ class _Waiting:
 class Questions:
     """The questions that this process has asked and waits for. `patience` is in seconds."""
 
-    def __init__(self, *, patience: float) -> None:
-        self.instance = secrets.token_hex(6)
+    def __init__(self, mailbox: Mailbox, *, patience: float) -> None:
+        self.instance = mailbox.instance
+        self._mailbox = mailbox
         self._patience = patience
         self._waiting: dict[str, _Waiting] = {}
+        mailbox.hear("answer", self._hear)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -54,8 +59,8 @@ class Questions:
         id = f"{self.instance}.{secrets.token_urlsafe(12)}"
         waiting = self._waiting[id] = _Waiting(principal.key, session.id)
         try:
-            await tell(Call(id, method, params))
             with trio.move_on_after(self._patience):
+                await tell(Call(id, method, params))  # a client that does not read does not answer either
                 await waiting.answered.wait()
         except trio.Cancelled:
             with trio.move_on_after(1, shield=True):
@@ -64,22 +69,41 @@ class Questions:
         finally:
             del self._waiting[id]
         if waiting.outcome is None:
-            await tell(Notice("notifications/cancelled", {"requestId": id, "reason": "no answer in time"}))
+            with trio.move_on_after(1):
+                await tell(Notice("notifications/cancelled", {"requestId": id, "reason": "no answer in time"}))
             return failure(None, NO_ANSWER, f"nobody answered within {self._patience:g} s")
         return waiting.outcome
 
-    def is_elsewhere(self, answer: Success | Failure) -> str | None:
-        """The other instance that asked what this answers; None if it was this one, or none of us."""
-        if not isinstance(answer.id, str) or "." not in answer.id:
-            return None
-        instance = answer.id.partition(".")[0]
-        return None if instance == self.instance else instance
+    async def take(self, answer: Success | Failure, owner: str, session: str) -> bool:
+        """Deliver an answer here, or send it to the instance that asked; False if nobody waits for it, or it is too
+        large to be sent.
+
+        Raises:
+            StoreUnavailable: if it cannot be sent now.
+        """
+        if self.answer(answer, owner, session):
+            return True
+        asker = self._elsewhere(answer)
+        if asker is None:
+            return False
+        content = {"answer": render(answer).decode(), "owner": owner, "session": session}
+        return await self._mailbox.post(asker, "answer", owner, content)
 
     def answer(self, answer: Success | Failure, owner: str, session: str) -> bool:
-        """Deliver an answer; False if nobody waits for it from this person and session."""
+        """Deliver an answer; False if nobody waits here for it from this person and session."""
         waiting = self._waiting.get(answer.id) if isinstance(answer.id, str) else None
         if waiting is None or waiting.answered.is_set() or (waiting.owner, waiting.session) != (owner, session):
             return False
         waiting.outcome = answer
         waiting.answered.set()
         return True
+
+    def _elsewhere(self, answer: Success | Failure) -> str | None:
+        """The other instance that asked what this answers; None if it was this one, or none of us."""
+        found = _ID.fullmatch(answer.id) if isinstance(answer.id, str) else None
+        return None if found is None or found[1] == self.instance else found[1]
+
+    async def _hear(self, content: Json) -> None:
+        (answer,) = parse_loose(content["answer"].encode())
+        if isinstance(answer, Success | Failure):
+            self.answer(answer, content["owner"], content["session"])

@@ -17,6 +17,8 @@ from aggregator.protocol.headers import NAMED_BY, encode_value
 from aggregator.protocol.oauth.site import site_of
 from aggregator.protocol.principal import Principal
 from aggregator.protocol.sealing import KeyRing
+from aggregator.store import Store
+from aggregator.store.memory import MemoryStore
 from aggregator.upstream.authorized import AuthorizedUpstream
 from aggregator.upstream.credentials import (
     SHARED,
@@ -38,12 +40,15 @@ from aggregator.web.gate import Gate
 from aggregator.web.gateway_tools import GatewayTools, gateway_tools
 from aggregator.web.http import Response, Route
 from aggregator.web.listening import Listening
+from aggregator.web.mailbox import Mailbox
 from aggregator.web.mcp_endpoint import McpEndpoint
 from aggregator.web.mcp_methods import McpMethods
 from aggregator.web.mcp_streams import McpStreams
 from aggregator.web.parking import Parking
 from aggregator.web.pulse import Pulse
 from aggregator.web.questions import Questions
+from aggregator.web.running_calls import RunningCalls
+from aggregator.web.session_states import SessionStates
 
 from .asgi import Browser, Ongoing, Received
 from .mcp_server import LEGACY, META, MODERN, FakeServer
@@ -141,9 +146,11 @@ class Relay:
     connections: FakeConnections
     sessions: ClientSessions
     questions: Questions
+    running: RunningCalls
     parking: Parking
     streams: McpStreams
     nursery: trio.Nursery
+    mailbox: Mailbox
 
     def modern(self, person: str = "alice", **more: Any) -> ModernClient:
         return ModernClient(self, person, **more)
@@ -155,7 +162,7 @@ class Relay:
 
     def is_idle(self) -> bool:
         """Whether no registry of the endpoint remembers a request."""
-        return not (self.endpoint._running or self.methods._calls or len(self.questions) or len(self.parking))
+        return not (len(self.running) or self.methods._calls or len(self.questions) or len(self.parking))
 
 
 @asynccontextmanager
@@ -165,9 +172,13 @@ async def open_relay(
     upstreams: Mapping[str, Mapping[str, Any]] | None = None,
     routes: Iterable[Route] = (),
     probes: Iterable[Route] = (),
+    store: Store | None = None,
     **config: Any,
 ) -> AsyncIterator[Relay]:
-    """A relay over `servers`, by name; `upstreams` changes fields of an upstream's configuration."""
+    """A relay over `servers`, by name; `upstreams` changes fields of an upstream's configuration.
+
+    Two relays over one `store` are two instances of one deployment.
+    """
     configured = tuple(
         replace(
             Upstream(name, f"http://{name}.example.com/mcp", name, auth_type="none"), **(upstreams or {}).get(name, {})
@@ -177,7 +188,11 @@ async def open_relay(
     settings = Config(Auth("https://idp.example.com"), configured, ISSUER, **config)
     async with trio.open_nursery() as nursery:
         connected = {name: HttpUpstream(name, server, IDENTITY, nursery) for name, server in servers.items()}
-        connections, sessions, site = FakeConnections(), ClientSessions(KEYS), site_of(ISSUER)
+        store = store or MemoryStore(clock=_wall_time)
+        mailbox = Mailbox(store, clock=_wall_time)
+        nursery.start_soon(mailbox.run)
+        sessions = ClientSessions(KEYS, SessionStates(store, mailbox))
+        connections, site = FakeConnections(), site_of(ISSUER)
         listings = Listings(
             [
                 AuthorizedUpstream(upstream, connected[upstream.name], connections.credentials(upstream))
@@ -189,9 +204,9 @@ async def open_relay(
         )
         asking = Asking(site, KEYS, connections, lambda: NOW)
         gateway = GatewayTools(site, listings, connections)
-        questions = Questions(patience=settings.input_timeout)
+        questions, running = Questions(mailbox, patience=settings.input_timeout), RunningCalls(mailbox)
         parking = Parking(
-            nursery, KEYS, questions.instance, patience=settings.input_timeout, clock=lambda: NOW + trio.current_time()
+            nursery, KEYS, mailbox, patience=settings.input_timeout, clock=lambda: NOW + trio.current_time()
         )
         conversing = Conversing(questions, parking)
         methods = McpMethods(settings, listings, gateway, asking, conversing, sessions, IDENTITY)
@@ -199,13 +214,14 @@ async def open_relay(
         pulse = Pulse()
         nursery.start_soon(pulse.run)
         streams = McpStreams(
-            Listening(listings, Streams(listings.upstreams(), nursery, listings.relist)), sessions, pulse
+            Listening(listings, Streams(listings.upstreams(), nursery, listings.relist)), sessions, pulse, mailbox
         )
         endpoint = McpEndpoint(
             bearer,
             sessions,
             methods,
             questions,
+            running,
             pulse,
             streams,
             body_limit=settings.limits.body,
@@ -213,9 +229,25 @@ async def open_relay(
         )
         app = Application(Gate(settings), "/mcp", endpoint, routes, probes, PlainPages())
         yield Relay(
-            app, endpoint, methods, listings, connected, connections, sessions, questions, parking, streams, nursery
+            app,
+            endpoint,
+            methods,
+            listings,
+            connected,
+            connections,
+            sessions,
+            questions,
+            running,
+            parking,
+            streams,
+            nursery,
+            mailbox,
         )
         nursery.cancel_scope.cancel()
+
+
+def _wall_time() -> float:
+    return NOW + trio.current_time()
 
 
 class Client:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from aggregator.web.mcp_endpoint import CANCELLED
+from aggregator.web.running_calls import CANCELLED
 
 from ..fakes.mcp_server import LEGACY, MODERN, Speaking
 from ..fakes.relay import Client, in_every_cell, one, text_of

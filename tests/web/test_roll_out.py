@@ -16,9 +16,9 @@ from aggregator.protocol.sealing import KeyRing
 from aggregator.store import Store
 from aggregator.store.memory import MemoryStore
 from aggregator.store.sqlite import open_sqlite_store
-from aggregator.web.client_sessions import ClientSessions
 from aggregator.web.http import Response
 
+from ..fakes.sessions import open_sessions
 from .deployment import ANNA, Browser, Clock, Deployment, FakeProvider, location, read
 
 K1, K2 = (bytes([number]) + bytes(range(31)) for number in (1, 2))
@@ -42,7 +42,7 @@ class Person:
         person.login_cookies = logging_in.jar
         person.page = await asked.to_consent(person.client)
         person.consent_cookies = asked.jar
-        person.session = ClientSessions(at.keys).begin(ANNA.principal, HANDSHAKE, {}, now=at.clock())
+        person.session = open_sessions(at.keys).begin(ANNA.principal, HANDSHAKE, {}, now=at.clock())
         return person
 
     async def finish(self, at: Deployment) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Person:
             "begin": (await Browser(at).begin(self.client)).status,
             "login": (await Browser(at, dict(self.login_cookies)).get(self.answered)).status,
             "consent": (await Browser(at, dict(self.consent_cookies)).decide(self.page)).status,
-            "session": _status_of(lambda: ClientSessions(at.keys).find(self.session, ANNA.principal, now=at.clock())),
+            "session": _status_of(lambda: open_sessions(at.keys).find(self.session, ANNA.principal, now=at.clock())),
         }
 
     tokens: dict[str, Any]
