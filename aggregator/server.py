@@ -128,7 +128,7 @@ async def open_aggregator(config: Servable, *, clock: Callable[[], float] = time
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
         relay = await stack.enter_async_context(open_relay(ground, nursery))
-        front.start(nursery)
+        front.start(nursery, relay.listings)
         nursery.start_soon(keep_purged, ground.store, clock)
         nursery.start_soon(watch_secret_files, team, ground.keys)
         listings = relay.listings

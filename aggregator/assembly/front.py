@@ -7,6 +7,7 @@ from typing import Protocol
 import trio
 
 from ..config.model import Config
+from ..upstream.listings import Listings
 from ..web.accounts import Accounts
 from ..web.authentication import Authentication
 from ..web.http import Route
@@ -23,7 +24,7 @@ class Front(Protocol):
     @property
     def pages(self) -> Pages: ...
 
-    def start(self, nursery: trio.Nursery) -> None:
+    def start(self, nursery: trio.Nursery, listings: Listings) -> None:
         """Start what runs as long as requests are answered."""
         ...
 

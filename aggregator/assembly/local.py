@@ -10,10 +10,13 @@ from dataclasses import dataclass, fields, replace
 
 import trio
 
-from ..config.model import Auth, Config, LocalConfig, Servable, StdioUpstream, Upstream
+from ..config.model import AnyUpstream, Auth, Config, LocalConfig, Servable, StdioUpstream, Upstream
+from ..local_browser import open_in_browser
 from ..local_key import read_local_key
 from ..protocol.oauth.site import site_of
 from ..protocol.principal import LOCAL
+from ..upstream.listings import Listings
+from ..upstream.upstream_status import UpstreamStatus
 from ..web.accounts import Accounts
 from ..web.http import Route
 from ..web.local import LocalAuthentication, ThisMachine
@@ -23,6 +26,7 @@ from ..web.revocations import Revocations
 from ..web.routes import local_routes
 from ..web.tools_page import CatalogOf
 from .ground import Ground
+from .logins import Logins
 
 
 def as_team(config: LocalConfig) -> Config:
@@ -63,9 +67,23 @@ class LocalFront:
     pages: Pages
     returns: LoopbackReturns
 
-    def start(self, nursery: trio.Nursery) -> None:
-        """Nothing is issued, so there is nothing to revoke."""
+    def start(self, nursery: trio.Nursery, listings: Listings) -> None:
+        """Logins are asked for. Nothing is issued, so there is nothing to revoke."""
+
+        async def open_page(url: str) -> bool:
+            return bool(await nursery.start(open_in_browser, url))
+
+        async def statuses() -> tuple[UpstreamStatus, ...]:
+            return listings.status(await listings.view(LOCAL))
+
+        def configured() -> list[AnyUpstream]:
+            return [upstream.config for upstream in listings.upstreams().values()]
+
+        config, connections = self.ground.config, self.ground.connections
+        site = site_of(config.issuer_url)
+        logins = Logins(site, configured, statuses, connections, open_page, eager=config.eager_auth)
         nursery.start_soon(self.returns.run)
+        nursery.start_soon(logins.run)
 
     def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
         clock = self.ground.clock

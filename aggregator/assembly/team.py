@@ -13,6 +13,7 @@ from ..config.model import Config
 from ..upstream.client_documents import ClientDocuments
 from ..upstream.identity_provider import open_identity_provider
 from ..upstream.learned_http import open_learned_http
+from ..upstream.listings import Listings
 from ..upstream.login_checks import open_login_checks
 from ..web.accounts import Accounts
 from ..web.authority import IdentityProvider, LoginChecking
@@ -38,7 +39,7 @@ class TeamFront:
     revocations: Revocations
     documents: ClientDocuments
 
-    def start(self, nursery: trio.Nursery) -> None:
+    def start(self, nursery: trio.Nursery, listings: Listings) -> None:
         nursery.start_soon(self.revocations.watch, self.ground.store)
 
     def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
