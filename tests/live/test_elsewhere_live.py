@@ -1,0 +1,148 @@
+"""Two processes over one SQLite file: what a client says to one takes effect at the other, over real sockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import trio
+
+from tests.parts.processes import Running, free_port
+from tests.parts.servers.fixtures import open_fixture_server
+
+from .asking import LEGACY, MODERN, Asking, Json, bearer_for, message, text_of
+from .own_process import configuration, open_own_process
+
+pytestmark = pytest.mark.live
+
+CAPABILITIES: Json = {"elicitation": {"form": {}}}
+ANSWER: Json = {"action": "accept", "content": {"username": "zoe", "email": "zoe@example.com"}}
+ASK: Json = {"name": "fixtures__test_elicitation", "arguments": {"message": "Who?"}}
+WITHIN = 3.0  # seconds; a second of polling, and what a busy machine takes
+
+
+@dataclass
+class Pair:
+    """Two instances, each at its own address, in front of one upstream."""
+
+    http: httpx2.AsyncClient
+    addresses: list[str]
+    token: str
+    processes: list[Running]
+
+    def client(self, at: int, revision: str, session: str | None = None) -> Asking:
+        return Asking(f"{self.addresses[at]}/mcp", self.token, self.http, revision, session)
+
+
+@asynccontextmanager
+async def open_pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    ports = [free_port(), free_port()]
+    public = f"http://127.0.0.1:{ports[0]}"  # both have one name; a client may come to either
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(open_fixture_server("older"))
+        processes = []
+        for port in ports:
+            config = configuration("http://127.0.0.1:9", port, {"fixtures": upstream})
+            config |= {"issuerUrl": public, "storage": str(tmp_path / "store.sqlite"), "allowedHosts": ["127.0.0.1"]}
+            processes.append(await stack.enter_async_context(open_own_process("serve", config)))
+        http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=30))
+        http.headers["host"] = f"127.0.0.1:{ports[0]}"
+        yield Pair(http, [f"http://127.0.0.1:{port}" for port in ports], bearer_for(public), processes)
+
+
+async def begin_session(client: Asking) -> str:
+    params = {"protocolVersion": LEGACY, "capabilities": CAPABILITIES, "clientInfo": {"name": "t", "version": "1"}}
+    answer = await client.post(message("initialize", params))
+    client.session = answer.headers["mcp-session-id"]
+    return client.session
+
+
+async def events(answer: httpx2.Response) -> AsyncIterator[Json]:
+    async for line in answer.aiter_lines():
+        if line.startswith("data:"):
+            yield json.loads(line[5:])
+
+
+async def test_answers_levels_ends_and_retries_that_land_elsewhere_take_effect(tmp_path: Path) -> None:
+    with trio.fail_after(120):
+        async with open_pair(tmp_path) as pair:
+            await an_answer_reaches_the_call(pair)
+            await a_level_holds_and_the_end_is_one(pair)
+            await a_retry_goes_on_with_the_parked_call(pair)
+            await a_killed_instances_call_is_told_to_begin_anew(pair)
+
+
+async def an_answer_reaches_the_call(pair: Pair) -> None:
+    here = pair.client(0, LEGACY)
+    there = pair.client(1, LEGACY, await begin_session(here))
+    call = message("tools/call", ASK)
+    async with pair.http.stream("POST", here.url, json=call, headers=here.headers(call)) as answer:
+        messages = []
+        async for one in events(answer):
+            messages.append(one)
+            if one.get("method") == "elicitation/create":
+                reply: Json = {"jsonrpc": "2.0", "id": one["id"], "result": ANSWER}
+                asked_at = trio.current_time()
+                assert (await there.post(reply)).status_code == 202
+    assert "action=accept" in text_of(messages[-1]["result"])
+    assert "zoe@example.com" in text_of(messages[-1]["result"])
+    assert trio.current_time() - asked_at < WITHIN
+
+
+async def a_level_holds_and_the_end_is_one(pair: Pair) -> None:
+    here = pair.client(0, LEGACY)
+    there = pair.client(1, LEGACY, await begin_session(here))
+    assert await logged(here) == 3
+    assert await there.ask("logging/setLevel", {"level": "error"}) == {}
+    await trio.sleep(WITHIN)
+    assert await logged(here) == 0
+    headers = here.headers(message("ping", {}))
+    listening = {**headers, "accept": "text/event-stream"}
+    async with pair.http.stream("GET", here.url, headers=listening) as stream:
+        assert stream.status_code == 200
+        assert (await pair.http.delete(there.url, headers=headers)).status_code == 204
+        with trio.fail_after(WITHIN):
+            async for _ in stream.aiter_lines():
+                pass
+    assert (await here.post(message("ping", {}))).status_code == 404
+
+
+async def logged(client: Asking) -> int:
+    await client.call("fixtures__test_tool_with_logging")
+    return sum(one["method"] == "notifications/message" for one in client.seen)
+
+
+async def a_retry_goes_on_with_the_parked_call(pair: Pair) -> None:
+    here, there = pair.client(0, MODERN), pair.client(1, MODERN)
+    asked = await here.ask("tools/call", with_capabilities(ASK))
+    began = trio.current_time()
+    assert "action=accept" in text_of(await there.ask("tools/call", retry_of(asked)))
+    assert trio.current_time() - began < WITHIN
+
+
+async def a_killed_instances_call_is_told_to_begin_anew(pair: Pair) -> None:
+    here, there = pair.client(0, MODERN), pair.client(1, MODERN)
+    asked = await there.ask("tools/call", with_capabilities(ASK))
+    pair.processes[1].process.kill()
+    await pair.processes[1].process.wait()
+    began = trio.current_time()
+    answer = (await here.post(message("tools/call", retry_of(asked), MODERN))).json()
+    assert answer["error"]["code"] == -32602
+    assert "Call again" in answer["error"]["message"]
+    assert trio.current_time() - began < 5 + WITHIN
+
+
+def with_capabilities(params: Json) -> Json:
+    return {**params, "_meta": {"io.modelcontextprotocol/clientCapabilities": CAPABILITIES}}
+
+
+def retry_of(asked: dict[str, Any]) -> Json:
+    assert asked["resultType"] == "input_required"
+    answers = dict.fromkeys(asked["inputRequests"], ANSWER)
+    return with_capabilities({**ASK, "requestState": asked["requestState"], "inputResponses": answers})
