@@ -22,6 +22,7 @@ from ..config.model import Config, Upstream
 from ..errors import ConnectFailed, StoreUnavailable
 from ..protocol.brokering import Beginning, Ended, IssuedTokens, Postponed
 from ..protocol.brokering.account import label_of_token_response, label_of_userinfo, userinfo_request
+from ..protocol.brokering.answers import error_of
 from ..protocol.brokering.authorization import (
     allowed_of,
     authorization_url,
@@ -42,6 +43,7 @@ from ..protocol.brokering.tokens import (
     revocation_request,
 )
 from ..protocol.oauth.site import site_of
+from ..protocol.oidc.documents import quotable_url
 from ..store import Store
 from .client_programs import ClientPrograms
 from .learned_http import Answer
@@ -260,6 +262,8 @@ class OAuthClient:
         self, upstream: Upstream, endpoint: str, request: Exchange, scope: str | None
     ) -> tuple[Answer, IssuedTokens | Ended | Postponed | ClientRefused]:
         answer = await self._http.post_form(reach_of(upstream), endpoint, *request)
+        if answer.status < 500 and (error := error_of(answer.body)):
+            log.warning("%s: %s answered %d (%s)", upstream.name, quotable_url(endpoint), answer.status, error.told)
         now = self._clock()
         return answer, process_token_response(answer.status, answer.headers, answer.body, scope=scope, now=now)
 

@@ -15,6 +15,7 @@ import trio
 
 from ..config.model import Upstream
 from ..errors import ConnectFailed
+from ..protocol.brokering.answers import error_of
 from ..protocol.brokering.registration import (
     CLIENT_NAME,
     Client,
@@ -147,6 +148,8 @@ class Registrations:
             name=CLIENT_NAME if upstream.browser_login is None else upstream.browser_login.client_name,
         )
         answer = await self._http.post_json(reach_of(upstream), endpoint, metadata)
+        if answer.status < 500 and (error := error_of(answer.body)):
+            log.warning("%s: %s answered %d (%s)", upstream.name, quotable_url(endpoint), answer.status, error.told)
         method = metadata["token_endpoint_auth_method"]
         client = process_registration_response(
             server, answer.status, answer.headers, answer.body, method=method, now=self._clock()

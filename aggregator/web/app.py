@@ -152,7 +152,9 @@ class _Begun:
 
 async def _send(send: Send, response: Response, request_id: str, *, head_only: bool = False) -> None:
     headers: RawHeaders = [(key.encode(), value.encode("latin-1", "replace")) for key, value in response.headers]
-    headers += [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+    headers.append((b"x-request-id", request_id.encode()))
+    if all(key != b"x-content-type-options" for key, _ in headers):
+        headers.append((b"x-content-type-options", b"nosniff"))
     await send_whole(send, response.status, headers, b"" if head_only else response.body)
 
 

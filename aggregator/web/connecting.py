@@ -207,7 +207,8 @@ def title_of(upstream: AnyUpstream) -> str:
 def sentence(text: str, limit: int = 300) -> str:
     """What happened, in others' words, fit for a page."""
     text = display_name(text, limit)
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    begin = text if "://" in text.split(" ", 1)[0] else text[:1].upper() + text[1:]  # an address stays as it is
+    return begin + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def web_url(url: str) -> str:

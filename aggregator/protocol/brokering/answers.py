@@ -21,10 +21,21 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]*)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class OAuthError:
-    """`code` as it came; `shown` is fit for people and logs, with the server's own words."""
+    """`code` is a word of the protocol; `words` are the server's own, cut and cleaned for our log and for nobody else:
+    whoever writes them could speak to people, and to their models, in our name."""
 
     code: str
-    shown: str
+    words: str = ""
+
+    @property
+    def told(self) -> str:
+        """Both, for the log."""
+        return f"{self.shown}: {self.words}" if self.words else self.shown
+
+    @property
+    def shown(self) -> str:
+        """For pages and results: no address either, which RFC 6749 8.5 would let a code be."""
+        return "an error of its own" if "/" in self.code else quotable(self.code)
 
 
 def error_of(body: bytes) -> OAuthError | None:
@@ -36,8 +47,7 @@ def error_of(body: bytes) -> OAuthError | None:
     code, words = fields.get("error"), fields.get("error_description")
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         return None
-    shown = quotable(code)
-    return OAuthError(code, f"{shown}: {quotable(words)}" if isinstance(words, str) and words else shown)
+    return OAuthError(code, quotable(words) if isinstance(words, str) else "")
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,8 @@ GRANT_TYPES = ("authorization_code", "refresh_token")
 # registration's redirect URI is ours alone. After that the method that needs no escaping on which two could disagree.
 AUTH_METHODS = ("none", "client_secret_post", "client_secret_basic")
 
-_CREDENTIAL = 2048  # characters; the longest client ids in use are URLs and sealed values of about 1,000
+# RFC 6749 A.1, A.2: VSCHAR. The longest client ids in use are URLs and sealed values of about 1,000 characters.
+_CREDENTIAL = re.compile(r"[ -~]{1,2048}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,9 @@ def process_registration_response(
     except ValueError as exc:
         raise ConnectFailed(f"{issuer} answered to our registration with what is {exc}", temporary=True) from None
     client_id, secret = fields.get("client_id"), fields.get("client_secret")
-    if not isinstance(client_id, str) or not 0 < len(client_id) <= _CREDENTIAL:
+    if not isinstance(client_id, str) or not _CREDENTIAL.fullmatch(client_id):
         raise ConnectFailed(f"{issuer} registered us without a client_id")
-    if secret is not None and (not isinstance(secret, str) or not 0 < len(secret) <= _CREDENTIAL):
+    if secret is not None and (not isinstance(secret, str) or not _CREDENTIAL.fullmatch(secret)):
         raise ConnectFailed(f"{issuer} registered us with a client_secret that is none")
     # "The authorization server MAY reject or replace any of the client's requested metadata values"
     named = fields.get("token_endpoint_auth_method", method)
