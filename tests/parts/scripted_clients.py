@@ -57,6 +57,7 @@ async def run_client(
     arguments: Mapping[str, Any] | None = None,
     mode: Mode = "legacy",
     read: bool = False,
+    answer: Mapping[str, Any] | None = None,
     token: str | None = None,
     metadata_url: str | None = None,
     state: Path | None = None,
@@ -71,6 +72,7 @@ async def run_client(
     `state` keeps the client's registration and tokens between runs, as real clients do; it is a file, for mcp-remote
     a folder. With `metadata_url` the client is that of the document there instead of registering (mcp-remote cannot).
     With `read` it reads every resource and gets the prompts called ``simple_prompt`` (mcp-remote cannot).
+    With `answer` it can be asked for a form, and fills it in so (mcp-remote cannot).
     With `mode` ``2026`` the client offers 2026-07-28 first; kinds outside `MODERN_KINDS` cannot.
     `password`, `browser` and `on_page` are those of `walk_login`.
 
@@ -84,6 +86,8 @@ async def run_client(
     asked += ["--mode", mode]
     if read:
         asked.append("--read")
+    if answer is not None:
+        asked += ["--answer", json.dumps(dict(answer))]
     if metadata_url is not None:
         asked += ["--metadata-url", metadata_url]
     with TemporaryDirectory() as scratch:

@@ -9,10 +9,11 @@ export function readArguments() {
     allowPositionals: true,
     options: {
       tool: { type: 'string' }, arguments: { type: 'string', default: '{}' },
-      mode: { type: 'string', default: '2026' }, read: { type: 'boolean' }, state: { type: 'string' }, 'metadata-url': { type: 'string' },
+      mode: { type: 'string', default: '2026' }, answer: { type: 'string' }, read: { type: 'boolean' }, state: { type: 'string' }, 'metadata-url': { type: 'string' },
     },
   });
-  return { ...values, url: new URL(positionals[0]), arguments: JSON.parse(values.arguments), token: process.env.TOKEN };
+  return { ...values, url: new URL(positionals[0]), arguments: JSON.parse(values.arguments),
+    answer: values.answer ? JSON.parse(values.answer) : undefined, token: process.env.TOKEN };
 }
 
 export async function openRedirectListener() {

@@ -18,6 +18,7 @@ from mcp import ClientSession
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamablehttp_client
 from mcp.shared.auth import OAuthClientMetadata
+from mcp.types import ElicitResult
 from python_login import FileStorage, RedirectListener
 
 
@@ -27,6 +28,7 @@ async def main() -> None:
     parser.add_argument("--tool")
     parser.add_argument("--arguments", type=json.loads, default={})
     parser.add_argument("--mode")
+    parser.add_argument("--answer", type=json.loads)
     parser.add_argument("--read", action="store_true")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--metadata-url")
@@ -69,7 +71,15 @@ async def main() -> None:
     async def on_log(message: Any) -> None:
         logs.append(message.data)
 
-    async with transport as (reader, writer, _), ClientSession(reader, writer, logging_callback=on_log) as session:
+    async def on_form(context: Any, params: Any) -> ElicitResult:
+        return ElicitResult(action="accept", content=asked.answer)
+
+    async with (
+        transport as (reader, writer, _),
+        ClientSession(
+            reader, writer, logging_callback=on_log, elicitation_callback=on_form if asked.answer else None
+        ) as session,
+    ):
         opened = await session.initialize()
         tools, page = [], await session.list_tools()
         while True:

@@ -20,6 +20,7 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
+from mcp_types import ElicitResult
 from pydantic import AnyUrl
 from python_login import FileStorage, RedirectListener
 
@@ -30,6 +31,7 @@ async def main() -> None:
     parser.add_argument("--tool")
     parser.add_argument("--arguments", type=json.loads, default={})
     parser.add_argument("--mode", choices=["legacy", "2026"], default="2026")
+    parser.add_argument("--answer", type=json.loads)
     parser.add_argument("--read", action="store_true")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--metadata-url")
@@ -58,6 +60,9 @@ async def main() -> None:
     async def on_log(message: Any) -> None:
         logs.append(message.data)
 
+    async def on_form(context: Any, params: Any) -> ElicitResult:
+        return ElicitResult(action="accept", content=asked.answer)
+
     login = OAuthClientProvider(
         asked.url,
         metadata,
@@ -76,6 +81,7 @@ async def main() -> None:
             mode="legacy" if asked.mode == "legacy" else "auto",
             logging_callback=on_log,
             log_level="debug",
+            elicitation_callback=on_form if asked.answer else None,
         ) as client,
     ):
         tools, page = [], await client.list_tools()

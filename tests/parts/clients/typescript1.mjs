@@ -2,7 +2,7 @@
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { LoggingMessageNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
+import { ElicitRequestSchema, LoggingMessageNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
 import { connectWithLogin, listAllTools, readAll, readArguments } from './login.mjs';
 
 const asked = readArguments();
@@ -15,7 +15,8 @@ class Transport extends StreamableHTTPClientTransport {
 const client = await connectWithLogin({
   asked, name: 'Scripted TypeScript SDK 1.x', Transport, UnauthorizedError,
   makeClient: () => {
-    const made = new Client({ name: 'typescript1', version: '1.0.0' }, { capabilities: {} });
+    const made = new Client({ name: 'typescript1', version: '1.0.0' }, { capabilities: asked.answer ? { elicitation: {} } : {} });
+    if (asked.answer) made.setRequestHandler(ElicitRequestSchema, () => ({ action: 'accept', content: asked.answer }));
     made.setNotificationHandler(LoggingMessageNotificationSchema, ({ params }) => { logs.push(params.data); });
     return made;
   },

@@ -9,7 +9,10 @@ const client = await connectWithLogin({
   asked, name: 'Scripted TypeScript SDK 2.x', Transport: StreamableHTTPClientTransport, UnauthorizedError,
   makeClient: () => {
     const mode = asked.mode === 'legacy' ? 'legacy' : 'auto';
-    const made = new Client({ name: 'typescript2', version: '1.0.0' }, { versionNegotiation: { mode } });
+    const made = new Client({ name: 'typescript2', version: '1.0.0' }, {
+      versionNegotiation: { mode }, capabilities: asked.answer ? { elicitation: { form: {} } } : {},
+    });
+    if (asked.answer) made.setRequestHandler('elicitation/create', () => ({ action: 'accept', content: asked.answer }));
     made.setNotificationHandler('notifications/message', ({ params }) => { logs.push(params.data); });
     return made;
   },

@@ -15,7 +15,8 @@ import sys
 import anyio
 import uvicorn
 from mcp import types
-from mcp.server.fastmcp import FastMCP
+from mcp.server.fastmcp import Context, FastMCP
+from pydantic import BaseModel
 
 PAGE = 300
 
@@ -40,6 +41,17 @@ async def wait(label: str, seconds: float = 30.0) -> str:
         raise
     endings.append(f"{label}: finished")
     return label
+
+
+class Name(BaseModel):
+    name: str
+
+
+@server.tool()
+async def ask(ctx: Context) -> str:
+    """Asks for a name, then greets."""
+    answer = await ctx.elicit("What is your name?", Name)
+    return f"Hello, {answer.data.name}!" if answer.action == "accept" else f"they {answer.action}"
 
 
 @server.tool(name="endings")

@@ -1,7 +1,7 @@
 // A server on the TypeScript SDK 2.x. Usage: node typescript2.mjs dual|modern
 // Prints "listening URL". dual: 2026-07-28, and older revisions without sessions; modern: 2026-07-28 only.
 import http from 'node:http';
-import { McpServer, createMcpHandler } from '@modelcontextprotocol/server';
+import { McpServer, acceptedContent, createMcpHandler, inputRequired } from '@modelcontextprotocol/server';
 import { toNodeHandler } from '@modelcontextprotocol/node';
 import { z } from 'zod';
 
@@ -18,6 +18,12 @@ function makeServer(context) {
   }, async ({ a, b }) => ({ ...text(String(a + b)), structuredContent: { sum: a + b } }));
   server.registerTool('era', { description: 'Tells which revision served this', inputSchema: z.object({}) },
     async () => text(String(context.era)));
+  const form = z.object({ name: z.string() });
+  server.registerTool('ask', { description: 'Asks for a name, then greets', inputSchema: z.object({}) }, async (_, { mcpReq }) => {
+    const given = acceptedContent(mcpReq.inputResponses, 'name', form);
+    if (given) return text(`Hello, ${given.name}!`);
+    return inputRequired({ inputRequests: { name: inputRequired.elicit({ message: 'What is your name?', requestedSchema: form }) } });
+  });
   server.registerTool('fail', { description: 'Always fails', inputSchema: z.object({}) },
     async () => ({ ...text('it failed, as asked'), isError: true }));
   return server;

@@ -1,0 +1,56 @@
+"""Every real client is asked something by every real server, through the aggregator, in all four cells."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+
+from tests.parts.login import obtain_token
+from tests.parts.scripted_clients import MODERN_KINDS, Kind, Mode, run_client
+from tests.parts.servers import open_older_python_server, open_ts_server
+from tests.parts.servers.fixtures import open_fixture_server
+
+from .deployment import open_deployment
+
+pytestmark = pytest.mark.live
+
+CLIENTS: list[tuple[Kind, Mode]] = [
+    ("python1", "legacy"),
+    ("python2", "legacy"),
+    ("typescript1", "legacy"),
+    ("typescript2", "legacy"),
+    *((kind, "2026") for kind in MODERN_KINDS if kind != "mcp-remote"),
+]
+# By upstream, the tool that asks for a name and greets.
+TOOLS = {
+    "python2": "test_input_required_result_elicitation",  # 2026-07-28
+    "typescript2": "ask",  # 2026-07-28
+    "python2older": "test_input_required_result_elicitation",  # 2025-11-25
+    "python1": "ask",  # 2025-11-25, with sessions
+}
+
+
+async def test_every_client_is_asked_by_every_server() -> None:
+    async with AsyncExitStack() as stack:
+        upstreams = {
+            "python2": await stack.enter_async_context(open_fixture_server("all")),
+            "typescript2": await stack.enter_async_context(open_ts_server("modern")),
+            "python2older": await stack.enter_async_context(open_fixture_server("older")),
+            "python1": await stack.enter_async_context(open_older_python_server()),
+        }
+        deployment = await stack.enter_async_context(open_deployment(upstreams))
+        token = await obtain_token(deployment.mcp)
+
+        async def ask(kind: Kind, mode: Mode, upstream: str) -> None:
+            tool = f"{upstream}__{TOOLS[upstream]}"
+            run = await run_client(kind, deployment.mcp, tool=tool, mode=mode, answer={"name": "Zoe"}, token=token)
+            assert run.result is not None
+            assert run.result["content"][0]["text"] == "Hello, Zoe!", (kind, mode, upstream)
+            assert run.protocol == ("2026-07-28" if mode == "2026" else "2025-11-25")
+
+        for kind, mode in CLIENTS:
+            async with trio.open_nursery() as nursery:
+                for upstream in TOOLS:
+                    nursery.start_soon(ask, kind, mode, upstream)
