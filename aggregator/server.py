@@ -38,7 +38,7 @@ from .tls import make_server_context, watch_certificate
 from .unix_socket import open_unix_socket
 from .upstream.listings import NOBODY, Listings
 from .upstream.roster import Change
-from .web.accounts import Accounts, catalog_of, statuses
+from .web.accounts import Accounts, Controls, catalog_of, known_statuses, statuses
 from .web.app import Application
 from .web.body_budget import BodyBudget
 from .web.gate import Gate
@@ -144,7 +144,13 @@ async def open_aggregator(config: Servable, *, clock: Callable[[], float] = time
             body_limit=team.limits.body,
             clock=clock,
         )
-        accounts = Accounts(ground.oauth, ground.connections, listings.upstreams(), partial(statuses, listings))
+        accounts = Accounts(
+            ground.oauth,
+            ground.connections,
+            listings.upstreams(),
+            partial(statuses, listings),
+            controls=Controls(partial(known_statuses, listings), listings.try_now),
+        )
         application = Application(
             Gate(team),
             urlsplit(team.issuer_url).path + team.listen.path,

@@ -18,6 +18,7 @@ from ..protocol.principal import LOCAL
 from ..upstream.listings import Listings
 from ..upstream.upstream_status import UpstreamStatus
 from ..web.accounts import Accounts
+from ..web.control import control_routes
 from ..web.http import Route
 from ..web.local import LocalAuthentication, ThisMachine
 from ..web.loopback_return import LoopbackReturns
@@ -86,18 +87,21 @@ class LocalFront:
         nursery.start_soon(logins.run)
 
     def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
-        clock = self.ground.clock
-        return local_routes(
+        clock, site = self.ground.clock, site_of(config.issuer_url)
+        pages = local_routes(
             config,
             self.ground.keys,
             self.ground.store,
-            ThisMachine(site_of(config.issuer_url), config.listen),
+            ThisMachine(site, config.listen),
             Revocations(config.tokens.access, clock=clock),
             self.pages,
             replace(accounts, returns=self.returns),
             catalog_of,
             clock=clock,
         )
+        if accounts.controls is None:
+            return pages
+        return (*pages, *control_routes(site, self.authentication, accounts.controls, accounts.connections))
 
 
 def local_front(ground: Ground) -> LocalFront:

@@ -30,7 +30,7 @@ Without a command it serves, if it finds a configuration.
 \b
 Exit codes:
    0  done
-   1  nothing to revoke
+   1  nothing to revoke or to log out of
    2  wrong usage
   69  something needed is unavailable
   75  the address is in use
@@ -162,6 +162,76 @@ def list_(
             timeout=timeout,
         )
     )
+
+
+@main.command()
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def status(config: str | None, as_json: bool) -> None:
+    """Ask the running daemon how its upstreams are, and what to do about each that is not well.
+
+    Ends with 69 if it does not run or an upstream is out of reach, else with 77 if one wants a login.
+    """
+    loaded = _load_or_exit(config)
+    from . import standing
+
+    start = f"mcp-aggregator serve -c {loaded.source}" if loaded.files else "mcp-aggregator serve"
+    sys.exit(standing.status(loaded.settings, _terminal(), as_json=as_json, start=start))
+
+
+@main.command()
+@click.argument("upstream", required=False)
+@_config_option
+def retry(upstream: str | None, config: str | None) -> None:
+    """Have the daemon try upstreams that fail now, all or one of them."""
+    loaded = _load_or_exit(config)
+    if upstream is not None:
+        _chosen(loaded, upstream)
+    from . import standing
+
+    sys.exit(standing.retry(loaded.settings, _terminal(), upstream))
+
+
+@main.command()
+@click.argument("upstreams", nargs=-1, metavar="[UPSTREAM]...")
+@_config_option
+@click.option("--all", "everything", is_flag=True, help="Every login that is missing; so it is without UPSTREAM.")
+@click.option("--no-browser", is_flag=True, help="Only print the address to open.")
+def login(upstreams: tuple[str, ...], config: str | None, everything: bool, no_browser: bool) -> None:
+    """Log in to upstreams that wait for it, one after another, in the browser; the daemon has to run."""
+    if upstreams and everything:
+        raise click.UsageError("Name upstreams, or give --all.")
+    loaded = _load_or_exit(config)
+    for name in upstreams:
+        _chosen(loaded, name)
+    from . import standing
+
+    def open_page(url: str) -> bool:
+        import trio
+
+        from ..local_browser import open_in_browser
+
+        async def main() -> bool:
+            async with trio.open_nursery() as nursery:
+                opened = bool(await nursery.start(open_in_browser, url))
+                nursery.cancel_scope.cancel("the browser goes on without us")
+            return opened
+
+        return trio.run(main)
+
+    sys.exit(standing.login(loaded.settings, _terminal(), upstreams, None if no_browser else open_page))
+
+
+@main.command()
+@click.argument("upstream")
+@_config_option
+def logout(upstream: str, config: str | None) -> None:
+    """End the login at an upstream; it is revoked there where that is possible. The daemon has to run."""
+    loaded = _load_or_exit(config)
+    _chosen(loaded, upstream)
+    from . import standing
+
+    sys.exit(standing.logout(loaded.settings, _terminal(), upstream))
 
 
 @main.command()

@@ -90,10 +90,19 @@ class Returning(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Controls:
+    """`known` is how a person stands with every upstream as far as it is known, without waiting for any upstream;
+    `try_now` has those that fail be tried, and names them."""
+
+    known: Callable[[Principal], Awaitable[Sequence[UpstreamStatus]]]
+    try_now: Callable[[str | None], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class Accounts:
     """The parts. `statuses` says how one person stands with every upstream, in the order of configuration.
 
-    `returns` is None where people's browsers are on other machines.
+    `returns` is None where people's browsers are on other machines. `controls` are for the commands of local mode.
     """
 
     oauth: UpstreamOAuth
@@ -101,6 +110,7 @@ class Accounts:
     upstreams: Mapping[str, Challenging]
     statuses: Callable[[Principal], Awaitable[Sequence[UpstreamStatus]]]
     returns: Returning | None = None
+    controls: Controls | None = None
 
 
 async def catalog_of(listings: Listings, principal: Principal) -> Catalog:
@@ -117,3 +127,8 @@ async def statuses(listings: Listings, principal: Principal) -> tuple[UpstreamSt
     view = await listings.view(principal)
     await listings.catalog(view)
     return listings.status(view)
+
+
+async def known_statuses(listings: Listings, principal: Principal) -> tuple[UpstreamStatus, ...]:
+    """As `statuses`, as far as it is known now: no upstream is waited for."""
+    return listings.status(await listings.view(principal))

@@ -1,0 +1,185 @@
+"""`status`, `retry`, `login` and `logout`: what is asked of the daemon, and the words for what it says."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..config.model import AnyConfig, AnyUpstream, LocalConfig, StdioUpstream
+from .catalog_list import EXIT_LOGIN, EXIT_UNAVAILABLE
+from .daemon import Daemon, NotRunning, Refused, daemon_of
+from .terminal import BOLD, GREEN, RED, YELLOW, Terminal, table
+
+STATUS, RETRY, LOGOUT = "/control/status", "/control/retry", "/control/logout"
+LOGIN_PATIENCE = 600.0  # seconds for one login in a browser
+GLANCE = 1.0  # seconds between two looks at whether it is done
+
+_COLOURS = {"connected": GREEN, "needs_login": YELLOW, "unreachable": RED, "retrying": YELLOW}
+_WORDS = {"needs_login": "needs login"}
+
+Row = Mapping[str, Any]
+
+
+def status(config: AnyConfig, terminal: Terminal, *, as_json: bool, start: str) -> int:
+    """How every upstream is; `start` is the command that starts the daemon.
+
+    69 if the daemon does not run, or an upstream is out of reach; else 77 if one waits for a login.
+    """
+    if not isinstance(config, LocalConfig):
+        return _team_status(config, terminal, as_json=as_json)
+    try:
+        told = daemon_of(config).ask("GET", STATUS)
+    except NotRunning as exc:
+        if as_json:
+            terminal.data(json.dumps({"running": False, "error": str(exc), "fix": start}))
+        terminal.say(f"not running: {exc}", RED)
+        terminal.say(f"start it with: {start}")
+        return EXIT_UNAVAILABLE
+    except Refused as exc:
+        terminal.say(f"it runs, and says: {exc}", RED)
+        return EXIT_LOGIN
+    rows: Sequence[Row] = told["upstreams"]
+    if as_json:
+        terminal.data(json.dumps({"running": True, **told}, indent=2, ensure_ascii=False))
+    elif terminal.is_for_people:
+        for line in status_lines(rows, terminal.style):
+            terminal.data(line)
+        terminal.say(f"{told['url']}, version {told['version']}")
+    else:
+        for row in rows:
+            terminal.row([str(cell) for cell in status_cells(row)])
+    return exit_code_of(rows)
+
+
+def status_cells(row: Row) -> tuple[str, str, str, str, str]:
+    """Name, state, tools, what is wrong, the command that helps."""
+    wrong = row.get("error") or ("the tools are those of before it was lost" if row.get("stale") else "")
+    return row["name"], row["state"], str(row["tools"]), wrong, row.get("fix") or ""
+
+
+def status_lines(rows: Sequence[Row], style: Callable[[str, str], str]) -> list[str]:
+    """A table for people; below each problem the command that helps."""
+    cells = [status_cells(row) for row in rows]
+    plain = table(
+        [
+            ("UPSTREAM", "STATE", "TOOLS"),
+            *((name, _WORDS.get(state, state), tools) for name, state, tools, _, _ in cells),
+        ]
+    )
+    lines = [style(plain[0], BOLD)]
+    for line, (_, state, _, wrong, fix) in zip(plain[1:], cells, strict=True):
+        lines.append(style(line, _COLOURS[state]) if state in _COLOURS else line)
+        indent = " " * 4
+        lines += [f"{indent}{wrong}"] if wrong else []
+        lines += [f"{indent}run: {fix}"] if fix else []
+    return lines
+
+
+def exit_code_of(rows: Sequence[Row]) -> int:
+    states = {row["state"] for row in rows}
+    if states & {"unreachable", "retrying"}:
+        return EXIT_UNAVAILABLE
+    return EXIT_LOGIN if "needs_login" in states else 0
+
+
+def retry(config: AnyConfig, terminal: Terminal, name: str | None) -> int:
+    """Have upstreams that fail be tried now."""
+    told = _asked(config, terminal, "POST", RETRY, {"upstream": name})
+    if told is None:
+        return EXIT_UNAVAILABLE
+    tried = told["tried"]
+    terminal.say(f"trying {', '.join(tried)} now; see: mcp-aggregator status" if tried else "nothing fails")
+    return 0
+
+
+def logout(config: AnyConfig, terminal: Terminal, name: str) -> int:
+    """End the account at one upstream."""
+    told = _asked(config, terminal, "POST", LOGOUT, {"upstream": name})
+    if told is None:
+        return EXIT_UNAVAILABLE
+    terminal.say(f"{name}: logged out" if told["ended"] else f"{name}: there was no login")
+    return 0 if told["ended"] else 1
+
+
+def login(config: AnyConfig, terminal: Terminal, names: Sequence[str], open_page: Callable[[str], bool] | None) -> int:
+    """Lead through the logins that are missing, or those of `names`, one after another. 77 if one was not made."""
+    told = _asked(config, terminal, "GET", STATUS, None)
+    if told is None:
+        return EXIT_UNAVAILABLE
+    assert isinstance(config, LocalConfig)
+    rows: Sequence[Row] = told["upstreams"]
+    wanted = [row for row in rows if (row["name"] in names if names else row["state"] == "needs_login")]
+    for row in wanted:
+        if row["state"] != "needs_login":
+            terminal.say(f"{row['name']}: nothing to log in to ({_WORDS.get(row['state'], row['state'])})")
+        elif not _log_in(daemon_of(config), terminal, row, open_page):
+            terminal.say(f"{row['name']}: no login within {LOGIN_PATIENCE:g} s", RED)
+            return EXIT_LOGIN
+    if not wanted:
+        terminal.say("no upstream waits for a login")
+    return 0
+
+
+def _log_in(daemon: Daemon, terminal: Terminal, row: Row, open_page: Callable[[str], bool] | None) -> bool:
+    name, url = row["name"], row["loginUrl"]
+    opened = open_page is not None and open_page(url)
+    terminal.say(f"{name}: {'log in in the browser that was opened, or open' if opened else 'open'}", BOLD)
+    terminal.data(url)
+    until = time.monotonic() + LOGIN_PATIENCE
+    while time.monotonic() < until:
+        terminal.progress(f"waiting for the login to {name}")
+        time.sleep(GLANCE)
+        rows = daemon.ask("GET", STATUS)["upstreams"]
+        state = next((each["state"] for each in rows if each["name"] == name), "gone")
+        if state != "needs_login":
+            terminal.progress("")
+            terminal.say(f"{name}: {_WORDS.get(state, state)}", GREEN)
+            return True
+    terminal.progress("")
+    return False
+
+
+def _asked(config: AnyConfig, terminal: Terminal, method: str, path: str, body: Any) -> Any:
+    """What the daemon says; None, with words on stderr, if it says nothing."""
+    if not isinstance(config, LocalConfig):
+        url = f"{config.issuer_url}/connections"
+        terminal.say(f"with 'auth' each person has their own accounts, in the browser: {url}", YELLOW)
+        return None
+    try:
+        return daemon_of(config).ask(method, path, body)
+    except NotRunning as exc:
+        terminal.say(f"not running: {exc}; start it with: mcp-aggregator serve", RED)
+    except Refused as exc:
+        terminal.say(str(exc), RED)
+    return None
+
+
+def _team_status(config: AnyConfig, terminal: Terminal, *, as_json: bool) -> int:
+    """What the configuration says: how upstreams are, each person sees for themselves."""
+    rows = [
+        {"name": each.name, "state": "configured" if each.enabled else "disabled", "reachedBy": _reached_by(each)}
+        for each in config.upstreams
+    ]
+    if as_json:
+        terminal.data(json.dumps({"url": config.issuer_url, "upstreams": rows}, indent=2, ensure_ascii=False))
+    else:
+        cells = [(row["name"], row["state"], row["reachedBy"]) for row in rows]
+        for line, cell in zip(table(cells), cells, strict=True):
+            if terminal.is_for_people:
+                terminal.data(line)
+            else:
+                terminal.row(cell)
+    terminal.say(
+        f"How they are differs by person: {config.issuer_url}/connections in a browser, or the tool gateway__status.\n"
+        f"Whether the server is up: {config.issuer_url}/readyz. What they offer without anybody's account:"
+        " mcp-aggregator list."
+    )
+    return 0
+
+
+def _reached_by(upstream: AnyUpstream) -> str:
+    if isinstance(upstream, StdioUpstream):
+        return "command " + upstream.command[0]
+    return f"{upstream.url} ({upstream.auth_type})"
