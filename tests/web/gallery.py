@@ -110,8 +110,18 @@ def gallery(pages: Pages, hostile: str | None = None) -> dict[str, Response]:
 def rows(said: Said) -> list[Row]:
     host = "mcp.mail.example"
     return [
-        Row("mail", said("Mail"), host, "Connected", "good", said("as anna@work"), 12, "Disconnect"),
-        Row("crm", said("Customers"), host, "Login needed", "bad", said("The login has ended there."), 0, "Reconnect"),
+        Row("mail", said("Mail"), host, "Connected", "good", said("as anna@work"), 12, "Disconnect", "Reconnect"),
+        Row(
+            "crm",
+            said("Customers"),
+            host,
+            "Login needed",
+            "bad",
+            said("The login has ended."),
+            0,
+            "Reconnect",
+            "Forget",
+        ),
         Row("wiki", said("Wiki"), host, "Not connected", "wait", "", 0, "Connect"),
         Row("files", said("Files"), host, "Trying again", "wait", said("503; next try at 07:20 UTC"), 3, "Disconnect"),
         Row("news", said("News"), host, "Unreachable", "bad", said("connection refused"), 0, None),
