@@ -70,7 +70,7 @@ async def test_a_code_becomes_tokens(world: World, store: Store) -> None:
     }
 
 
-@pytest.mark.requirement("UP4")
+@pytest.mark.requirement("UP4", "AF24")
 async def test_a_code_goes_to_the_recorded_endpoint_whatever_the_metadata_says_by_now(
     world: World, store: Store
 ) -> None:
@@ -187,7 +187,7 @@ async def test_a_refresh_token_goes_to_the_server_that_gave_it(world: World, sto
     assert "resource" not in world.last_form()
 
 
-@pytest.mark.requirement("UP5")
+@pytest.mark.requirement("UP5", "AF24")
 async def test_a_refresh_token_goes_nowhere_when_somebody_else_answers_for_its_issuer(
     world: World, store: Store
 ) -> None:
@@ -197,7 +197,7 @@ async def test_a_refresh_token_goes_nowhere_when_somebody_else_answers_for_its_i
     assert not [each for each in world.asked if "r0" in each.form.values()]
 
 
-@pytest.mark.requirement("UP5")
+@pytest.mark.requirement("UP5", "AF24")
 async def test_a_refresh_token_goes_nowhere_when_the_operator_names_another_server(world: World, store: Store) -> None:
     client = client_of(world, store)
     assert isinstance(await refresh(client, mail(authorization_server="https://new.example")), Ended)

@@ -198,6 +198,7 @@ def raw_bytes(path: Path) -> bytes:
     return b"".join(entry.read_bytes() for entry in path.parent.iterdir())
 
 
+@pytest.mark.requirement("AF13")
 @pytest.mark.parametrize("script", [[], ["429"], ["503"], ["hanging"], ["HTML"], ["400 HTML"]], ids=str)
 async def test_fifty_calls_of_two_processes_make_one_request_and_none_is_logged_out(
     path: Path, script: list[str]
@@ -232,6 +233,7 @@ async def kill_one(path: Path, server: AuthorizationServer, fail_at: str) -> Non
 ROTATED_AND_LOST = {"after send", "after answer", "before commit"}
 
 
+@pytest.mark.requirement("AF11")
 @pytest.mark.parametrize("grace", [False, True], ids=["strict server", "server with grace"])
 @pytest.mark.parametrize("fail_at", [*FAIL_POINTS, "after send"])
 async def test_after_a_kill_anywhere_the_connection_works_or_asks_once(path: Path, fail_at: str, grace: bool) -> None:
@@ -260,6 +262,7 @@ async def test_after_a_kill_anywhere_the_connection_works_or_asks_once(path: Pat
     assert not [canary for canary in CANARIES if canary.encode() in raw_bytes(path)]
 
 
+@pytest.mark.requirement("AF11")
 async def test_a_lease_of_the_dead_is_waited_for_and_then_taken(path: Path) -> None:
     with serving(AuthorizationServer()) as server:
         await connect(path, server)

@@ -119,6 +119,7 @@ async def test_a_token_without_an_end_is_used_until_it_is_refused(
         assert len(server.asked) == 1
 
 
+@pytest.mark.requirement("AF13")
 @pytest.mark.parametrize("takes", [0.0, 0.05, 3.0])
 async def test_of_fifty_calls_of_two_instances_at_once_one_asks_and_all_go_on(
     autojump_clock: MockClock, store: FailingStore, server: TokenServer, wall: Wall, takes: float

@@ -52,6 +52,7 @@ def server() -> TokenServer:
 # Cancellation (F12), and a server that stops
 
 
+@pytest.mark.requirement("AF12")
 @pytest.mark.parametrize("patience", [0.0, 0.2, 0.4, 0.6, 0.8])
 async def test_what_was_rotated_is_kept_although_the_client_is_gone(
     autojump_clock: MockClock, store: FailingStore, server: TokenServer, wall: Wall, patience: float
@@ -68,6 +69,7 @@ async def test_what_was_rotated_is_kept_although_the_client_is_gone(
     assert len(server.asked) == 1
 
 
+@pytest.mark.requirement("AF12")
 @pytest.mark.parametrize("steps", range(12))
 async def test_a_call_cancelled_anywhere_leaves_a_connection_that_works(
     autojump_clock: MockClock, store: FailingStore, server: TokenServer, wall: Wall, steps: int
@@ -127,6 +129,7 @@ async def test_what_was_rotated_is_stored_even_if_the_process_is_being_stopped_t
 # A store that is away (F10)
 
 
+@pytest.mark.requirement("AF10")
 async def test_without_a_lease_nobody_is_asked(
     autojump_clock: MockClock, store: FailingStore, server: TokenServer, wall: Wall
 ) -> None:
@@ -142,6 +145,7 @@ async def test_without_a_lease_nobody_is_asked(
         assert await token_of(credentials) == "access-1"
 
 
+@pytest.mark.requirement("AF10")
 async def test_what_was_rotated_is_served_from_memory_until_the_store_takes_it(
     autojump_clock: MockClock, store: FailingStore, server: TokenServer, wall: Wall, caplog: pytest.LogCaptureFixture
 ) -> None:
