@@ -20,6 +20,7 @@ from ..web.listening import Listening
 from ..web.mailbox import Mailbox
 from ..web.mcp_methods import McpMethods
 from ..web.mcp_streams import McpStreams
+from ..web.mcp_tasks import TaskIds
 from ..web.parking import Parking
 from ..web.pulse import Pulse
 from ..web.questions import Questions
@@ -68,6 +69,7 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
             Asking(site, keys, ground.connections, clock),
             Conversing(questions, parking),
             sessions,
+            TaskIds(keys, clock),
             IDENTITY,
         )
         streams = McpStreams(Listening(listings, told), sessions, pulse, mailbox)

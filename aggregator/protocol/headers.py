@@ -15,6 +15,7 @@ from typing import Any
 from . import jsonrpc
 from .jsonrpc import Json
 from .revisions import CLIENT_CAPABILITIES_KEY, FOR_CLIENTS, PROTOCOL_VERSION_KEY, STATELESS
+from .tasks import METHODS as TASK_METHODS
 
 VERSION_HEADER = "mcp-protocol-version"
 METHOD_HEADER = "mcp-method"
@@ -22,7 +23,12 @@ NAME_HEADER = "mcp-name"
 PARAMETER_PREFIX = "mcp-param-"
 
 # Which parameter `Mcp-Name` repeats.
-NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED_BY = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(sorted(TASK_METHODS), "taskId"),  # SEP-2663, routing headers
+}
 
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=", re.ASCII)
 _PLAIN = re.compile(r"[\x20-\x7e]*")

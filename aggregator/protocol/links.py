@@ -54,6 +54,9 @@ def with_published_links(method: str, result: Json, publish: Publish) -> Json:
             return _each(result, "messages", lambda message: _message(message, publish))
         case "resources/read":
             return _each(result, "contents", lambda content: _with(content, "uri", publish))
+        case "tasks/get" if isinstance(inner := result.get("result"), dict):  # what the tool would have answered
+            shown = with_published_links("tools/call", inner, publish)
+            return result if shown is inner else {**result, "result": shown}
         case _:
             return result
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .jsonrpc import Json
+from .tasks import TASKS
 
 # Many clients show a model no more than the beginning, and some cut at 2 KB: what comes first must stand alone.
 STANDS_ALONE = 512  # characters
@@ -29,8 +30,10 @@ APPS = "io.modelcontextprotocol/ui"
 AS_A_CLIENT: Json = {"extensions": {APPS: {"mimeTypes": ["text/html;profile=mcp-app"]}}}
 
 _OF_UPSTREAMS = ("prompts", "resources", "completions")
-# Extensions that live in fields which we pass on as they are, so that they work through us.
+# Extensions that live in fields which we pass on as they are, so that they work through us. Tasks have methods of their
+# own, which only clients of 2026-07-28 can use.
 _PASSED_ON = (APPS,)
+_OF_STATELESS = (APPS, TASKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,11 @@ class Described:
 
 
 def capabilities_for(
-    upstreams: Iterable[Mapping[str, Any] | None], *, list_changed: bool = False, subscribe: bool = False
+    upstreams: Iterable[Mapping[str, Any] | None],
+    *,
+    list_changed: bool = False,
+    subscribe: bool = False,
+    stateless: bool = False,
 ) -> Json:
     """The capabilities of all `upstreams` together; None stands for one that has not been met yet.
 
@@ -66,7 +73,7 @@ def capabilities_for(
     for one in known:
         theirs = one.get("extensions") if one is not None else None
         if isinstance(theirs, dict):
-            for name in _PASSED_ON:
+            for name in _OF_STATELESS if stateless else _PASSED_ON:
                 if isinstance(theirs.get(name), dict):
                     extensions.setdefault(name, theirs[name])
     return {**made, "extensions": extensions} if extensions else made

@@ -57,6 +57,7 @@ class Purpose(StrEnum):
     BROWSER = "browser"
     SIGN_IN = "sign-in"
     CONNECT = "connect"
+    TASK = "task"
 
 
 class KeyRing:

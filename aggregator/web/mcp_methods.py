@@ -23,6 +23,7 @@ from .gateway_tools import GatewayTools
 from .mcp_lists import LISTED, McpLists
 from .mcp_prompts import McpPrompts
 from .mcp_resources import McpResources
+from .mcp_tasks import McpTasks, TaskIds
 from .mcp_tools import McpTools
 from .relaying import Relaying
 
@@ -40,6 +41,7 @@ class McpMethods:
         asking: Asking,
         conversing: Conversing,
         sessions: ClientSessions,
+        tasks: TaskIds,
         server: Json,
     ) -> None:
         self._upstreams = listings.upstreams()
@@ -48,7 +50,8 @@ class McpMethods:
         relaying = Relaying(listings, asking, conversing, calls_per_person=config.limits.calls_per_person)
         self._calls = relaying.calls
         self._lists = McpLists(listings, server)
-        self._tools = McpTools(listings, gateway, relaying)
+        self._tasks = McpTasks(listings, relaying, tasks)
+        self._tools = McpTools(listings, gateway, relaying, self._tasks)
         self._resources = McpResources(listings, relaying)
         self._prompts = McpPrompts(listings, relaying)
 
@@ -60,6 +63,8 @@ class McpMethods:
         call, stateless = asked.call, is_stateless(asked.revision)
         match call.method:
             case "tools/call" | "resources/read" | "prompts/get" | "completion/complete":
+                return None
+            case "tasks/get" | "tasks/update" | "tasks/cancel" if stateless:
                 return None
             case "resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" if not stateless:
                 return None
@@ -97,6 +102,8 @@ class McpMethods:
                 outcome = await self._prompts.get(asked, tell)
             case "completion/complete":
                 outcome = await self._prompts.complete(asked, tell)
+            case "tasks/get" | "tasks/update" | "tasks/cancel":
+                outcome = await self._tasks.ask(asked, tell)
             case _:
                 return await self._lists.page(asked)
         if isinstance(outcome, Success) and is_stateless(asked.revision):
@@ -107,15 +114,15 @@ class McpMethods:
         return {
             "resultType": "complete",
             "supportedVersions": list(FOR_CLIENTS),
-            **self._about(),
+            **self._about(stateless=True),
             "ttlMs": DISCOVER_TTL,
             "cacheScope": "private",
         }
 
     def _initialized(self, agreed: str) -> Json:
-        return {"protocolVersion": agreed, "serverInfo": self._server, **self._about()}
+        return {"protocolVersion": agreed, "serverInfo": self._server, **self._about(stateless=False)}
 
-    def _about(self) -> Json:
+    def _about(self, *, stateless: bool) -> Json:
         """What upstreams, as far as they were met, let us promise; and what the operator and they say about them."""
         upstreams = list(self._upstreams.values())
         peers = [upstream.peer for upstream in upstreams]
@@ -129,7 +136,10 @@ class McpMethods:
             for upstream, peer in zip(upstreams, peers, strict=True)
         )
         capabilities = capabilities_for(
-            (None if peer is None else peer.capabilities for peer in peers), list_changed=True, subscribe=True
+            (None if peer is None else peer.capabilities for peer in peers),
+            list_changed=True,
+            subscribe=True,
+            stateless=stateless,
         )
         return {"capabilities": capabilities, **({"instructions": instructions} if instructions else {})}
 

@@ -16,6 +16,7 @@ from ..upstream.listings import Listings
 from .asked import Asked
 from .conversing import Tell
 from .gateway_tools import GatewayTools
+from .mcp_tasks import McpTasks
 from .relaying import Errand, Relaying
 
 log = logging.getLogger(__name__)
@@ -24,10 +25,11 @@ log = logging.getLogger(__name__)
 class McpTools:
     """Calls tools."""
 
-    def __init__(self, listings: Listings, gateway: GatewayTools, relaying: Relaying) -> None:
+    def __init__(self, listings: Listings, gateway: GatewayTools, relaying: Relaying, tasks: McpTasks) -> None:
         self._listings = listings
         self._gateway = gateway
         self._relaying = relaying
+        self._tasks = tasks
 
     async def call(self, asked: Asked, tell: Tell) -> Success | Failure:
         """Raises:
@@ -57,7 +59,7 @@ class McpTools:
         headers = tuple(parameter_headers(route.annotated, arguments)) if route.annotated else ()
         params = {**asked.call.params, "name": route.tool}
         errand = Errand(route.upstream, name, params, headers, catalog.publisher(route.upstream))
-        return await self._relaying.run(asked, view, errand, tell)
+        return self._tasks.handle(asked, route.upstream, await self._relaying.run(asked, view, errand, tell))
 
     async def _call_gateway(self, name: str, arguments: Json, asked: Asked) -> Json:
         try:

@@ -44,6 +44,7 @@ from aggregator.web.mailbox import Mailbox
 from aggregator.web.mcp_endpoint import McpEndpoint
 from aggregator.web.mcp_methods import McpMethods
 from aggregator.web.mcp_streams import McpStreams
+from aggregator.web.mcp_tasks import TaskIds
 from aggregator.web.parking import Parking
 from aggregator.web.pulse import Pulse
 from aggregator.web.questions import Questions
@@ -209,7 +210,9 @@ async def open_relay(
             nursery, KEYS, mailbox, patience=settings.input_timeout, clock=lambda: NOW + trio.current_time()
         )
         conversing = Conversing(questions, parking)
-        methods = McpMethods(settings, listings, gateway, asking, conversing, sessions, IDENTITY)
+        methods = McpMethods(
+            settings, listings, gateway, asking, conversing, sessions, TaskIds(KEYS, _wall_time), IDENTITY
+        )
         bearer: Any = FakeBearer()
         pulse = Pulse()
         nursery.start_soon(pulse.run)

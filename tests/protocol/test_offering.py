@@ -43,6 +43,13 @@ def test_changes_and_subscriptions_are_promised_only_where_they_are_kept() -> No
     assert "subscribe" not in capabilities_for([{"resources": {}}], subscribe=True)["resources"]
 
 
+def test_tasks_are_offered_to_those_alone_who_have_their_methods() -> None:
+    tasks: dict[str, Any] = {"io.modelcontextprotocol/tasks": {}}
+    upstreams: list[Any] = [{"extensions": {**tasks, **UI}}]
+    assert capabilities_for(upstreams, stateless=True)["extensions"] == {**tasks, **UI}
+    assert capabilities_for(upstreams)["extensions"] == UI
+
+
 def test_instructions_tell_what_the_operator_described() -> None:
     assert instructions_for([]) is None
     assert instructions_for([Described("a", "a")]) is None
