@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, S
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import trio
@@ -32,6 +32,8 @@ from .errors import StoreUnavailable
 from .protocol.principal import LOCAL
 from .reloading import Reload, obey_signals, watch
 from .serving import check_reach, first_leaf, listen, run_until_signalled, say, serve_application, url_of
+from .stdio.front import PagesOnly, attend, needs_pages
+from .stdio.pipes import Pipes
 from .store import Store
 from .systemd import Service, take_sockets
 from .tls import make_server_context, watch_certificate
@@ -55,6 +57,8 @@ STATUS_INTERVAL = 2.0  # seconds between two looks at what the service manager i
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 _WAITS = {"needs_login": "login", "unreachable": "unreachable", "retrying": "trying again", "connecting": "connecting"}
+
+ServableT = TypeVar("ServableT", bound=Servable)
 
 log = logging.getLogger(__name__)
 
@@ -200,10 +204,7 @@ async def serve(
         async with open_aggregator(config) as aggregator, trio.open_nursery() as nursery:
             if config.tls is not None and context is not None:
                 nursery.start_soon(watch_certificate, config.tls, context)
-            if reload is not None:
-                await nursery.start(obey_signals, aggregator, reload)
-            if reload is not None and reload.files:
-                nursery.start_soon(watch, aggregator, reload)
+            await start_reloading(nursery, aggregator, reload)
             log.info("%s serves %s", IDENTITY["name"], ", ".join(upstream.name for upstream in config.upstreams))
             urls = [url_of(listener, scheme="https" if config.tls else "http") for listener in sockets]
             log.info("MCP endpoint %s%s on %s", config.issuer_url, config.listen.path, ", ".join(urls))
@@ -221,6 +222,13 @@ async def serve(
                 task_status=_Ready(service, task_status),  # type: ignore[arg-type]  # mypy: one overload of two
             )
             nursery.cancel_scope.cancel("served")
+
+
+async def start_reloading(nursery: trio.Nursery, aggregator: Aggregator, reload: Reload | None) -> None:
+    if reload is not None:
+        await nursery.start(obey_signals, aggregator, reload)
+        if reload.files:
+            nursery.start_soon(watch, aggregator, reload)
 
 
 @contextmanager
@@ -267,13 +275,45 @@ async def tell_stopping(shutdown: trio.Event | None, service: Service) -> None:
         service.stopping()
 
 
+async def serve_stdio(config: LocalConfig, *, shutdown: trio.Event | None = None, reload: Reload | None = None) -> None:
+    """Serve `config` over this process's standard input and output, until they end or `shutdown` is set.
+
+    With `reload`, SIGHUP and SIGUSR1 are obeyed.
+
+    Raises:
+        StoreUnavailable: see `open_aggregator`.
+    """
+    pipes = Pipes()
+    sockets = listen("127.0.0.1", 0) if needs_pages(config) else ()
+    with ExitStack() as stack:
+        for listener in sockets:
+            stack.callback(listener.close)
+        config = as_listened(config, sockets)
+        async with open_aggregator(config) as aggregator, trio.open_nursery() as nursery:
+            if sockets:
+                pages, port = PagesOnly(aggregator, config), config.port
+                await nursery.start(
+                    partial(serve_application, pages, host="127.0.0.1", port=port, drain=0.0, sockets=sockets)
+                )
+                log.info("pages for connecting accounts: %s/connections", config.issuer_url)
+            await start_reloading(nursery, aggregator, reload)
+            log.info("%s serves %s", IDENTITY["name"], ", ".join(upstream.name for upstream in config.upstreams))
+            await attend(aggregator, config, pipes.lines(), pipes.write, shutdown=shutdown)
+            nursery.cancel_scope.cancel("served")
+
+
 def run(config: Servable, reload: Reload | None = None) -> int:
-    """Serve `config` as a process of its own until a signal; the exit code. `reload` says how to load it again.
+    """Serve `config` as a process of its own until a signal, or until its one client ends; the exit code.
+
+    `reload` says how to load it again.
 
     69 if the store cannot be used, with the reason on stderr; else see `run_until_signalled`.
     """
 
     async def main(shutdown: trio.Event) -> None:
+        if isinstance(config, LocalConfig) and config.listen.transport == "stdio":
+            await serve_stdio(config, shutdown=shutdown, reload=reload)
+            return
         sockets, service = take_sockets(os.environ), Service(os.environ)
         await serve(config, shutdown=shutdown, passed=sockets, service=service, reload=reload)
 
@@ -285,7 +325,7 @@ def run(config: Servable, reload: Reload | None = None) -> int:
     return exit_code
 
 
-def as_listened(config: Servable, sockets: Sequence[socket.socket]) -> Servable:
+def as_listened(config: ServableT, sockets: Sequence[socket.socket]) -> ServableT:
     """`config` as it is with these sockets."""
     port = bound_port(sockets)
     if port is not None:
@@ -296,7 +336,7 @@ def as_listened(config: Servable, sockets: Sequence[socket.socket]) -> Servable:
     return config
 
 
-def with_bound_port(config: Servable, port: int) -> Servable:
+def with_bound_port(config: ServableT, port: int) -> ServableT:
     """`config` with the port that is really listened at: chosen by the system, or by whoever passed the socket."""
     own = "://localhost" + ("" if config.listen.socket is not None else f":{config.port}")
     if not config.issuer_url.endswith(own):

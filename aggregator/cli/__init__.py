@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .asking import list_, login, logout, retry, status
+from .bridging import stdio
 from .loading import (
     EX_CONFIG,
     check_as_json,
@@ -187,5 +188,5 @@ def _serve(loaded: Loaded, log_level: str, log_format: str, named: str | None, *
     sys.exit(server.run(config, Reload(config, partial(load_config, named), loaded.files if watch else ())))
 
 
-for command in (list_, login, logout, retry, status):
+for command in (list_, login, logout, retry, status, stdio):
     main.add_command(command)

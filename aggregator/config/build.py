@@ -82,8 +82,6 @@ def served(config: AnyConfig) -> AnyConfig:
 
 def not_yet_served(config: AnyConfig) -> Iterator[Problem]:
     """What `config` asks for that cannot be served yet."""
-    if config.listen.transport == "stdio":
-        yield Problem("listen.transport", "'stdio' is not available yet; use 'http'")
     for index, upstream in enumerate(config.upstreams):
         if upstream.enabled and upstream.auth_type == "oauth":
             here = f"upstreams[{index}].auth"

@@ -165,17 +165,31 @@ def test_without_a_command_a_configuration_that_is_found_is_used(tmp_path: Path)
 
 
 def test_what_cannot_be_served_yet_is_checked_and_refused_by_serve_in_words(tmp_path: Path) -> None:
-    (tmp_path / "mcpmux.yaml").write_text("backends: [{name: a, transport: http, endpoint: http://localhost:1/mcp}]\n")
-    words = "listen.transport: 'stdio' is not available yet; use 'http'"
+    text = """\
+auth: {issuer: https://idp.example.com}
+secret: 3f1c9a0d5e7b42861f0e9d8c7b6a59483726150493827160a5b4c3d2e1f0a9b8
+upstreams: [{name: a, url: https://a.example.com/mcp, auth: {type: oauth}}]
+"""
+    (tmp_path / "mcp-aggregator.config.yaml").write_text(text)
+    told = "'oauth' with 'auth' (one account for everybody) is not available yet; use another"
+    words = f"./mcp-aggregator.config.yaml: {{}}upstreams[0].auth.type: {told}\n"
     done = run(tmp_path, "check")
-    assert (done.returncode, done.stdout) == (0, "./mcpmux.yaml: good, 1 upstream: a\n")
-    assert done.stderr == f"./mcpmux.yaml: warning: {words}\n"
+    assert (done.returncode, done.stdout) == (0, "./mcp-aggregator.config.yaml: good, 1 upstream: a\n")
+    assert done.stderr == words.format("warning: ")
     (warning,) = json.loads(run(tmp_path, "check", "--json").stdout)["warnings"]
-    assert f"{warning['path']}: {warning['message']}" == words
+    assert warning["message"] == told
     for arguments in (("serve",), (), ("revoke", "anna"), ("rekey",)):
         done = run(tmp_path, *arguments)
         assert done.returncode == 78
-        assert done.stderr == f"./mcpmux.yaml: {words}\n"
+        assert done.stderr == words.format("")
+
+
+def test_what_is_for_teams_is_refused_where_nobody_logs_in(tmp_path: Path) -> None:
+    (tmp_path / "mcpmux.yaml").write_text("backends: [{name: a, transport: http, endpoint: http://localhost:1/mcp}]\n")
+    for arguments in (("revoke", "anna"), ("rekey",)):
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 78
+        assert "nobody logs in here" in done.stderr
 
 
 def test_the_schema_and_a_secret_are_all_that_stdout_gets(tmp_path: Path) -> None:

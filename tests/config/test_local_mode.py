@@ -182,7 +182,6 @@ def test_a_door_that_is_opened_on_purpose_is_warned_of() -> None:
 
 
 NOT_SERVED: list[tuple[str, str]] = [
-    (local(listen={"transport": "stdio"}), "'stdio' is not available yet"),
     (with_upstream(auth={"type": "oauth"}), "'oauth' with 'auth' (one account for everybody) is not available yet"),
 ]
 

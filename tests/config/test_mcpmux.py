@@ -15,7 +15,6 @@ from aggregator.config import load_config
 from aggregator.config.mcpmux import AUTH, BACKEND, LISTEN, RETRY, SHOWN, STORE, TOP
 from aggregator.config.model import (
     Account,
-    AnyConfig,
     BrowserLogin,
     ConnectRetry,
     Listen,
@@ -144,7 +143,7 @@ SMALL = "backends:\n  - {name: a, transport: http, endpoint: http://localhost:1/
 
 
 def test_the_smallest_file_has_mcpmuxs_defaults() -> None:
-    assert load(SMALL).settings == AnyConfig(
+    assert load(SMALL).settings == LocalConfig(
         auth=None,
         upstreams=(Upstream("a", "http://localhost:1/mcp", "a", auth_type="none", tool_timeout=600.0),),
         issuer_url="http://localhost:8080",

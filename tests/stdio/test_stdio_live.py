@@ -1,0 +1,158 @@
+"""MCP over stdio in processes of their own: `serve` with ``listen.transport: stdio``, and the bridge to a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.parts.processes import free_port, open_process
+
+from ..live.asking import IDENTITY, LEGACY, MODERN, message, text_of
+from ..upstream.test_child import wait_gone
+
+pytestmark = pytest.mark.live
+
+SCRIPT = str(Path(__file__).parent.parent / "fakes" / "stdio_server.py")
+Json = dict[str, Any]
+
+
+def configuration(folder: Path, **more: Any) -> str:
+    upstreams = [{"name": "good", "command": [sys.executable, "-I", "-S", SCRIPT, "modern"]}]
+    file = folder / "mcp-aggregator.config.json"
+    file.write_text(json.dumps({"upstreams": upstreams, "storage": "memory", **more}))
+    return str(file)
+
+
+class Talking:
+    """A client over the pipes of a process: one request at a time."""
+
+    def __init__(self, process: trio.Process, revision: str) -> None:
+        self.process = process
+        self._revision = revision
+        self._buffer = b""
+        self.heard: list[Json] = []
+
+    async def say(self, content: Json) -> None:
+        assert self.process.stdin is not None
+        await self.process.stdin.send_all(json.dumps(content).encode() + b"\n")
+
+    async def hear(self) -> Json:
+        assert self.process.stdout is not None
+        while b"\n" not in self._buffer:
+            chunk = await self.process.stdout.receive_some()
+            assert chunk, "stdout has ended"
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        heard: Json = json.loads(line)
+        self.heard.append(heard)
+        return heard
+
+    async def ask(self, method: str, **params: Any) -> Json:
+        request = message(method, params, self._revision)
+        await self.say(request)
+        while (answer := await self.hear()).get("id") != request["id"]:
+            pass
+        assert "result" in answer, answer
+        result: Json = answer["result"]
+        return result
+
+    async def begin(self) -> None:
+        if self._revision == LEGACY:
+            await self.ask("initialize", protocolVersion=LEGACY, capabilities={}, clientInfo=IDENTITY)
+            await self.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+    async def call(self, tool: str, **arguments: Any) -> Json:
+        return await self.ask("tools/call", name=tool, arguments=arguments)
+
+
+@asynccontextmanager
+async def talking(command: Sequence[str], revision: str = MODERN) -> AsyncIterator[Talking]:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "aggregator", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        with trio.fail_after(60):
+            client = Talking(process, revision)
+            await client.begin()
+            yield client
+    finally:
+        if process.poll() is None:
+            process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("revision", [MODERN, LEGACY])
+async def test_one_client_over_stdio_in_each_revision(tmp_path: Path, revision: str) -> None:
+    file = configuration(tmp_path, listen={"transport": "stdio"})
+    async with talking(["serve", "-c", file], revision) as client:
+        tools = await client.ask("tools/list")
+        assert "good__echo" in [tool["name"] for tool in tools["tools"]]
+        assert text_of(await client.call("good__echo", text="hello\nworld")) == "hello\nworld"
+        pid = int(text_of(await client.call("good__pid")))
+        assert client.process.stdin is not None
+        await client.process.stdin.aclose()
+        assert await client.process.wait() == 0
+        await wait_gone(pid, within=6)
+
+
+async def test_a_signal_ends_it_as_the_end_of_its_input_does(tmp_path: Path) -> None:
+    file = configuration(tmp_path, listen={"transport": "stdio"})
+    async with talking(["serve", "-c", file]) as client:
+        await client.ask("tools/list")
+        client.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(6):
+            assert await client.process.wait() == 0
+
+
+@pytest.mark.parametrize("revision", [MODERN, LEGACY])
+@pytest.mark.parametrize("way", ["port", "socket", "token"])
+async def test_the_bridge_reaches_a_running_server_by_its_configuration(
+    tmp_path: Path, revision: str, way: str
+) -> None:
+    port = free_port()
+    more: Json = {"socket": str(tmp_path / "x.sock")} if way == "socket" else {"port": port}
+    if way == "token":
+        more["listen"] = {"token": "3f1c9a0d5e7b42861f0e9d8c7b6a5948"}
+    file = configuration(tmp_path, **more)
+    serve = [sys.executable, "-m", "aggregator", "serve", "-c", file]
+    async with open_process("serve", serve, env={"PYTHONUNBUFFERED": "1"}) as server:
+        if way == "socket":
+            while not await trio.Path(tmp_path / "x.sock").exists():  # noqa: ASYNC110  another process makes it
+                await trio.sleep(0.05)
+        else:
+            await server.wait_listening(port)
+        async with talking(["stdio", "-c", file], revision) as client:
+            tools = await client.ask("tools/list")
+            assert "good__echo" in [tool["name"] for tool in tools["tools"]]
+            assert text_of(await client.call("good__echo", text="hello")) == "hello"
+            assert client.process.stdin is not None
+            await client.process.stdin.aclose()
+            assert await client.process.wait() == 0
+
+
+async def test_the_bridge_outlives_a_restart_of_its_server(tmp_path: Path) -> None:
+    port = free_port()
+    file = configuration(tmp_path, port=port)
+    serve = [sys.executable, "-m", "aggregator", "serve", "-c", file]
+    async with open_process("first", serve, env={"PYTHONUNBUFFERED": "1"}) as first:
+        await first.wait_listening(port)
+        async with talking(["stdio", "-c", file, "--log-level", "error"], LEGACY) as client:
+            assert text_of(await client.call("good__echo", text="one")) == "one"
+            first.process.terminate()
+            await first.process.wait()
+            async with open_process("second", serve, env={"PYTHONUNBUFFERED": "1"}):
+                # Nobody listens yet, and the session's key is another, since `memory` keeps none.
+                assert text_of(await client.call("good__echo", text="two")) == "two"
