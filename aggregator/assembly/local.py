@@ -21,6 +21,7 @@ from ..web.accounts import Accounts
 from ..web.control import control_routes
 from ..web.http import Route
 from ..web.local import LocalAuthentication, ThisMachine
+from ..web.login_by_hand import LoginByHand, PendingLogins, by_hand_routes
 from ..web.loopback_return import LoopbackReturns
 from ..web.pages import LOCAL_PLACES, Pages
 from ..web.revocations import Revocations
@@ -67,6 +68,7 @@ class LocalFront:
     authentication: LocalAuthentication
     pages: Pages
     returns: LoopbackReturns
+    by_hand: PendingLogins
 
     def start(self, nursery: trio.Nursery, listings: Listings) -> None:
         """Logins are asked for. Nothing is issued, so there is nothing to revoke."""
@@ -88,6 +90,7 @@ class LocalFront:
 
     def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
         clock, site = self.ground.clock, site_of(config.issuer_url)
+        accounts = replace(accounts, returns=self.returns)
         pages = local_routes(
             config,
             self.ground.keys,
@@ -95,16 +98,25 @@ class LocalFront:
             ThisMachine(site, config.listen),
             Revocations(config.tokens.access, clock=clock),
             self.pages,
-            replace(accounts, returns=self.returns),
+            accounts,
             catalog_of,
             clock=clock,
         )
         if accounts.controls is None:
             return pages
-        return (*pages, *control_routes(site, self.authentication, accounts.controls, accounts.connections))
+        by_hand = LoginByHand(config, site, self.ground.store, accounts, self.by_hand)
+        return (
+            *pages,
+            *control_routes(site, self.authentication, accounts.controls, accounts.connections),
+            *by_hand_routes(by_hand, self.authentication),
+        )
 
 
 def local_front(ground: Ground) -> LocalFront:
     return LocalFront(
-        ground, LocalAuthentication(ground.config.listen), Pages(ground.config, LOCAL_PLACES), LoopbackReturns()
+        ground,
+        LocalAuthentication(ground.config.listen),
+        Pages(ground.config, LOCAL_PLACES),
+        LoopbackReturns(),
+        PendingLogins(),
     )

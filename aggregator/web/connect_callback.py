@@ -16,11 +16,12 @@ import trio
 
 from ..config.model import Upstream
 from ..errors import ConnectFailed, Refusal, StoreUnavailable, Unsealable, UpstreamLost
-from ..protocol.brokering import IssuedTokens
+from ..protocol.brokering import Beginning, IssuedTokens
 from ..protocol.brokering.flow import ConnectFlow, open_connect, seal_connect
 from ..protocol.oauth.browser import BrowserSession
 from ..protocol.oauth.sealed import FLOW_LIFETIME
 from ..protocol.oauth.words import display_name
+from ..protocol.principal import Principal
 from .accounts import Accounts
 from .authority import Authority
 from .browser_session import find_session
@@ -121,7 +122,7 @@ def _checked(
     upstream = next((upstream for upstream in here if upstream.name == flow.beginning.upstream), None)
     asked_for = flow.beginning.redirect_uri
     if upstream is None or not (
-        redirect_uri == asked_for or (comes_back_by_port(authority, upstream) and is_loopback_return(asked_for))
+        redirect_uri == asked_for or (comes_back_by_port(authority.config, upstream) and is_loopback_return(asked_for))
     ):
         raise Refusal(403, "access_denied", "The answer arrived at another address than the one it was asked for at.")
     # RFC 9700 4.4.2: where the path does not tell authorization servers apart, only `iss` can.
@@ -159,38 +160,13 @@ async def _connect(
     code: str,
     request: Request,
 ) -> Response:
+    who = flow.principal
     try:
-        with trio.fail_after(REDEEM_TIMEOUT):
-            issued = await accounts.oauth.redeem(flow.beginning, code)
+        issued = await redeem_and_save(accounts, who, upstream, flow.beginning, code)
     except UpstreamLost as exc:
-        failure = exc
-    except trio.TooSlowError:
-        failure = ConnectFailed(f"its authorization server did not answer within {REDEEM_TIMEOUT:g} s", temporary=True)
-    else:
-        return await _save(authority, accounts, session, flow, upstream, issued)
-    who = flow.principal.key
-    log.warning("request %s: %s: no tokens for %s: %s", request.request_id, upstream.name, who, failure)
-    words = sentence(str(failure))
-    return not_connected(authority, session, upstream, request, failed_status(failure), words, then=flow.then)
-
-
-async def _save(
-    authority: Authority,
-    accounts: Accounts,
-    session: BrowserSession,
-    flow: ConnectFlow,
-    upstream: Upstream,
-    issued: IssuedTokens,
-) -> Response:
-    for pause in (*SAVE_AGAIN, None):
-        try:
-            await accounts.connections.save(flow.principal, upstream.name, flow.beginning, issued)
-            break
-        except StoreUnavailable:
-            if pause is None:
-                raise
-        await trio.sleep(pause)
-    log.info("%s connected an account at %s", flow.principal.key, upstream.name)
+        log.warning("request %s: %s: no tokens for %s: %s", request.request_id, upstream.name, who.key, exc)
+        words = sentence(str(exc))
+        return not_connected(authority, session, upstream, request, failed_status(exc), words, then=flow.then)
     return authority.pages.render(
         "connected.html",
         viewer=session,
@@ -198,6 +174,33 @@ async def _save(
         account=display_name(issued.account or ""),
         **following(authority, flow.then),
     )
+
+
+async def redeem_and_save(
+    accounts: Accounts, principal: Principal, upstream: Upstream, beginning: Beginning, code: str
+) -> IssuedTokens:
+    """Exchange the code of an answer that was checked, and remember what it was for. Nothing may cancel this.
+
+    Raises:
+        UpstreamLost: if there are no tokens.
+        StoreUnavailable: if they cannot be remembered; they are lost then.
+    """
+    try:
+        with trio.fail_after(REDEEM_TIMEOUT):
+            issued = await accounts.oauth.redeem(beginning, code)
+    except trio.TooSlowError as exc:
+        told = f"its authorization server did not answer within {REDEEM_TIMEOUT:g} s"
+        raise ConnectFailed(told, temporary=True) from exc
+    for pause in (*SAVE_AGAIN, None):
+        try:
+            await accounts.connections.save(principal, upstream.name, beginning, issued)
+            break
+        except StoreUnavailable:
+            if pause is None:
+                raise
+        await trio.sleep(pause)
+    log.info("%s connected an account at %s", principal.key, upstream.name)
+    return issued
 
 
 def _declined(

@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..config.model import AnyUpstream, Upstream
+from ..config.model import AnyUpstream, Config, Upstream
 from ..errors import ConnectFailed, Refusal, UpstreamLost
 from ..protocol.brokering.flow import ConnectFlow, seal_connect
 from ..protocol.oauth.browser import BrowserSession
+from ..protocol.oauth.site import Site
 from ..protocol.oauth.words import display_name
 from .accounts import Accounts
 from .authority import Authority
@@ -77,7 +78,7 @@ async def go_and_connect(
             challenge=await accounts.upstreams[upstream.name].ask_challenge(),
             wanted_scope=None if stored is None else stored.wanted_scope,
             state=flow_id,
-            redirect_uri=await _way_back(authority, accounts, upstream, flow_id),
+            redirect_uri=await way_back(authority.config, authority.site, accounts, upstream, flow_id),
         )
     except UpstreamLost as exc:
         _forget(accounts, flow_id)
@@ -103,10 +104,14 @@ async def go_and_connect(
     return page.with_headers(cookie, *surplus_flows(authority.site, request, len(sealed)))
 
 
-async def _way_back(authority: Authority, accounts: Accounts, upstream: Upstream, flow_id: str) -> str:
-    """The redirect URI of one flow."""
-    page, login = authority.site.url(callback_path(upstream)), upstream.browser_login
-    if accounts.returns is None or login is None or not comes_back_by_port(authority, upstream):
+async def way_back(config: Config, site: Site, accounts: Accounts, upstream: Upstream, flow_id: str) -> str:
+    """The redirect URI of one flow.
+
+    Raises:
+        UpstreamLost: if it needs a port that cannot be had.
+    """
+    page, login = site.url(callback_path(upstream)), upstream.browser_login
+    if accounts.returns is None or login is None or not comes_back_by_port(config, upstream):
         return page
     return await accounts.returns.expect(flow_id, login.callback_port, page)
 
@@ -116,7 +121,7 @@ def _forget(accounts: Accounts, flow_id: str) -> None:
         accounts.returns.forget(flow_id)
 
 
-def comes_back_by_port(authority: Authority, upstream: Upstream) -> bool:
+def comes_back_by_port(config: Config, upstream: Upstream) -> bool:
     """Whether logins come back to ``http://127.0.0.1:<callbackPort>/callback``, and from there to our page.
 
     A client that was registered beforehand was so for that address. One that we register ourselves is registered for
@@ -132,7 +137,7 @@ def comes_back_by_port(authority: Authority, upstream: Upstream) -> bool:
         other.name != upstream.name
         and other.browser_login is not None
         and other.browser_login.callback_port == login.callback_port
-        for other in personal(authority)
+        for other in personal_of(config)
     )
 
 
@@ -186,7 +191,12 @@ async def unknown_upstream(authority: Authority, request: Request) -> Response:
 
 def personal(authority: Authority) -> tuple[Upstream, ...]:
     """The upstreams at which people have accounts of their own."""
-    configured = (u for u in authority.config.upstreams if isinstance(u, Upstream))
+    return personal_of(authority.config)
+
+
+def personal_of(config: Config) -> tuple[Upstream, ...]:
+    """The same of a configuration."""
+    configured = (u for u in config.upstreams if isinstance(u, Upstream))
     return tuple(u for u in configured if u.enabled and u.auth_type == "user")
 
 

@@ -33,7 +33,9 @@ def control_routes(
     site: Site, authentication: Authentication, controls: Controls, connections: Connecting
 ) -> tuple[Route, ...]:
     def route(path: str, method: str, work: Callable[[Principal, Request], Awaitable[Any]]) -> Route:
-        return Route(f"{site.path}{PATH}/{path}", {method: partial(_answer, authentication, work)}, body_limit=MAX_BODY)
+        return Route(
+            f"{site.path}{PATH}/{path}", {method: partial(answered, authentication, work)}, body_limit=MAX_BODY
+        )
 
     async def status(person: Principal, request: Request) -> Any:
         rows = await controls.known(person)
@@ -92,11 +94,13 @@ def parse_named(request: Request) -> str | None:
     return name
 
 
-async def _answer(
+async def answered(
     authentication: Authentication, work: Callable[[Principal, Request], Awaitable[Any]], request: Request
 ) -> Response:
-    """Raises:
-    Refusal: for whoever may not come in.
+    """What `work` comes to, for a program that may come in.
+
+    Raises:
+        Refusal: for whoever may not.
     """
     for name in _FROM_BROWSERS:
         if request.header(name) is not None:
