@@ -47,7 +47,8 @@ def list_(
 ) -> None:
     """List what all upstreams offer, or one of them.
 
-    Connects to them itself, without a server, and prints each upstream as it answers. Ends with 69 if one did not answer in time, else with 77 if one wants a login.
+    Connects to them itself, without a server, and prints each upstream as it answers. Ends with 69 if one did
+    not answer in time, else with 77 if one wants a login.
     In a pipe: name, kind, upstream, signature and, with -d, description, separated by tabs.
     """
     if endpoint is not None and (upstream is not None or config is not None):
@@ -85,7 +86,8 @@ def list_(
 def status(config: str | None, as_json: bool) -> None:
     """Ask the running daemon how its upstreams are.
 
-    Says what to do about each that is not well. Ends with 69 if it does not run or an upstream is out of reach, else with 77 if one wants a login.
+    Says what to do about each that is not well. Ends with 69 if it does not run or an upstream is out of reach,
+    else with 77 if one wants a login.
     """
     loaded = load_or_exit(config)
     from . import standing
