@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import trio
 
+from aggregator.protocol.tasks import TASKS
+
 from ..fakes.mcp_server import LEGACY, META, MODERN, Raw, Speaking, ToolFailure
 from ..fakes.relay import client_of, in_every_cell, one, text_of
 
@@ -289,13 +291,14 @@ async def test_a_result_that_an_older_client_cannot_read_is_an_error_and_never_a
     kind: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     async def run(speaking: Speaking) -> Json:
-        return {"resultType": kind, "requestState": "s"}
+        return {"resultType": kind, "requestState": "s", "taskId": "t"}
 
     async with one(MODERN) as (server, relay):
         server.tool("run", run)
         text = text_of(await (await relay.legacy()).call("up__run"))
         assert "upstream up" in text
-        result = (await relay.modern().call("up__run"))["result"]
+        declared: Json = {f"{META}clientCapabilities": {"extensions": {TASKS: {}}}}
+        result = (await relay.modern(meta=declared).call("up__run"))["result"]
         assert (result["resultType"], result["requestState"]) == (kind, "s")
 
 
