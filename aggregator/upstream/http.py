@@ -55,6 +55,7 @@ from .peers import (
     stateless_peer,
 )
 from .proxy import Proxy
+from .session_streams import SessionStreams
 from .sessions import Ticket, Tickets
 
 # Answers to `server/discover` that say "I am older" rather than "not now" or "not you".
@@ -81,6 +82,7 @@ class HttpUpstream:
         self._streams = streams or exchange
         self._client = client
         self._tickets = Tickets(exchange, client)
+        self._session_streams = SessionStreams(self._streams, self._tickets, nursery)
         self._probing = trio.Lock()
 
     def __repr__(self) -> str:
@@ -255,9 +257,12 @@ class HttpUpstream:
                     assert_never(message)
 
         body = render(Call(id, outgoing.method, params))
+        is_sent = False
         ticket.calls += 1
         try:
+            await self._session_streams.join(outgoing.session, ticket, hear, on_notice)
             await self._set_log_level(ticket, envelope.log_level)
+            is_sent = True
             try:
                 async with self._exchange.send("POST", ticket.headers(), body) as answer:
                     outcome, status = await read_outcome(answer, id, hear), answer.status
@@ -266,11 +271,14 @@ class HttpUpstream:
         except trio.Cancelled:
             # 2025-11-25: disconnection is not cancellation; it has to be said. Not here, where somebody waits for the
             # end of this very call.
-            self._nursery.start_soon(self._tickets.say, ticket, Notice("notifications/cancelled", {"requestId": id}))
+            if is_sent:
+                told = Notice("notifications/cancelled", {"requestId": id})
+                self._nursery.start_soon(self._tickets.say, ticket, told)
             raise
         finally:
             for scope in answering.values():
                 scope.cancel("the request that it was asked in has ended")
+            self._session_streams.leave(ticket, hear)
             ticket.calls -= 1
             ticket.used_at = trio.current_time()
         # Many servers, the reference one among them, answer a lost session with 400 instead of 404.

@@ -103,13 +103,15 @@ class Speaking:
     async def log(self, level: str, data: Any) -> None:
         await self.notify("notifications/message", level=level, data=data)
 
-    async def ask(self, method: str, **params: Any) -> Json:
-        """Ask the client, as servers with handshakes do; its whole answer. Ids are counted in each session anew."""
+    async def ask(self, method: str, *, beside: bool = False, **params: Any) -> Json:
+        """Ask the client, as servers with handshakes do; its whole answer. Ids are counted in each session anew. The
+        question goes out on the stream of this call, or `beside`, on that of the session."""
         server, session = self._server, self.incoming.headers.get("mcp-session-id")
         id = f"ask-{server.asked.get(session, 0)}"
         server.asked[session] = server.asked.get(session, 0) + 1
         server.answers[session, id] = answered = ClientAnswer()
-        await self.send({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+        out = server.streams[session] if beside else self._out
+        await out.event({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
         await answered.came.wait()
         assert answered.message is not None
         return answered.message
@@ -199,6 +201,7 @@ class FakeServer:
         self.asked: dict[str | None, int] = {}  # how many questions in each session
         self.answers: dict[tuple[str | None, str], ClientAnswer] = {}  # to what tools asked, by session and id
         self.listeners: list[tuple[_Out, Json]] = []  # streams for what changes, with the tag of each
+        self.streams: dict[str | None, _Out] = {}  # those of sessions
         self.subscribed: list[str] = []  # resources, of the last stream or by requests
         self.client: Json = {}  # what the last `initialize` said
         self._keeps_sessions = sessions
@@ -365,6 +368,7 @@ class FakeServer:
                 return
             out.begin(200, {"content-type": "text/event-stream"})
             self.listeners.append((out, {}))
+            self.streams[session_id] = out
             await self._stream(out, {})
             return
         if incoming.headers.get("mcp-protocol-version") != LEGACY or any(key.startswith(META) for key in incoming.meta):

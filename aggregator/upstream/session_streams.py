@@ -1,0 +1,141 @@
+"""The GET streams of sessions in which people's requests run (2025-11-25, listening for messages from the server).
+
+On them a server asks what it does not ask on the stream of the request that caused
+it: the Python SDK 1.x sends every question for roots so, and most for samples. There
+it tells, too, that a request of this session changed a list. A stream is open before
+a request goes out, and for a while after the last. This file must not know what is
+asked, nor who answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field
+
+import trio
+
+from ..errors import UpstreamLost, UpstreamRefused
+from ..protocol.jsonrpc import INVALID_REQUEST, Call, Json, Message, Notice, Success, failure
+from ..protocol.subscriptions import BETWEEN_CALLS, KINDS, Wanted, on_offer
+from .credentials import EVERYONE
+from .exchange import Exchange, OnMessage, read_stream
+from .peers import NOBODY, OnNotice, SessionKey, refuse
+from .sessions import Ticket, Tickets
+
+PATIENCE = 2.0  # seconds that a request waits for the stream of its session
+LINGER = 60.0  # seconds that a stream outlives the last request: people make several
+UNAVAILABLE = 600.0  # seconds until an upstream that has no such streams is asked again
+FIRST_RETRY, LAST_RETRY = 1.0, 30.0  # seconds before one that broke is opened again
+
+_NEVER = frozenset({405, 501})
+_FOR_ALL = frozenset({"notifications/progress", "notifications/cancelled"})  # who is meant stands in them
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    settled: trio.Event = field(default_factory=trio.Event)  # open, or known not to open now
+    hearing: list[OnMessage] = field(default_factory=list)  # requests that run in the session
+    overhear: OnNotice | None = None  # the last one's; of use for what no request is about, even when that has ended
+
+
+class SessionStreams:
+    """Those of one upstream. Their tasks run in `nursery`."""
+
+    def __init__(self, streams: Exchange, tickets: Tickets, nursery: trio.Nursery) -> None:
+        self._exchange = streams
+        self._tickets = tickets
+        self._nursery = nursery
+        self._open: dict[int, _Stream] = {}  # by the identity of the ticket, which the stream's task holds
+        self._not_before = -math.inf
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def join(self, key: SessionKey, ticket: Ticket, hear: OnMessage, overhear: OnNotice) -> None:
+        """A request begins in the session: `hear` gets what is asked meanwhile. Waits for the stream, if there is one
+        to be had. `leave` undoes it, however this ended."""
+        stream = self._open.get(id(ticket))
+        if stream is None:
+            if not _is_needed(key, ticket) or trio.current_time() < self._not_before:
+                return
+            stream = self._open[id(ticket)] = _Stream()
+            self._nursery.start_soon(self._run, ticket, stream)
+        stream.hearing.append(hear)
+        stream.overhear = overhear
+        stream.scope.deadline = math.inf
+        with trio.move_on_after(PATIENCE) as waiting:
+            await stream.settled.wait()
+        if waiting.cancelled_caught:
+            stream.settled.set()  # the others need not wait again
+
+    def leave(self, ticket: Ticket, hear: OnMessage) -> None:
+        stream = self._open.get(id(ticket))
+        if stream is not None and hear in stream.hearing:
+            stream.hearing.remove(hear)
+            if not stream.hearing:
+                stream.scope.deadline = trio.current_time() + LINGER
+
+    async def _run(self, ticket: Ticket, stream: _Stream) -> None:
+        async def receive(message: Message) -> None:
+            await self._receive(ticket, stream, message)
+
+        delay = FIRST_RETRY
+        try:
+            with stream.scope:
+                while not ticket.lost:
+                    try:
+                        async with self._exchange.send("GET", ticket.stream_headers(), b"") as answer:
+                            if answer.status < 300:
+                                stream.settled.set()
+                            await read_stream(answer, receive)
+                    except UpstreamLost as exc:
+                        log.debug("the stream of a session: %s", exc)
+                    except UpstreamRefused as exc:
+                        log.debug("the stream of a session: %s", exc)
+                        if exc.status in _NEVER:
+                            self._not_before = trio.current_time() + UNAVAILABLE
+                            return
+                    stream.settled.set()
+                    await trio.sleep(delay)
+                    delay = min(delay * 2, LAST_RETRY)
+        finally:
+            stream.settled.set()
+            del self._open[id(ticket)]
+
+    async def _receive(self, ticket: Ticket, stream: _Stream, message: Message) -> None:
+        match message:
+            case Call(asked, "ping", _):
+                await self._tickets.say(ticket, Success(asked, {}))
+            case Call(asked, _, _) if len(stream.hearing) > 1:
+                # They may be requests of different clients of the person, and nothing says whose question it is.
+                told = "several requests run in this session; ask on the stream of the one that this is about"
+                await self._tickets.say(ticket, failure(asked, INVALID_REQUEST, told))
+            case Call() if not stream.hearing:
+                await self._tickets.say(ticket, await refuse(message))
+            case Call():
+                await stream.hearing[0](message)
+            case Notice(method) if method in BETWEEN_CALLS:
+                if stream.overhear is not None:
+                    await stream.overhear(message)
+            case Notice(method) if method in _FOR_ALL or len(stream.hearing) == 1:
+                for hear in list(stream.hearing):
+                    await hear(message)
+            case _:
+                pass
+
+
+def _is_needed(key: SessionKey, ticket: Ticket) -> bool:
+    """Whether the server may ask the person of this session something, or tell it what it tells no other."""
+    owner, account, asked = key
+    if ticket.session_id is None or owner == NOBODY:
+        return False
+    # A session of an account of one's own, in which nothing can be asked, is that on which `streams` listens.
+    return bool(asked) or (account == EVERYONE and _tells(ticket.capabilities))
+
+
+def _tells(capabilities: Json) -> bool:
+    return bool(on_offer(capabilities, Wanted(frozenset(KINDS))))
