@@ -94,7 +94,7 @@ class Catalog:
         server: Json,
         kind: Kind = "tools",
         pages: bool = True,
-    ) -> tuple[bytes, ...]:
+    ) -> tuple[bytes, bytes]:
         """One page of one list, see `Paged.page`; `pages` is whether the client can show those of MCP Apps."""
         paged = self.for_models if kind == "tools" and not pages else self.lists[kind]
         return paged.page(revision, cursor, ttl=ttl, server=server)

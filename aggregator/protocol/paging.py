@@ -46,49 +46,41 @@ class Item:
     __hash__ = None  # type: ignore[assignment]
 
     def render(self, *, stateless: bool) -> bytes:
-        """It as JSON behind a comma, so that a page is nothing but a row of them."""
+        """It as JSON."""
         if stateless or self._for_handshake is None:
             if self._rendered is None:
-                self._rendered = b"," + dump(self.shown)
+                self._rendered = dump(self.shown)
             return self._rendered
         if self._rendered_for_handshake is None:
             readable = self._for_handshake(self.shown)
-            self._rendered_for_handshake = (
-                self.render(stateless=True) if readable is self.shown else b"," + dump(readable)
-            )
+            self._rendered_for_handshake = self.render(stateless=True) if readable is self.shown else dump(readable)
         return self._rendered_for_handshake
 
 
 @dataclass(frozen=True, slots=True)
 class Paged:
-    """One list and its pages, which are rows of items rendered elsewhere."""
+    """One list and its pages, each written once."""
 
     kind: Kind
     items: tuple[Item, ...]
-    _pages: dict[tuple[bool, int], tuple[bytes, ...]] = field(default_factory=dict, compare=False, repr=False)
+    _pages: dict[tuple[bool, int], bytes] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def shown(self) -> tuple[Json, ...]:
         return tuple([item.shown for item in self.items])
 
-    def page(self, revision: str, cursor: str | None, *, ttl: int, server: Json) -> tuple[bytes, ...]:
+    def page(self, revision: str, cursor: str | None, *, ttl: int, server: Json) -> tuple[bytes, bytes]:
         """The result of a list request as JSON, for one revision; `ttl` in milliseconds.
 
-        In pieces, which all lists share: a list can be long, and whoever writes it copies it once. A cursor points into
-        the list as it is now: one that was made for a longer list gets an empty last page.
+        In two pieces, since a list can be long: the second is kept, and the same for everybody who is shown this list;
+        it also closes the message in which the result stands last. A cursor points into the list as it is now: one
+        that was made for a longer list gets an empty last page.
 
         Raises:
             ValueError: if `cursor` is none that we made for this list.
         """
         start = 0 if cursor is None else parse_cursor(cursor, self.kind)
         stateless = is_stateless(revision)
-        if (pieces := self._pages.get((stateless, start))) is None:
-            rendered = [item.render(stateless=stateless) for item in self.items[start : start + PAGE]]
-            if rendered:  # a cursor can be forged: nothing is kept for pages that do not exist
-                rendered[0] = rendered[0][1:]
-                pieces = self._pages[stateless, start] = tuple(rendered)
-            else:
-                pieces = ()
         rest: Json = {} if start + PAGE >= len(self.items) else {"nextCursor": render_cursor(start + PAGE, self.kind)}
         if stateless:
             rest |= {
@@ -97,8 +89,15 @@ class Paged:
                 "cacheScope": "private",  # what a person sees depends on who they are
                 "_meta": {SERVER_INFO_KEY: server},
             }
-        tail = b"]," + dump(rest)[1:] if rest else b"]}"
-        return b'{"%s":[' % self.kind.encode(), *pieces, tail
+        return (dump(rest)[:-1] + b"," if rest else b"{"), self._page(stateless, start)
+
+    def _page(self, stateless: bool, start: int) -> bytes:
+        if (page := self._pages.get((stateless, start))) is None:
+            rendered = [item.render(stateless=stateless) for item in self.items[start : start + PAGE]]
+            page = b'"%s":[' % self.kind.encode() + b",".join(rendered) + b"]}}"
+            if rendered:  # a cursor can be forged: nothing is kept for pages that do not exist
+                self._pages[stateless, start] = page
+        return page
 
 
 def render_cursor(start: int, kind: Kind = "tools") -> str:

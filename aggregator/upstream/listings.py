@@ -31,7 +31,7 @@ from .listing import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, LONGEST_TTL, SHORTEST
 from .members import Members, members_of
 from .upstream_status import UpstreamStatus, needs_login, status_of
 
-KEPT_OWN = 2000  # listings of single people kept in memory; the longest unused goes first
+KEPT_OWN = 5000  # listings of single people kept in memory, at one upstream each; the longest unused goes first
 KEPT_TOOLS = 100_000  # of all merged catalogs together; the same
 KEPT_SETTLED = 2000  # people whose catalog is found without looking at each listing
 GLANCE = 1.0  # seconds at most between two looks at each listing
@@ -57,11 +57,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Settled:
-    """A catalog that is good until then, unless something happens to a listing."""
+    """A catalog that is good until then, unless something happens to a listing. `aged_at` is when the first of its
+    listings is to be made anew."""
 
     catalog: Catalog
     turn: int
     until: float
+    aged_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class View:
     principal: Principal
     standings: tuple[Standing, ...]
     members: Members
+    key: tuple[tuple[str, str], ...]  # owner and state of each standing: equal views of equal members see the same
 
 
 class Listings:
@@ -150,14 +153,14 @@ class Listings:
         """Whose listings `principal` sees; None if that has to be looked up."""
         members = self._members
         if not members.personal:
-            return View(principal, members.nobody, members)
+            return View(principal, members.nobody, members, ())
         standings = []
         for upstream in members.upstreams.values():
             standing = upstream.credentials.standing_at_hand(principal)
             if standing is None:
                 return None
             standings.append(standing)
-        return View(principal, tuple(standings), members)
+        return _view(principal, standings, members)
 
     async def view(self, principal: Principal) -> View:
         """As `view_at_hand`, looked up where needed.
@@ -169,14 +172,11 @@ class Listings:
             return view
         members = self._members
         standings = [await upstream.credentials.standing(principal) for upstream in members.upstreams.values()]
-        return View(principal, tuple(standings), members)
+        return _view(principal, standings, members)
 
     def catalog_at_hand(self, view: View) -> Catalog | None:
         """Everything that is known now; None while there is something to wait for. Begins what is due."""
-        seen = tuple([(standing.owner, standing.state) for standing in view.standings])
-        is_newest = view.members is self._members
-        known = self._settled.get(seen) if is_newest else None
-        if known is not None and known.turn == self._turn and trio.current_time() < known.until:
+        if (known := self._known(view)) is not None:
             return known.catalog
         listings = self._listings(view)
         for listing in listings:
@@ -186,8 +186,9 @@ class Listings:
         catalog = self._merged(view, listings)
         now = trio.current_time()
         until = min([now + GLANCE, *(listing.due_at for listing in listings)])
-        if until > now and is_newest:
-            self._settled[seen] = _Settled(catalog, self._turn, until)
+        if until > now and view.members is self._members:
+            aged_at = now + min((listing.life for listing in listings), default=DEFAULT_TTL)
+            self._settled[view.key] = _Settled(catalog, self._turn, until, aged_at)
             if len(self._settled) > KEPT_SETTLED:
                 self._settled.clear()
         return catalog
@@ -279,6 +280,8 @@ class Listings:
 
     def time_to_live(self, view: View) -> float:
         """Seconds for which a list made now will do."""
+        if (known := self._known(view)) is not None:
+            return max(SHORTEST_TTL, known.aged_at - trio.current_time())
         return min((listing.life for listing in self._listings(view)), default=DEFAULT_TTL)
 
     def status(self, view: View) -> tuple[UpstreamStatus, ...]:
@@ -287,6 +290,12 @@ class Listings:
         return tuple(
             status_of(listing, standing, catalog) for listing, standing in zip(listings, view.standings, strict=True)
         )
+
+    def _known(self, view: View) -> _Settled | None:
+        if view.members is not self._members:
+            return None
+        known = self._settled.get(view.key)
+        return known if known is not None and known.turn == self._turn and trio.current_time() < known.until else None
 
     def _listings(self, view: View) -> list[Listing]:
         """One per upstream, in the order of configuration."""
@@ -352,8 +361,14 @@ class Listings:
         if listing.owner != EVERYONE:
             return ()
         members = self._members
-        catalog = self._merged(View(NOBODY, members.nobody, members), list(members.shared.values()))
+        catalog = self._merged(View(NOBODY, members.nobody, members, ()), list(members.shared.values()))
         return catalog.left_out.get(listing.upstream.name, ())
 
     def _drop(self, key: _CatalogKey) -> None:
         self._kept_tools -= self._catalogs.pop(key).size
+
+
+def _view(principal: Principal, standings: list[Standing], members: Members) -> View:
+    return View(
+        principal, tuple(standings), members, tuple([(standing.owner, standing.state) for standing in standings])
+    )

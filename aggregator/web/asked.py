@@ -38,6 +38,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A whole JSON-RPC answer, JSON already."""
+    """A whole JSON-RPC answer, JSON already; in pieces, of which a long one is kept elsewhere and not worth a copy."""
 
-    body: bytes
+    pieces: tuple[bytes, ...]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)

@@ -44,6 +44,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 HEAD_TIMEOUT = 10.0  # from the first byte of a request's head to its last; nginx and Apache give 60 and 20 to 40 s
 LINGER_TIMEOUT = 5.0  # how long we listen to a client that still sends after we have answered; nginx lingering_timeout
 LINGER_BYTES = 16 * 2**20  # and how much of it; four times the largest body we would have taken
+MAX_COPIED = 32 * 1024  # bytes; to copy more, so that they go with what stands before, costs more than a second write
 
 LOG = logging.getLogger(__name__)
 
@@ -174,7 +175,8 @@ class _Stream(HTTPStream):
 class _Protocol(H11Protocol):
     """HTTP/1.1 and nothing else: no h2c upgrade, no HTTP/2 by prior knowledge, no WebSocket, one framing per body."""
 
-    _head = b""  # of an answer whose body has not come yet
+    _begun = b""  # of an answer of known length: its head, and what has come of its body, while that is little
+    _owed = 0  # bytes of that body which have not come yet
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """An offer to upgrade is ignored, as RFC 9110 7.8 allows: Java's client makes one with each first request."""
@@ -212,9 +214,8 @@ class _Protocol(H11Protocol):
         await self.context.mark_request()
 
     async def _send_h11_event(self, event: Any) -> None:
-        """One write per answer where Hypercorn makes three: a head that announces its body's length waits for it.
-
-        The head of a stream has no length and leaves at once.
+        """One write per answer where Hypercorn makes three: a head that announces its body's length waits for it, and
+        what is long is not copied for that. The head of a stream has no length and leaves at once.
         """
         try:
             data = self.connection.send(event)
@@ -222,11 +223,21 @@ class _Protocol(H11Protocol):
             if self.connection.their_state != h11.ERROR:
                 raise
             return
-        if isinstance(event, h11.Response) and any(name == b"content-length" for name, _ in event.headers):
-            self._head = data
-        elif self._head or data:
-            data, self._head = self._head + data, b""
+        if isinstance(event, h11.Response):
+            length = next((value for name, value in event.headers if name == b"content-length"), None)
+            if length is not None:
+                self._begun, self._owed = data, int(length)
+                return
+        self._owed -= len(data)
+        begun, self._begun = self._begun, b""
+        if len(begun) + len(data) > MAX_COPIED:
+            if begun:
+                await self.send(RawData(begun))
             await self.send(RawData(data))
+        elif begun and self._owed > 0 and isinstance(event, h11.Data):
+            self._begun = begun + data
+        elif begun or data:
+            await self.send(RawData(begun + data))
 
     async def refuse(self, status: int, sentence: str) -> None:
         """Answer for the application and end the connection."""

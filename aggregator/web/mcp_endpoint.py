@@ -281,7 +281,7 @@ def _wrong_method(method: str) -> Refusal:
 
 async def _finish(reply: Reply, outcome: Success | Failure | Rendered) -> None:
     if isinstance(outcome, Rendered):
-        await reply.finish_rendered(outcome.body)
+        await reply.finish_rendered(*outcome.pieces)
     else:
         await reply.finish(outcome)
 

@@ -43,9 +43,9 @@ class McpLists:
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, "'cursor' must be a string")
         ttl = int(self._listings.time_to_live(view) * 1000)
         try:
-            page = catalog.page(
+            beginning, page = catalog.page(
                 asked.revision, cursor, ttl=ttl, server=self._server, kind=kind, pages=asked.can_show_pages
             )
         except ValueError as exc:
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, str(exc))
-        return Rendered(b"".join((b'{"jsonrpc":"2.0","id":', dump(asked.call.id), b',"result":', *page, b"}")))
+        return Rendered((b"".join((b'{"jsonrpc":"2.0","id":', dump(asked.call.id), b',"result":', beginning)), page))

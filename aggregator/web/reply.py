@@ -81,24 +81,29 @@ class Reply:
 
     async def finish(self, outcome: Success | Failure) -> None:
         status = http_status(outcome.code, self._revision) if isinstance(outcome, Failure) else 200
-        await self.finish_rendered(render(outcome), status)
+        await self.finish_rendered(render(outcome), status=status)
 
-    async def finish_rendered(self, body: bytes, status: int = 200) -> None:
+    async def finish_rendered(self, *pieces: bytes, status: int = 200) -> None:
         """`finish` for an answer that is JSON already. A broken stream stays unfinished: the server then closes it."""
         self._finished = True
         if not self._streaming:  # and nothing will begin to
-            await send_whole(self._send, status, [(b"content-type", b"application/json"), *self._headers], body)
+            await send_whole(self._send, status, [(b"content-type", b"application/json"), *self._headers], *pieces)
             return
         async with self._writing:
             if not self._broken:
-                await self._send({"type": "http.response.body", "body": render_event(body), "more_body": False})
+                await self._send(
+                    {"type": "http.response.body", "body": render_event(b"".join(pieces)), "more_body": False}
+                )
 
 
 def _ignore() -> None:
     """Nobody wants to know."""
 
 
-async def send_whole(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
-    length = (b"content-length", b"%d" % len(body))
+async def send_whole(send: Send, status: int, headers: RawHeaders, *pieces: bytes) -> None:
+    """An answer whose body is these pieces, of which there is one at least."""
+    length = (b"content-length", b"%d" % sum(map(len, pieces)))
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    for piece in pieces[:-1]:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": pieces[-1], "more_body": False})

@@ -22,10 +22,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx2
+
 from aggregator.protocol.oauth.sealed import AccessToken, seal_access
 from aggregator.protocol.oauth.site import SCOPE
 from aggregator.protocol.principal import Principal
 from aggregator.protocol.sealing import KeyRing
+
+from . import people
 
 HERE = Path(__file__).parent
 TICK = os.sysconf("SC_CLK_TCK")
@@ -39,6 +43,12 @@ STATELESS_META = {
 
 
 def main(seconds: int) -> None:
+    print(f"{'CPU ms per request':44}{'req/s':>9}{'p50':>10}{'p99':>10}{'ours':>9}{'echo':>8}{'ratio':>7}")
+    one_person(seconds)
+    many_people(seconds)
+
+
+def one_person(seconds: int) -> None:
     key = secrets.token_bytes(32)
     with ExitStack() as stack:
         upstreams = stack.enter_context(canned_upstreams(10, 50))
@@ -55,10 +65,36 @@ def main(seconds: int) -> None:
             calls.add(measure(url, *call, pid, seconds), measure(*small, seconds))
             memory.append(rss(pid))
             lists.add(measure(url, *listing, pid, seconds), measure(*large, seconds))
-        print(f"{'CPU ms per request':36}{'req/s':>9}{'p50':>10}{'p99':>10}{'ours':>9}{'echo':>8}{'ratio':>7}")
         calls.show()
         lists.show()
         print(f"RSS after each round of calls: {', '.join(f'{megabytes:.1f}' for megabytes in memory)} MB")
+
+
+def many_people(seconds: int) -> None:
+    """Lists of people who all see something else, once each of them has seen theirs."""
+    key = secrets.token_bytes(32)
+    with ExitStack() as stack:
+        upstreams = stack.enter_context(canned_upstreams(people.UPSTREAMS, people.TOOLS, "personal"))
+        port = free_port()
+        text = config(key, port, upstreams, storage=people.filled_store(stack, key))
+        pid = stack.enter_context(serving(text, port))
+        url, memory = f"http://127.0.0.1:{port}/mcp", [rss(pid)]
+        tokens = {person: access_token(key, port, person) for person in people.PEOPLE}
+        before = cpu(pid)
+        for person, token in tokens.items():
+            answer = ask(url, *request("tools/list", token, {}))
+            people.check_own(person, answer)
+        cold = (cpu(pid) - before) / len(tokens) * 1000
+        memory.append(rss(pid))
+        listing = request("tools/list", tokens[people.PEOPLE[0]], {})
+        floor = stack.enter_context(echo(len(answer)))
+        lists = Row(f"tools/list 50 x 50, 20 people, {len(answer)} B")
+        for _ in range(ROUNDS):
+            lists.add(measure(url, *listing, pid, seconds, "\n".join(tokens.values())), measure(*floor, seconds))
+        lists.show()
+        for person, token in tokens.items():
+            people.check_own(person, ask(url, *request("tools/list", token, {})))
+        print(f"the first list of each person: {cold:.0f} CPU ms; RSS {memory[0]:.0f}, then {memory[1]:.0f} MB")
 
 
 class Row:
@@ -78,7 +114,7 @@ class Row:
         figures = (
             f"{ours.rate:9.0f}{ours.p50:>10}{ours.p99:>10}{ours.cpu:9.3f}{floor.cpu:8.3f}{ours.cpu / floor.cpu:7.2f}"
         )
-        print(f"{self.name:36}{figures}")
+        print(f"{self.name:44}{figures}")
         for problem in {problem for run in self.ours for problem in run.problems}:
             print("   ", problem)
 
@@ -94,8 +130,8 @@ class Figures:
         self.problems = re.findall(r"BAD.*|Non-2xx.*|Socket errors.*", output)
 
 
-def measure(url: str, body: str, headers: str, pid: int, seconds: int) -> Figures:
-    environment = {**os.environ, "BODY": body, "HEADERS": headers}
+def measure(url: str, body: str, headers: str, pid: int, seconds: int, tokens: str = "") -> Figures:
+    environment = {**os.environ, "BODY": body, "HEADERS": headers, "TOKENS": tokens}
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", "--latency", "-s", str(HERE / "load.lua")]
     subprocess.run([*command, "-d1s", url], env=environment, check=True, capture_output=True)
     before = cpu(pid)
@@ -114,17 +150,20 @@ def echo(size: int) -> Iterator[tuple[str, str, str, int]]:
 
 
 def measure_size(url: str, body: str, headers: str) -> int:
-    import httpx2
-
-    fields = dict(line.split(": ", 1) for line in headers.splitlines())
-    fields |= {"content-type": "application/json", "accept": "application/json, text/event-stream"}
     deadline = time.monotonic() + 20
     while True:
-        answer = httpx2.post(url, content=body, headers=fields, trust_env=False)
-        answer.raise_for_status()
-        if len(answer.json()["result"]["tools"]) > 500 or time.monotonic() > deadline:
-            return len(answer.content)
+        answer = ask(url, body, headers)
+        if len(json.loads(answer)["result"]["tools"]) > 500 or time.monotonic() > deadline:
+            return len(answer)
         time.sleep(0.2)
+
+
+def ask(url: str, body: str, headers: str) -> bytes:
+    fields = dict(line.split(": ", 1) for line in headers.splitlines())
+    fields |= {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    answer = httpx2.post(url, content=body, headers=fields, trust_env=False, timeout=30)
+    answer.raise_for_status()
+    return answer.content
 
 
 def request(method: str, token: str, params: dict[str, object], name: str | None = None) -> tuple[str, str]:
@@ -135,17 +174,18 @@ def request(method: str, token: str, params: dict[str, object], name: str | None
     return json.dumps(body), "\n".join(f"{key}: {value}" for key, value in headers.items())
 
 
-def access_token(key: bytes, port: int) -> str:
+def access_token(key: bytes, port: int, subject: str = "bench") -> str:
     issuer, now = f"http://127.0.0.1:{port}", time.time()
-    person = Principal("http://127.0.0.1:9", "bench")
+    person = Principal(people.ISSUER, subject)
     token = AccessToken("grant", "client", person, SCOPE, f"{issuer}/mcp", issuer, now + 900)
     return seal_access(KeyRing([key]), token, now=now)
 
 
-def config(key: bytes, port: int, upstreams: list[str]) -> str:
+def config(key: bytes, port: int, upstreams: list[str], storage: str = "memory") -> str:
     return json.dumps(
         {
-            "auth": {"issuer": "http://127.0.0.1:9"},
+            "auth": {"issuer": people.ISSUER},
+            "storage": storage,
             "upstreams": [{"name": f"up{i}", "url": url} for i, url in enumerate(upstreams)],
             "host": "127.0.0.1",
             "port": port,
@@ -165,10 +205,10 @@ def serving(text: str, port: int) -> Iterator[int]:
 
 
 @contextmanager
-def canned_upstreams(count: int, tools: int) -> Iterator[list[str]]:
+def canned_upstreams(count: int, tools: int, kind: str = "") -> Iterator[list[str]]:
     node = shutil.which("node") or "node"
     with subprocess.Popen(
-        [node, str(HERE / "upstream.mjs"), str(count), str(tools)], stdout=subprocess.PIPE, text=True
+        [node, str(HERE / "upstream.mjs"), str(count), str(tools), kind], stdout=subprocess.PIPE, text=True
     ) as running:
         assert running.stdout is not None
         try:

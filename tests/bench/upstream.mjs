@@ -1,5 +1,6 @@
 // A canned MCP server of both revisions that costs next to nothing: what is measured is the proxy in front of it.
-// node upstream.mjs COUNT [TOOLS]: COUNT servers on free ports, printed one URL a line.
+// node upstream.mjs COUNT [TOOLS [personal]]: COUNT servers on free ports, printed one URL a line. Personal ones want a
+// token PERSON-..., and show one tool more that is this person's.
 import http from 'node:http';
 
 const [count, toolCount] = [Number(process.argv[2] ?? 1), Number(process.argv[3] ?? 10)];
@@ -13,8 +14,11 @@ const tools = Array.from({length: toolCount}, (_, i) => ({
   },
 }));
 const text = 'x'.repeat(120);
+const personal = process.argv[4] === 'personal';
+const personOf = (request) => /^Bearer (\w+)-/.exec(request.headers.authorization ?? '')?.[1];
+const listFor = (person) => (person ? [{...tools[0], name: `of_${person}`}, ...tools.slice(1)] : tools);
 
-function resultOf({method, params}, stateless) {
+function resultOf({method, params}, stateless, person) {
   const extra = stateless ? {resultType: 'complete'} : {};
   switch (method) {
     case 'server/discover':
@@ -22,7 +26,7 @@ function resultOf({method, params}, stateless) {
     case 'initialize':
       return {protocolVersion: params.protocolVersion, capabilities: {tools: {}}, serverInfo: {name: 'canned', version: '1'}};
     case 'tools/list':
-      return {...extra, tools, ...(stateless ? {ttlMs: 60000, cacheScope: 'public'} : {})};
+      return {...extra, tools: listFor(person), ...(stateless ? {ttlMs: 60000, cacheScope: 'public'} : {})};
     case 'tools/call':
       return {...extra, content: [{type: 'text', text}]};
   }
@@ -31,7 +35,9 @@ function resultOf({method, params}, stateless) {
 function answer(request, response, body) {
   const message = JSON.parse(body);
   if (message.id === undefined) return response.writeHead(202).end();
-  const result = resultOf(message, request.headers['mcp-protocol-version'] === '2026-07-28');
+  const person = personal ? personOf(request) : undefined;
+  if (personal && !person) return response.writeHead(401, {'www-authenticate': 'Bearer'}).end();
+  const result = resultOf(message, request.headers['mcp-protocol-version'] === '2026-07-28', person);
   const found = result ? {result} : {error: {code: -32601, message: 'Method not found'}};
   const text = JSON.stringify({jsonrpc: '2.0', id: message.id, ...found});
   response.writeHead(200, {'content-type': 'application/json', 'content-length': Buffer.byteLength(text)}).end(text);

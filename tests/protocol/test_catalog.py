@@ -21,6 +21,11 @@ def names(*sources: Source, **more: Any) -> list[str]:
     return [tool["name"] for tool in build_catalog(sources, name_length=64, **more).tools]
 
 
+def result_of(page: tuple[bytes, bytes]) -> dict[str, Any]:
+    message: dict[str, dict[str, Any]] = json.loads(b'{"result":' + b"".join(page))
+    return message["result"]
+
+
 def test_tools_stand_in_the_order_of_configuration_then_of_their_upstream_and_ours_come_last() -> None:
     listed = names(
         source("b", {"name": "z"}, {"name": "a"}), source("a", {"name": "m"}), ours=({"name": "gateway__x"},)
@@ -81,12 +86,12 @@ def test_a_name_below_the_prefix_of_one_that_has_not_answered_is_kept_for_it() -
 def test_a_page_is_rendered_for_each_revision() -> None:
     tool = {"name": "x", "inputSchema": {}, "outputSchema": {"type": "string"}, "é": "\ud800"}
     catalog = build_catalog([source("a", tool)], name_length=64)
-    stateless = json.loads(b"".join(catalog.page(STATELESS, None, ttl=5, server=SERVER)))
+    stateless = result_of(catalog.page(STATELESS, None, ttl=5, server=SERVER))
     assert stateless["tools"][0]["outputSchema"] == {"type": "string"}
     assert (stateless["ttlMs"], stateless["cacheScope"], stateless["resultType"]) == (5, "private", "complete")
-    again = json.loads(b"".join(catalog.page(STATELESS, None, ttl=4, server=SERVER)))
+    again = result_of(catalog.page(STATELESS, None, ttl=4, server=SERVER))
     assert again["ttlMs"] == 4
-    handshake = json.loads(b"".join(catalog.page(HANDSHAKE, None, ttl=5, server=SERVER)))
+    handshake = result_of(catalog.page(HANDSHAKE, None, ttl=5, server=SERVER))
     assert set(handshake) == {"tools"}
     assert "outputSchema" not in handshake["tools"][0]
     assert handshake["tools"][0]["é"] == "\ud800"

@@ -31,8 +31,8 @@ def catalog(*sources: Source) -> Catalog:
 
 
 def listed(found: Catalog, kind: Kind) -> list[Json]:
-    page = b"".join(found.page(HANDSHAKE, None, ttl=1, server={}, kind=kind))
-    items: list[Json] = json.loads(page)[kind]
+    page = b'{"result":' + b"".join(found.page(HANDSHAKE, None, ttl=1, server={}, kind=kind))
+    items: list[Json] = json.loads(page)["result"][kind]
     return items
 
 

@@ -12,8 +12,9 @@ SERVER = {"name": "us"}
 
 
 def read(paged: Paged, revision: str = HANDSHAKE, cursor: str | None = None) -> dict[str, Any]:
-    page: dict[str, Any] = json.loads(b"".join(paged.page(revision, cursor, ttl=5, server=SERVER)))
-    return page
+    beginning, rest = paged.page(revision, cursor, ttl=5, server=SERVER)
+    message: dict[str, dict[str, Any]] = json.loads(b'{"result":' + beginning + rest)
+    return message["result"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

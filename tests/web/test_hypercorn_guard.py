@@ -17,7 +17,9 @@ from aggregator.web.hypercorn_guard import (
     HEAD_TIMEOUT,
     LINGER_BYTES,
     LINGER_TIMEOUT,
+    MAX_COPIED,
     _Connection,
+    _Protocol,
     guarded,
     install,
     refused_head,
@@ -397,3 +399,36 @@ async def test_the_graceful_time_ends_writes_under_way_and_later_ones(autojump_c
     assert trio.current_time() == 4
     assert await stopping.write(Unread(), b"x") is False
     assert trio.current_time() == 4
+
+
+@pytest.mark.parametrize(
+    ("pieces", "writes"),
+    [
+        ([b"x" * 10], 1),
+        ([b"x" * 10, b"y" * 20], 1),
+        ([b"x" * 10, b"y" * MAX_COPIED], 2),
+        ([b"x" * MAX_COPIED], 2),
+        ([b"x" * MAX_COPIED, b"y" * 10], 3),
+        ([], 1),
+    ],
+)
+async def test_an_answer_is_one_write_unless_that_would_copy_much(pieces: list[bytes], writes: int) -> None:
+    written: list[bytes] = []
+
+    async def send(event: Any) -> None:
+        written.append(event.data)
+
+    body = b"".join(pieces)
+    protocol = _Protocol(None, Config(), worker(), None, ConnectionState({}), None, None, None, send)  # type: ignore[arg-type]
+    protocol.connection.receive_data(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    while not isinstance(protocol.connection.next_event(), h11.EndOfMessage):
+        pass
+    length = (b"content-length", b"%d" % len(body))
+    for event in (
+        h11.Response(status_code=200, headers=[length]),
+        *[h11.Data(data=piece) for piece in pieces],
+        h11.EndOfMessage(),
+    ):
+        await protocol._send_h11_event(event)
+    assert len(written) == writes
+    assert b"".join(written) == b"HTTP/1.1 200 \r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
