@@ -113,7 +113,7 @@ def retry(upstream: str | None, config: str | None) -> None:
 @click.argument("upstreams", nargs=-1, metavar="[UPSTREAM]...")
 @config_option
 @click.option("--all", "everything", is_flag=True, help="Every login that is missing; so it is without UPSTREAM.")
-@click.option("--no-browser", is_flag=True, help="Only print the address to open.")
+@click.option("--no-browser", is_flag=True, help="Print addresses to open, also for a browser elsewhere.")
 def login(upstreams: tuple[str, ...], config: str | None, everything: bool, no_browser: bool) -> None:
     """Log in to upstreams that wait for it.
 
@@ -139,7 +139,8 @@ def login(upstreams: tuple[str, ...], config: str | None, everything: bool, no_b
 
         return trio.run(main)
 
-    sys.exit(standing.login(loaded.settings, terminal(), upstreams, None if no_browser else open_page))
+    page, stdin = (None, sys.stdin.fileno()) if no_browser else (open_page, None)
+    sys.exit(standing.login(loaded.settings, terminal(), upstreams, page, stdin))
 
 
 @click.command()

@@ -10,9 +10,11 @@ from typing import Any
 from ..config.model import AnyConfig, AnyUpstream, LocalConfig, StdioUpstream
 from .catalog_list import EXIT_LOGIN, EXIT_UNAVAILABLE
 from .daemon import Daemon, NotRunning, Refused, daemon_of
+from .pasted_lines import PastedLines
 from .terminal import BOLD, GREEN, RED, YELLOW, Terminal, table
 
 STATUS, RETRY, LOGOUT = "/control/status", "/control/retry", "/control/logout"
+LOGIN, FINISH = "/control/login", "/control/login/finish"
 LOGIN_PATIENCE = 600.0  # seconds for one login in a browser
 GLANCE = 1.0  # seconds between two looks at whether it is done
 
@@ -103,8 +105,18 @@ def logout(config: AnyConfig, terminal: Terminal, name: str) -> int:
     return 0 if told["ended"] else 1
 
 
-def login(config: AnyConfig, terminal: Terminal, names: Sequence[str], open_page: Callable[[str], bool] | None) -> int:
-    """Lead through the logins that are missing, or those of `names`, one after another. 77 if one was not made."""
+def login(
+    config: AnyConfig,
+    terminal: Terminal,
+    names: Sequence[str],
+    open_page: Callable[[str], bool] | None,
+    stdin: int | None = None,
+) -> int:
+    """Lead through the logins that are missing, or those of `names`, one after another. 77 if one was not made.
+
+    Without `open_page` a browser on another machine will do, whose last address is pasted into `stdin`.
+    """
+    pasted = None if stdin is None or open_page is not None else PastedLines(stdin)
     told = _asked(config, terminal, "GET", STATUS, None)
     if told is None:
         return EXIT_UNAVAILABLE
@@ -114,7 +126,7 @@ def login(config: AnyConfig, terminal: Terminal, names: Sequence[str], open_page
     for row in wanted:
         if row["state"] != "needs_login":
             terminal.say(f"{row['name']}: nothing to log in to ({_WORDS.get(row['state'], row['state'])})")
-        elif not _log_in(daemon_of(config), terminal, row, open_page):
+        elif not _log_in(daemon_of(config), terminal, row, open_page, pasted):
             terminal.say(f"{row['name']}: no login within {LOGIN_PATIENCE:g} s", RED)
             return EXIT_LOGIN
     if not wanted:
@@ -122,15 +134,28 @@ def login(config: AnyConfig, terminal: Terminal, names: Sequence[str], open_page
     return 0
 
 
-def _log_in(daemon: Daemon, terminal: Terminal, row: Row, open_page: Callable[[str], bool] | None) -> bool:
+def _log_in(
+    daemon: Daemon,
+    terminal: Terminal,
+    row: Row,
+    open_page: Callable[[str], bool] | None,
+    pasted: PastedLines | None,
+) -> bool:
     name, url = row["name"], row["loginUrl"]
     opened = open_page is not None and open_page(url)
     terminal.say(f"{name}: {'log in in the browser that was opened, or open' if opened else 'open'}", BOLD)
     terminal.data(url)
+    if pasted is not None:
+        _offer_pasting(daemon, terminal, name)
     until = time.monotonic() + LOGIN_PATIENCE
     while time.monotonic() < until:
         terminal.progress(f"waiting for the login to {name}")
-        time.sleep(GLANCE)
+        line = _wait_line(pasted)
+        if line is not None:
+            try:
+                daemon.ask("POST", FINISH, {"pasted": line})
+            except Refused as exc:
+                terminal.say(str(exc), RED)
         rows = daemon.ask("GET", STATUS)["upstreams"]
         state = next((each["state"] for each in rows if each["name"] == name), "gone")
         if state != "needs_login":
@@ -139,6 +164,25 @@ def _log_in(daemon: Daemon, terminal: Terminal, row: Row, open_page: Callable[[s
             return True
     terminal.progress("")
     return False
+
+
+def _offer_pasting(daemon: Daemon, terminal: Terminal, name: str) -> None:
+    try:
+        begun = daemon.ask("POST", LOGIN, {"upstream": name})
+    except Refused as exc:
+        terminal.say(f"{name}: no way to it with a browser elsewhere: {exc}", YELLOW)
+        return
+    terminal.say("With a browser on another machine: open the next address there, log in, and paste the address that")
+    terminal.say(f"it ends at. That page does not load; its address begins with {begun['endsAt']}")
+    terminal.data(begun["url"])
+
+
+def _wait_line(pasted: PastedLines | None) -> str | None:
+    """A pasted line, if one comes before it is time for another look."""
+    if pasted is not None:
+        return pasted.wait_line(GLANCE)
+    time.sleep(GLANCE)
+    return None
 
 
 def _asked(config: AnyConfig, terminal: Terminal, method: str, path: str, body: Any) -> Any:

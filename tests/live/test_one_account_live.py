@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sqlite3
 import stat
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,6 +48,16 @@ class Home:
     def store(self) -> Path:
         return self.folder / "state/mcp-aggregator/local.sqlite"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {
+            "BROWSER": str(self.folder / "browser"),
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "PYTHONUNBUFFERED": "1",
+            "INVOCATION_ID": "",
+        }
+        return {**os.environ, **own}
+
     def opened(self) -> list[str]:
         seen = self.folder / "opened"
         return seen.read_text().split() if seen.exists() else []
@@ -59,14 +71,8 @@ class Home:
         browser.chmod(browser.stat().st_mode | stat.S_IXUSR)
         file = self.folder / "mcpmux.yaml"
         file.write_text(config)
-        environment = {
-            "BROWSER": str(browser),
-            "XDG_STATE_HOME": str(self.folder / "state"),
-            "PYTHONUNBUFFERED": "1",
-            "INVOCATION_ID": "",
-        }
         command = [sys.executable, "-m", "aggregator", "serve", "-c", str(file)]
-        async with open_process("serve", command, env=environment) as process:
+        async with open_process("serve", command, env=self.environment) as process:
             await process.wait_listening(self.port)
             yield process
 
@@ -198,6 +204,34 @@ async def test_a_registered_client_comes_back_to_its_port_which_is_open_for_that
             await trio.sleep(0.2)
             with pytest.raises(OSError, match="connect"):
                 await trio.open_tcp_stream("127.0.0.1", port)
+
+
+async def test_a_browser_on_another_machine_will_do_whose_last_address_is_pasted(tmp_path: Path) -> None:
+    home = Home(tmp_path, free_port())
+    async with open_fastmcp_server() as endpoint:
+        config = backends(home, oauth(endpoint, open_browser=False))
+        async with home.serving(config) as process:
+            await process.wait_output(r"waits for its login")
+            command = [sys.executable, "-m", "aggregator", "login", "--no-browser", "-c", str(tmp_path / "mcpmux.yaml")]
+            asking = await trio.lowlevel.open_process(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=home.environment
+            )
+            assert asking.stdin is not None
+            assert asking.stdout is not None
+            with trio.fail_after(START):
+                said = b""
+                while said.count(b"\n") < 2:
+                    said += await asking.stdout.receive_some()
+                link, elsewhere = said.decode().split()
+                assert link == f"{home.url}/connect/mail"
+                landed = await walk_login(elsewhere, f"{home.url}/upstream-auth/callback/mail", "ada")
+                await asking.stdin.send_all(b"http://localhost/wrong?code=x\n")
+                await asking.stdin.send_all(landed.encode() + b"\n")
+                assert await asking.wait() == 0
+            await asking.stdin.aclose()
+            await asking.stdout.aclose()
+            assert text_of(await whoami(home)) == "ada"
+            assert issued(endpoint)["code"] == 1
 
 
 async def test_an_answer_that_another_browser_brings_connects_nothing(tmp_path: Path) -> None:
