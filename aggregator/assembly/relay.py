@@ -62,6 +62,7 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
         questions = Questions(mailbox, patience=config.input_timeout)
         parking = Parking(nursery, keys, mailbox, patience=config.input_timeout, clock=clock)
         stack.enter_context(listings.watched(told.end_gone))
+        tasks = TaskIds(keys, clock)
         methods = McpMethods(
             config,
             listings,
@@ -69,8 +70,8 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
             Asking(site, keys, ground.connections, clock),
             Conversing(questions, parking),
             sessions,
-            TaskIds(keys, clock),
+            tasks,
             IDENTITY,
         )
-        streams = McpStreams(Listening(listings, told), sessions, pulse, mailbox)
+        streams = McpStreams(Listening(listings, told), sessions, pulse, mailbox, tasks)
         yield Relay(roster, listings, sessions, questions, RunningCalls(mailbox), pulse, streams, methods)

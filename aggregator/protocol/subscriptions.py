@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .jsonrpc import Json, Notice
+from .tasks import CHANGED as TASK_CHANGED
+from .tasks import DECLARATION, is_declared
 
 KINDS = ("tools", "prompts", "resources")
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
@@ -19,38 +21,47 @@ SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
 
 _FILTER = {f"{kind}ListChanged": kind for kind in KINDS}
 _HEARD = {f"notifications/{kind}/list_changed": kind for kind in KINDS}
-BETWEEN_CALLS = frozenset({*_HEARD, UPDATED, ACKNOWLEDGED})  # notifications that no call causes
+BETWEEN_CALLS = frozenset({*_HEARD, UPDATED, ACKNOWLEDGED, TASK_CHANGED})  # notifications that no call causes
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Kinds of lists, and resources by URI, of which changes are wanted."""
+    """Kinds of lists, resources by URI, and tasks by id, of which changes are wanted."""
 
     kinds: frozenset[str] = frozenset()
     uris: frozenset[str] = frozenset()
+    tasks: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.kinds or self.uris)
+        return bool(self.kinds or self.uris or self.tasks)
 
     def __le__(self, other: Wanted) -> bool:
-        return self.kinds <= other.kinds and self.uris <= other.uris
+        return self.kinds <= other.kinds and self.uris <= other.uris and self.tasks <= other.tasks
 
 
 def read_filter(value: Any) -> Wanted | None:
     """The filter of ``subscriptions/listen``; kinds that we do not know are left out. None if it is malformed."""
     if not isinstance(value, dict):
         return None
-    uris = value.get("resourceSubscriptions") or []
-    if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
+    named = [value.get(key) or [] for key in ("resourceSubscriptions", "taskIds")]
+    if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in named):
         return None
-    return Wanted(frozenset(kind for key, kind in _FILTER.items() if value.get(key) is True), frozenset(uris))
+    kinds = frozenset(kind for key, kind in _FILTER.items() if value.get(key) is True)
+    return Wanted(kinds, *map(frozenset, named))
 
 
 def render_filter(wanted: Wanted) -> Json:
     made: Json = {key: True for key, kind in _FILTER.items() if kind in wanted.kinds}
     if wanted.uris:
         made["resourceSubscriptions"] = sorted(wanted.uris)
+    if wanted.tasks:
+        made["taskIds"] = sorted(wanted.tasks)
     return made
+
+
+def declared_for(wanted: Wanted) -> Json:
+    """The capabilities that a client has to declare to be told this."""
+    return DECLARATION if wanted.tasks else {}
 
 
 def on_offer(capabilities: Json, wanted: Wanted) -> Wanted:
@@ -61,7 +72,8 @@ def on_offer(capabilities: Json, wanted: Wanted) -> Wanted:
         return isinstance(capability, dict) and capability.get(ability) is True
 
     kinds = frozenset(kind for kind in wanted.kinds if has(kind, "listChanged"))
-    return Wanted(kinds, wanted.uris if has("resources", "subscribe") else frozenset())
+    uris = wanted.uris if has("resources", "subscribe") else frozenset[str]()
+    return Wanted(kinds, uris, wanted.tasks if is_declared(capabilities) else frozenset())
 
 
 def heard_kind(notice: Notice) -> str | None:

@@ -19,7 +19,7 @@ import trio
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import Call, Json, Notice, Success
 from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
-from ..protocol.subscriptions import ACKNOWLEDGED, Wanted, read_filter, render_filter
+from ..protocol.subscriptions import ACKNOWLEDGED, Wanted, declared_for, read_filter, render_filter
 from ..protocol.translate import Envelope, params_for_upstream
 from .child import Command, StartChild, open_child
 from .command_run import Ended, Life, run_once
@@ -145,7 +145,8 @@ class CommandUpstream:
         try:
             if is_stateless(life.peer.revision):
                 told = {"notifications": render_filter(wanted)}
-                await life.wire.ask(self._session_call(life, "subscriptions/listen", told), NOBODY, drop)
+                call = self._session_call(life, "subscriptions/listen", told, declared_for(wanted))
+                await life.wire.ask(call, NOBODY, drop)
                 return
             honoured = {
                 uri
@@ -160,8 +161,8 @@ class CommandUpstream:
         finally:
             life.wire.listeners.discard(receive)
 
-    def _session_call(self, life: Life, method: str, params: Json) -> Call:
-        envelope = Envelope(STATELESS, {})
+    def _session_call(self, life: Life, method: str, params: Json, capabilities: Json | None = None) -> Call:
+        envelope = Envelope(STATELESS, capabilities or {})
         made = params_for_upstream(params, life.peer.revision, envelope, token=None, client=self._client)
         return Call(secrets.token_hex(12), method, made)
 

@@ -15,7 +15,7 @@ from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.headers import METHOD_HEADER, NAME_HEADER, NAMED_BY, VERSION_HEADER, encode_value
 from ..protocol.jsonrpc import Call, Failure, Json, Message, Notice, Success, render
 from ..protocol.revisions import STATELESS
-from ..protocol.subscriptions import ACKNOWLEDGED, Wanted, read_filter, render_filter
+from ..protocol.subscriptions import ACKNOWLEDGED, Wanted, declared_for, read_filter, render_filter
 from ..protocol.translate import Envelope, params_for_upstream
 from .credentials import Credential
 from .exchange import Exchange, Headers, Interrupted, OnMessage, converse, read_outcome, read_stream
@@ -41,7 +41,11 @@ async def listen_stateless(
     """
     id = secrets.token_hex(12)
     params = params_for_upstream(
-        {"notifications": render_filter(wanted)}, STATELESS, Envelope(STATELESS, {}), token=None, client=client
+        {"notifications": render_filter(wanted)},
+        STATELESS,
+        Envelope(STATELESS, declared_for(wanted)),
+        token=None,
+        client=client,
     )
 
     async def receive(message: Message) -> None:

@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 import trio
 
 from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
-from ..protocol.jsonrpc import Notice
+from ..protocol.jsonrpc import Json, Notice
 from ..protocol.principal import Principal
 from ..protocol.subscriptions import UPDATED, Wanted, heard_kind, on_offer
+from ..protocol.tasks import CHANGED as TASK_CHANGED
+from ..protocol.tasks import TaskPlace, own_id
 from .authorized import AuthorizedUpstream
 
 GRACE = 30.0  # seconds that a stream outlives its last listener: clients come back
@@ -30,7 +32,7 @@ LASTED = 10.0  # seconds after which a stream that ends was a good one
 UNAVAILABLE = 600.0  # seconds until one that has no streams is asked again
 OPENING = 30.0  # seconds for an upstream to open one; some send nothing before the first event
 LOOK_AGAIN = 5.0  # seconds; whether the upstream was met anew, and may have streams by now
-MAX_URIS = 1000  # of one owner at one upstream
+MAX_URIS = 1000  # of one owner at one upstream, and as many tasks
 MAX_UPDATED = 1000  # resources that one listener is told of by name before it has looked
 
 _NO_STREAMS = frozenset({400, 404, 405, 501})
@@ -47,7 +49,13 @@ class Ear:
     uris: set[tuple[str, str]] = field(default_factory=set)  # upstream, and the resource by its own URI there
     changed: set[str] = field(default_factory=set)
     updated: set[tuple[str, str]] = field(default_factory=set)
+    tasks: frozenset[TaskPlace] = frozenset()
+    states: dict[TaskPlace, Json] = field(default_factory=dict)  # of tasks, the last that was told of each
     owners: dict[str, str] = field(default_factory=dict)  # by upstream: the owner on whose stream it listens
+
+    def upstreams(self) -> set[str]:
+        """Of which it wants to hear by name."""
+        return {upstream for upstream, _ in self.uris} | {task.upstream for task in self.tasks}
 
     def take(self) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
         """The kinds of lists and the resources that changed since the last time."""
@@ -55,6 +63,16 @@ class Ear:
         self.changed.clear()
         self.updated.clear()
         return taken
+
+    def take_tasks(self) -> dict[TaskPlace, Json]:
+        """The tasks that changed since the last time, and what was said of each last: all of its state."""
+        taken, self.states = self.states, {}
+        return taken
+
+    def hear_task(self, place: TaskPlace, state: Json) -> None:
+        if place in self.tasks:
+            self.states[place] = state
+            self.wake()
 
     def hear_update(self, upstream: str, uri: str) -> None:
         """Something about this resource of `upstream`: kept if it, or what it is a part of, is listened for."""
@@ -105,7 +123,7 @@ class Streams:
             if upstream is None:
                 continue  # the owners are of a configuration that has been replaced
             if stream is None:
-                if not ear.kinds and not any(upstream == name for upstream, _ in ear.uris):
+                if not ear.kinds and name not in ear.upstreams():
                     continue
                 stream = _Stream(upstream, owner, principal if owner else None, self._relist)
                 self._streams[name, owner] = stream
@@ -195,7 +213,8 @@ class _Stream:
         kinds = frozenset().union(*(ear.kinds for ear in self._ears)) if self._ears else frozenset[str]()
         name = self._upstream.name
         uris = {uri for ear in self._ears for upstream, uri in ear.uris if upstream == name}
-        return Wanted(kinds, frozenset(sorted(uris)[:MAX_URIS]))
+        tasks = {task.id for ear in self._ears for task in ear.tasks if task.upstream == name}
+        return Wanted(kinds, frozenset(sorted(uris)[:MAX_URIS]), frozenset(sorted(tasks)[:MAX_URIS]))
 
     async def run(self) -> None:
         """Until nobody has listened for `GRACE` seconds."""
@@ -288,6 +307,9 @@ class _Stream:
         elif notice.method == UPDATED and isinstance(uri := notice.params.get("uri"), str):
             for ear in self._ears:
                 ear.hear_update(name, uri)
+        elif notice.method == TASK_CHANGED and (id := own_id(notice.params)) is not None:
+            for ear in self._ears:
+                ear.hear_task(TaskPlace(name, id), notice.params)
 
 
 def _is_part(uri: str, whole: str) -> bool:

@@ -1,4 +1,4 @@
-"""A client that listens for what changes between calls: its lists, and resources it subscribed to.
+"""A client that listens for what changes between calls: its lists, resources it subscribed to, and its tasks.
 
 What changes is judged by what the person sees: a list that an upstream says has
 changed, an upstream that came or went, an account that was connected. Changes that
@@ -8,15 +8,19 @@ come together are told once. This file knows no HTTP; a stream is something to t
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 
 import trio
 
 from ..errors import StoreUnavailable
 from ..protocol.catalog import Catalog
 from ..protocol.jsonrpc import Notice
+from ..protocol.links import with_published_links
 from ..protocol.principal import Principal
 from ..protocol.subscriptions import KINDS, Wanted, list_changed, updated
+from ..protocol.tasks import CHANGED as TASK_CHANGED
+from ..protocol.tasks import TaskPlace, with_id
 from ..upstream.listings import Listings, View
 from ..upstream.streams import Ear, Streams
 
@@ -63,11 +67,13 @@ class Listening:
         tell: Tell,
         on_ready: Callable[[Wanted], Awaitable[None]],
         news: News,
+        tasks: Mapping[TaskPlace, str] | None = None,
     ) -> None:
         """Tell of changes until cancelled.
 
         `uris` gives the published URIs of the resources wanted now, and `news` comes when they change; `on_ready` gets
-        what will really be told, before anything is.
+        what will really be told, before anything is. `tasks` are those of which to tell, with the ids that the client
+        knows them by.
 
         Raises:
             StoreUnavailable: if it is not known at the start which accounts the person has connected.
@@ -76,9 +82,10 @@ class Listening:
         with self._listings.watched(news.come), self._streams.listening(wanted, news.come) as ear:
             view = await self._listings.view(principal)
             catalog = await self._listings.catalog(view)
+            ear.tasks = frozenset(published_tasks := dict(tasks or {}))
             places = self._place(ear, view, catalog, uris())
-            honoured = await self._acknowledged(ear, places)
-            await on_ready(Wanted(wanted & self._offered(), honoured))
+            honoured = await self._acknowledged(ear, places, published_tasks)
+            await on_ready(replace(honoured, kinds=wanted & self._offered()))
             while True:
                 with trio.move_on_after(REVIEW):
                     await news.wait()
@@ -96,6 +103,10 @@ class Listening:
                         await tell(list_changed(kind))
                 for upstream, own in sorted(updates):
                     await tell(updated(_published(catalog, upstream, own, places)))
+                for task, state in ear.take_tasks().items():
+                    publish = catalog.publisher(task.upstream)
+                    shown = state if publish is None else with_published_links("tasks/get", state, publish)
+                    await tell(Notice(TASK_CHANGED, with_id(shown, published_tasks[task])))
 
     def _place(self, ear: Ear, view: View, catalog: Catalog, uris: Iterable[str]) -> dict[tuple[str, str], str]:
         """Let the ear listen where this person's listings and resources are; the published URI by each place."""
@@ -108,18 +119,22 @@ class Listening:
         self._streams.place(ear, view.principal, owners)
         return places
 
-    async def _acknowledged(self, ear: Ear, places: dict[tuple[str, str], str]) -> frozenset[str]:
-        """The published URIs of which their upstreams will tell."""
-        honoured: set[str] = set()
+    async def _acknowledged(
+        self, ear: Ear, places: dict[tuple[str, str], str], tasks: Mapping[TaskPlace, str]
+    ) -> Wanted:
+        """The published URIs and tasks of which their upstreams will tell."""
+        uris: set[str] = set()
+        ids: set[str] = set()
 
         async def ask(upstream: str) -> None:
             told = await self._streams.acknowledged(ear, upstream, ACKNOWLEDGE)
-            honoured.update(uri for (name, own), uri in places.items() if name == upstream and own in told.uris)
+            uris.update(uri for (name, own), uri in places.items() if name == upstream and own in told.uris)
+            ids.update(id for task, id in tasks.items() if task.upstream == upstream and task.id in told.tasks)
 
         async with trio.open_nursery() as nursery:
-            for upstream in {upstream for upstream, _ in places}:
+            for upstream in ear.upstreams():
                 nursery.start_soon(ask, upstream)
-        return frozenset(honoured)
+        return Wanted(uris=frozenset(uris), tasks=frozenset(ids))
 
     def _offered(self) -> frozenset[str]:
         """The kinds that there are: tools always, for ours are; of others, what some upstream has or may have."""

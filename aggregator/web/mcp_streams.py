@@ -18,12 +18,14 @@ from ..errors import StoreUnavailable
 from ..protocol.jsonrpc import INVALID_PARAMS, Json, Notice, Success, failure
 from ..protocol.principal import Principal
 from ..protocol.subscriptions import KINDS, Wanted, acknowledged, ended, read_filter, tagged
+from ..protocol.tasks import is_declared, undeclared
 from ..store.mail import EVERYBODY
 from ..store.session_rows import End
 from .asked import Asked
 from .client_sessions import ClientSession, ClientSessions
 from .listening import Listening, News
 from .mailbox import Mailbox
+from .mcp_tasks import TaskIds
 from .pulse import Pulse
 from .reply import Receive, Reply
 
@@ -45,8 +47,11 @@ class _Followed:
 class McpStreams:
     """All open streams of clients. `close` ends them in order, and lets none begin."""
 
-    def __init__(self, listening: Listening, sessions: ClientSessions, pulse: Pulse, mailbox: Mailbox) -> None:
+    def __init__(
+        self, listening: Listening, sessions: ClientSessions, pulse: Pulse, mailbox: Mailbox, tasks: TaskIds
+    ) -> None:
         self._listening = listening
+        self._tasks = tasks
         self._mailbox = mailbox
         self._sessions = sessions
         self._pulse = pulse
@@ -127,10 +132,15 @@ class McpStreams:
         """``subscriptions/listen`` (2026-07-28)."""
         id = asked.call.id
         wanted = read_filter(asked.call.params.get("notifications"))
-        if wanted is None or len(wanted.uris) > MAX_URIS:
-            told = f"'notifications' must be a filter, with at most {MAX_URIS} resourceSubscriptions"
+        if wanted is None or len(wanted.uris) > MAX_URIS or len(wanted.tasks) > MAX_URIS:
+            told = f"'notifications' must be a filter, with at most {MAX_URIS} resourceSubscriptions and taskIds each"
             await reply.finish(failure(id, INVALID_PARAMS, told))
             return
+        if wanted.tasks and not is_declared(asked.envelope.capabilities):
+            await reply.finish(undeclared(id))
+            return
+        places = ((self._tasks.find(asked.principal, text), text) for text in sorted(wanted.tasks))
+        tasks = {place: text for place, text in places if place is not None}
 
         async def tell(notice: Notice) -> None:
             await reply.notice(tagged(notice, id))
@@ -140,7 +150,9 @@ class McpStreams:
 
         async def listen() -> None:
             news = News()
-            await self._listening.listen(asked.principal, wanted.kinds, lambda: wanted.uris, tell, acknowledge, news)
+            await self._listening.listen(
+                asked.principal, wanted.kinds, lambda: wanted.uris, tell, acknowledge, news, tasks
+            )
 
         if await self._run(asked.principal, reply, receive, listen):
             await reply.finish(Success(id, ended(id)))

@@ -203,6 +203,7 @@ class FakeServer:
         self.listeners: list[tuple[_Out, Json]] = []  # streams for what changes, with the tag of each
         self.streams: dict[str | None, _Out] = {}  # those of sessions
         self.subscribed: list[str] = []  # resources, of the last stream or by requests
+        self.known_tasks: set[str] = set()
         self.client: Json = {}  # what the last `initialize` said
         self._keeps_sessions = sessions
         self._count = 0
@@ -332,6 +333,8 @@ class FakeServer:
                 known = [resource["uri"] for resource in self.resources]
                 self.subscribed = [uri for uri in wanted.get("resourceSubscriptions", []) if uri in known]
                 wanted = {**wanted, "resourceSubscriptions": self.subscribed}
+                if "taskIds" in wanted:
+                    wanted["taskIds"] = [id for id in wanted["taskIds"] if id in self.known_tasks]
                 self.listeners.append((out, tag))
                 await self.announce("notifications/subscriptions/acknowledged", notifications=wanted)
                 await self._stream(out, tag)

@@ -210,14 +210,17 @@ async def open_relay(
             nursery, KEYS, mailbox, patience=settings.input_timeout, clock=lambda: NOW + trio.current_time()
         )
         conversing = Conversing(questions, parking)
-        methods = McpMethods(
-            settings, listings, gateway, asking, conversing, sessions, TaskIds(KEYS, _wall_time), IDENTITY
-        )
+        tasks = TaskIds(KEYS, _wall_time)
+        methods = McpMethods(settings, listings, gateway, asking, conversing, sessions, tasks, IDENTITY)
         bearer: Any = FakeBearer()
         pulse = Pulse()
         nursery.start_soon(pulse.run)
         streams = McpStreams(
-            Listening(listings, Streams(listings.upstreams(), nursery, listings.relist)), sessions, pulse, mailbox
+            Listening(listings, Streams(listings.upstreams(), nursery, listings.relist)),
+            sessions,
+            pulse,
+            mailbox,
+            tasks,
         )
         endpoint = McpEndpoint(
             bearer,

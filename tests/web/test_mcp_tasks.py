@@ -12,6 +12,7 @@ import trio
 from aggregator.protocol.tasks import TASKS
 from aggregator.store.memory import MemoryStore
 
+from ..fakes.asgi import Ongoing
 from ..fakes.mcp_server import LEGACY, META, MODERN, FakeServer, Incoming, Json, Speaking, ToolFailure
 from ..fakes.relay import ModernClient, Relay, open_relay, text_of
 
@@ -189,3 +190,70 @@ async def test_an_older_upstream_has_no_tasks(autojump_clock: trio.testing.MockC
         servers["up"].results.clear()
         answer = await ask(client, "tasks/get", task)
         assert "upstream up" in answer["error"]["message"]
+
+
+# What is told of tasks between calls
+
+
+@asynccontextmanager
+async def listening(client: ModernClient, *tasks: str) -> AsyncIterator[Ongoing]:
+    params = {"notifications": {"taskIds": list(tasks)}}
+    async with client.open("subscriptions/listen", params, id="listen") as ongoing:
+        yield ongoing
+
+
+def listens(server: FakeServer) -> None:
+    """The server tells of tasks, and acknowledges those that it knows."""
+    server.tells = True
+    server.known_tasks = {"7", "8"}
+
+
+async def announce(server: FakeServer, id: str, status: str) -> None:
+    result = {"result": {"content": [LINK]}} if status == "completed" else {}
+    await server.announce("notifications/tasks", taskId=id, status=status, **TIMES, **result)
+
+
+async def test_what_changes_of_a_task_is_told_to_those_who_asked(autojump_clock: trio.testing.MockClock) -> None:
+    async with relay_of("up", "other") as (relay, servers):
+        listens(servers["other"])
+        client = client_of(relay)
+        await client.request("resources/list")
+        task = (await begin(client, "other__slow"))["taskId"]
+        bob = client_of(relay, "bob")
+        bobs = (await begin(bob, "other__slow"))["taskId"]
+        async with listening(client, task, "unknown", bobs) as hers, listening(bob, task) as his:
+            await trio.sleep(8)
+            (first,) = hers.messages()
+            assert first["params"]["notifications"] == {"taskIds": [task]}
+            assert his.messages()[0]["params"]["notifications"] == {}
+            await announce(servers["other"], "8", "working")
+            await announce(servers["other"], "7", "working")
+            await announce(servers["other"], "7", "completed")
+            await trio.sleep(2)
+            last = hers.messages()[-1]
+            assert (last["method"], last["params"]["taskId"]) == ("notifications/tasks", task)
+            assert last["params"]["status"] == "completed"
+            assert last["params"]["result"]["content"][0]["uri"] != "mem://a"
+            assert last["params"]["_meta"] == {f"{META}subscriptionId": "listen"}
+            assert {message["params"].get("taskId") for message in hers.messages()[1:]} == {task}
+            assert len(his.messages()) == 1
+        (incoming,) = servers["other"].calls("subscriptions/listen")
+        assert incoming.params["notifications"] == {"taskIds": ["7"]}
+        assert incoming.meta[f"{META}clientCapabilities"] == DECLARED
+        assert servers["up"].calls("subscriptions/listen") == []
+
+
+async def test_who_did_not_declare_the_extension_is_told_of_no_task() -> None:
+    async with relay_of("up") as (relay, _):
+        task = (await begin(client_of(relay)))["taskId"]
+        plain = client_of(relay, capabilities={})
+        received = await plain.request("subscriptions/listen", {"notifications": {"taskIds": [task]}})
+        assert received.json()["error"]["code"] == -32021
+
+
+@pytest.mark.parametrize("ids", ["x", [1], {"a": 1}, ["x"] * 501])
+async def test_ids_of_tasks_must_be_a_list_of_a_reasonable_length(ids: Any) -> None:
+    async with relay_of("up") as (relay, _):
+        named = [f"{id}{number}" for number, id in enumerate(ids)] if ids == ["x"] * 501 else ids
+        received = await client_of(relay).request("subscriptions/listen", {"notifications": {"taskIds": named}})
+        assert received.json()["error"]["code"] == -32602
