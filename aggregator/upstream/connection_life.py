@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 
 from ..protocol.brokering.challenge import split_scope
+from ..protocol.brokering.resource import is_meant_for
 from ..store import Connection
 from .credentials import Standing
 
@@ -18,12 +20,24 @@ SHARE = 0.25  # of a token's life, where that is less: a token of a minute is no
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds between tries, doubling; plus up to a quarter
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that names more is asked all the same
 LONGEST_SCOPE = 2000  # characters; it has to fit into a URL, and an upstream may ask for more with each call
+MOVED = "its address has been changed since you logged in"
 LAPSED = "its login has expired and cannot be renewed without you"
 
 
 def owner_of(connection: Connection) -> str:
     """Whose sessions and listings come of this connection: those of another one are somebody else's."""
     return f"{connection.principal.key} {connection.id}"
+
+
+def as_far_as_meant(connection: Connection, upstream_url: str | None) -> Connection:
+    """The connection, without its tokens if they were issued for another server than the one at this URL (None: there
+    is none any more). Where it is not known what they were issued for, they stay."""
+    resource = connection.resource
+    if upstream_url is None or resource is None or connection.state != "connected":
+        return connection
+    if is_meant_for(resource, upstream_url):
+        return connection
+    return replace(connection, state="needs_login", reason=MOVED, access_token=None, refresh_token=None)
 
 
 def is_refreshable(connection: Connection) -> bool:

@@ -21,6 +21,7 @@ from ..protocol.brokering import Beginning, IssuedTokens
 from ..protocol.principal import Principal
 from ..store import Connection, Store
 from .connection_life import (
+    as_far_as_meant,
     is_alive,
     needs_login,
     owner_of,
@@ -66,9 +67,9 @@ class Connections:
         self._nursery = nursery
         self._store = store
         self._clock = clock
-        self.know(upstreams)
         self._refreshes = Refreshes(nursery, store, oauth, clock, self._on_change)
         self._known = KnownConnections(store, self._hold)
+        self.know(upstreams)
         self._refused: OrderedDict[str, int] = OrderedDict()  # by owner: the generation that its upstream refused
         self._news: dict[str, trio.Event] = {}
         self._noting: set[str] = set()  # ids of the connections whose use is being noted
@@ -77,9 +78,10 @@ class Connections:
         return f"<Connections {self._known!r}, {self._refreshes!r}>"
 
     def know(self, upstreams: Iterable[Upstream]) -> None:
-        """These are the upstreams of the configuration."""
+        """These are the upstreams of the configuration, from now on."""
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
         self._headers = {name: configured_headers(upstream) for name, upstream in self._upstreams.items()}
+        self._known.forget_all()  # what was prepared for the ones before
 
     @property
     def is_behind(self) -> bool:
@@ -282,7 +284,9 @@ class Connections:
         )
 
     def _hold(self, stored: Connection) -> Held:
+        upstream = self._upstreams.get(stored.upstream)
         connection = self._refreshes.amended(stored)
+        connection = as_far_as_meant(connection, None if upstream is None else upstream.url)
         headers = tuple(
             header for header in self._headers.get(connection.upstream, ()) if header[0] != b"authorization"
         )

@@ -88,6 +88,10 @@ class KnownConnections(Generic[T]):
             person.rows = None
             person.edition += 1
 
+    def forget_all(self) -> None:
+        for principal in self._people:
+            self.forget(principal)
+
     def _person(self, principal: Principal) -> _Person[T]:
         person = self._people.get(principal)
         if person is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from aggregator.errors import ConnectNeeded, StoreUnavailable, UpstreamLost
 from aggregator.protocol.brokering import IssuedTokens, Postponed
 from aggregator.store import UNREADABLE
 from aggregator.store.memory import MemoryStore
-from aggregator.upstream.connection_life import LAPSED
+from aggregator.upstream.connection_life import LAPSED, MOVED
 from aggregator.upstream.credentials import SHARED, Credential, Standing
 from aggregator.upstream.known_connections import BELIEVED
 
@@ -81,6 +82,46 @@ async def test_a_connected_person_sends_their_own_token_and_what_goes_with_every
         assert len({ada.owner, bob.owner, Credential().owner}) == 3
         assert await credentials.standing(ADA) == Standing(ada.owner, "connected", account="ada@gmail.example")
     assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("resource", "goes"),
+    [
+        (None, True),
+        (GMAIL.url, True),
+        (GMAIL.url + "/", True),
+        (GMAIL.url.rpartition("/")[0], True),
+        ("https://elsewhere.example/mcp", False),
+        (GMAIL.url + "/below", False),
+        (GMAIL.url.replace("https://", "http://"), False),
+    ],
+)
+async def test_a_token_is_shown_to_no_other_server_than_the_one_it_was_issued_for(
+    resource: str | None, goes: bool, autojump_clock: MockClock, store: FailingStore, server: TokenServer, wall: Wall
+) -> None:
+    """An upstream may have got another URL under the same name."""
+    await store.save_connection(row(resource=resource))
+    async with instance(store, server, wall) as (_, credentials):
+        if goes:
+            assert await token_of(credentials) == "access-0"
+            return
+        assert (await credentials.standing(ADA)).state == "needs_login"
+        with pytest.raises(ConnectNeeded, match=MOVED):
+            await credentials.current(ADA)
+    assert server.asked == []
+
+
+async def test_another_configuration_is_heeded_at_once(
+    autojump_clock: MockClock, store: FailingStore, server: TokenServer, wall: Wall
+) -> None:
+    await store.save_connection(row(resource=GMAIL.url))
+    async with instance(store, server, wall) as (connections, credentials):
+        assert await token_of(credentials) == "access-0"
+        connections.know([replace(GMAIL, url="https://elsewhere.example/mcp")])
+        with pytest.raises(ConnectNeeded, match=MOVED):
+            await credentials.current(ADA)
+        connections.know([GMAIL])
+        assert await token_of(credentials) == "access-0", "it was changed back"
 
 
 async def test_rows_are_believed_for_a_moment_and_what_this_process_changes_is_seen_at_once(

@@ -79,6 +79,16 @@ def parse_resource_metadata(body: bytes, document_url: str, upstream_url: str) -
     return ResourceMetadata(resource, servers[:MAX_SERVERS], scopes)
 
 
+def is_meant_for(resource: str, upstream_url: str) -> bool:
+    """Whether a token that was issued for `resource` may be shown to the upstream: it is that, or stands below it.
+
+    RFC 8707 2: the resource is where the token is to be used. Where the upstream's URL has become another one since,
+    its new server must not get what was meant for the old.
+    """
+    named = (upstream_url, resource_of(upstream_url))
+    return any(is_same_resource(resource, one) for one in named) or _is_above(resource, upstream_url)
+
+
 def is_same_resource(one: str, other: str) -> bool:
     """Equal but for the case of scheme and host, a default port and one slash at the end.
 
