@@ -211,11 +211,14 @@ class OAuthClient:
         resource: str | None,
         scope: str | None,
         refresh_token: str,
+        patient: bool = False,
     ) -> IssuedTokens | Ended | Postponed:
         """Exchange a refresh token at the server that gave it, and at no other.
 
-        `scope` is what is granted so far: an answer that names none grants the same. What the answer rotated is lost
-        if the caller is cancelled meanwhile; after the answer nothing more is waited for.
+        `scope` is what is granted so far: an answer that names none grants the same. A server that says not to know us
+        may be mistaken for a moment: `patient` takes it for that, else the connection is at its end with the client.
+        What the answer rotated is lost if the caller is cancelled meanwhile; after the answer nothing more is waited
+        for.
 
         Raises:
             StoreUnavailable: if it is not known who we are there; nothing was sent.
@@ -234,6 +237,8 @@ class OAuthClient:
             return Postponed(str(exc))
         if not isinstance(outcome, ClientRefused):
             return outcome
+        if patient:
+            return Postponed(outcome.reason)
         return await self._end_client(upstream, server, client, outcome)
 
     async def revoke(self, upstream: Upstream, *, issuer: str, client_id: str, token: str, hint: str) -> bool:

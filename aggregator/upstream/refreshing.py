@@ -32,6 +32,9 @@ OTHERS_PATIENCE = 10.0  # seconds that a refresh in another process is waited fo
 POLL = 0.2  # seconds between two looks at it
 REVOKE_DEADLINE = 5.0  # seconds; revoking is a courtesy
 RETRY = 1.0  # seconds between two tries to store what was rotated, while the store is away
+# Tries, over half a minute, for which a server that says not to know us any more may be mistaken (``invalid_client``):
+# believed at once, one bad minute of its own would log everybody out.
+DOUBTED = 5
 TAKEOVER = 2.0  # seconds for which a lease that ran out is left to its owner, who may be about to store something
 
 log = logging.getLogger(__name__)
@@ -49,8 +52,12 @@ class OAuthClient(Protocol):
         resource: str | None,
         scope: str | None,
         refresh_token: str,
+        patient: bool,
     ) -> IssuedTokens | Ended | Postponed:
-        """Ask `issuer`, and nobody else, for new tokens. No answer of it raises."""
+        """Ask `issuer`, and nobody else, for new tokens. No answer of it raises.
+
+        `patient` lets it be mistaken where it says not to know us, which would end the connections of everybody.
+        """
         ...
 
     async def revoke(self, upstream: Upstream, *, issuer: str, client_id: str, token: str, hint: str) -> bool:
@@ -182,6 +189,7 @@ class Refreshes:
                     resource=taken.resource,
                     scope=taken.scope,
                     refresh_token=taken.refresh_token,
+                    patient=taken.failures < DOUBTED,
                 )
             except (UpstreamLost, StoreUnavailable) as exc:
                 return Postponed(str(exc))

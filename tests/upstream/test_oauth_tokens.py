@@ -247,6 +247,8 @@ async def test_a_client_that_the_server_forgot_ends_its_connections_and_the_next
     client = client_of(world, store)
     beginning = await begin(client)
     world.places[TOKEN] = answer({"error": "invalid_client"}, 401)
+    assert isinstance(await refresh(client, client_id=beginning.client_id, patient=True), Postponed)
+    assert await store.find_registration("mail", ISSUER) is not None
     assert isinstance(await refresh(client, client_id=beginning.client_id), Ended)
     assert await store.find_registration("mail", ISSUER) is None
     assert (await begin(client)).client_id == "c2"

@@ -13,7 +13,7 @@ from aggregator.protocol.brokering import Postponed
 from aggregator.store.memory import MemoryStore
 from aggregator.upstream.connections import EARLY_PATIENCE, PATIENCE
 from aggregator.upstream.personal_credentials import PersonalCredentials
-from aggregator.upstream.refreshing import LEASE, OTHERS_PATIENCE, REFRESH_DEADLINE
+from aggregator.upstream.refreshing import DOUBTED, LEASE, OTHERS_PATIENCE, REFRESH_DEADLINE
 
 from ..store.samples import ADA, NOW
 from .token_server import (
@@ -77,6 +77,7 @@ async def test_a_token_near_its_end_is_refreshed_at_the_issuer_recorded_and_used
             "resource": GMAIL.url,
             "scope": "mail.read",
             "refresh_token": "refresh-0",
+            "patient": True,
         }
     ]
 
@@ -280,6 +281,20 @@ async def test_a_clear_no_ends_the_connection_with_its_reason_and_asks_nobody_ag
         assert (standing.state, standing.reason) == ("needs_login", "the login was withdrawn")
     assert len(server.asked) == 1
     assert "has ended: the login was withdrawn" in caplog.text
+
+
+async def test_a_server_that_does_not_know_us_is_doubted_for_half_a_minute(
+    autojump_clock: MockClock, store: FailingStore, server: TokenServer, wall: Wall
+) -> None:
+    """It is asked to be patient as long as that lasts, and then to decide."""
+    server.script = [Postponed("invalid_client")] * DOUBTED
+    await store.save_connection(expired())
+    async with instance(store, server, wall) as (_, credentials):
+        while len(server.asked) <= DOUBTED:
+            await either(credentials)
+            await trio.sleep(1)
+        assert [asked["patient"] for asked in server.asked] == [*[True] * DOUBTED, False]
+        assert 30 < trio.current_time() < 60
 
 
 async def test_a_no_to_a_token_that_another_instance_has_renewed_ends_nothing(
