@@ -85,13 +85,17 @@ class AuthorizedUpstream:
         with self._used():
             credential = await self._current(principal)
             self._pauses.check(credential.owner, trio.current_time())
-            outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
+            outgoing = Outgoing(
+                method, params, envelope, principal.key, extra_headers, credential, asked, bool(self._overhearing)
+            )
             try:
                 return await self._upstream.request(outgoing, hear, on_request)
             except UpstreamRefused as exc:
                 self._pauses.note(exc, credential.owner, trio.current_time())
                 credential = await self._renewed(principal, credential, exc)
-            outgoing = Outgoing(method, params, envelope, principal.key, extra_headers, credential, asked)
+            outgoing = Outgoing(
+                method, params, envelope, principal.key, extra_headers, credential, asked, bool(self._overhearing)
+            )
             try:
                 return await self._upstream.request(outgoing, hear, on_request)
             except UpstreamRefused as exc:

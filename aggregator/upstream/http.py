@@ -260,7 +260,7 @@ class HttpUpstream:
         is_sent = False
         ticket.calls += 1
         try:
-            await self._session_streams.join(outgoing.session, ticket, hear, on_notice)
+            await self._session_streams.join(outgoing, ticket, hear, on_notice)
             await self._set_log_level(ticket, envelope.log_level)
             is_sent = True
             try:

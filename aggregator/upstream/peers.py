@@ -71,6 +71,7 @@ class Outgoing:
     extra_headers: tuple[tuple[str, str], ...] = ()
     credential: Credential = NOTHING
     capabilities: Json = field(default_factory=dict)
+    overheard: bool = False  # somebody wants to know of changes that the upstream tells this session only
 
     @property
     def session(self) -> SessionKey:

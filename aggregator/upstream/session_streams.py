@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 import trio
 
 from ..errors import UpstreamLost, UpstreamRefused
-from ..protocol.jsonrpc import INVALID_REQUEST, Call, Json, Message, Notice, Success, failure
-from ..protocol.subscriptions import BETWEEN_CALLS, KINDS, Wanted, on_offer
+from ..protocol.jsonrpc import INVALID_REQUEST, Call, Message, Notice, Success, failure
+from ..protocol.subscriptions import BETWEEN_CALLS
 from .credentials import EVERYONE
 from .exchange import Exchange, OnMessage, read_stream
-from .peers import NOBODY, OnNotice, SessionKey, refuse
+from .peers import NOBODY, OnNotice, Outgoing, refuse
 from .sessions import Ticket, Tickets
 
 PATIENCE = 2.0  # seconds that a request waits for the stream of its session
@@ -55,12 +55,12 @@ class SessionStreams:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def join(self, key: SessionKey, ticket: Ticket, hear: OnMessage, overhear: OnNotice) -> None:
+    async def join(self, outgoing: Outgoing, ticket: Ticket, hear: OnMessage, overhear: OnNotice) -> None:
         """A request begins in the session: `hear` gets what is asked meanwhile. Waits for the stream, if there is one
-        to be had. `leave` undoes it, however this ended."""
+        to be had and something may come on it. `leave` undoes it, however this ended."""
         stream = self._open.get(id(ticket))
         if stream is None:
-            if not _is_needed(key, ticket) or trio.current_time() < self._not_before:
+            if not _is_needed(outgoing, ticket) or trio.current_time() < self._not_before:
                 return
             stream = self._open[id(ticket)] = _Stream()
             self._nursery.start_soon(self._run, ticket, stream)
@@ -128,14 +128,10 @@ class SessionStreams:
                 pass
 
 
-def _is_needed(key: SessionKey, ticket: Ticket) -> bool:
-    """Whether the server may ask the person of this session something, or tell it what it tells no other."""
-    owner, account, asked = key
-    if ticket.session_id is None or owner == NOBODY:
+def _is_needed(outgoing: Outgoing, ticket: Ticket) -> bool:
+    """Whether the server may ask the person of this session something, or tell it what it tells no other. Many of those
+    that do so do not declare it."""
+    if ticket.session_id is None or outgoing.owner == NOBODY:
         return False
     # A session of an account of one's own, in which nothing can be asked, is that on which `streams` listens.
-    return bool(asked) or (account == EVERYONE and _tells(ticket.capabilities))
-
-
-def _tells(capabilities: Json) -> bool:
-    return bool(on_offer(capabilities, Wanted(frozenset(KINDS))))
+    return bool(outgoing.capabilities) or (outgoing.overheard and outgoing.credential.owner == EVERYONE)

@@ -21,16 +21,18 @@ ROOTS: Json = {"roots": [{"uri": "file:///home"}]}
 class Caller:
     """Calls a tool, answers what it is asked, and keeps what it hears."""
 
-    def __init__(self, upstream: HttpUpstream, owner: str = "alice", able: Json = ABLE) -> None:
+    def __init__(
+        self, upstream: HttpUpstream, owner: str = "alice", able: Json = ABLE, overheard: bool = False
+    ) -> None:
         self.heard: list[Notice] = []
         self.asked: list[Call] = []
         self._upstream = upstream
         self._owner = owner
-        self._able = able
+        self._more: Json = {"capabilities": able, "overheard": overheard}
 
     async def call(self, name: str = "ask") -> Answered:
         envelope = Envelope(MODERN, {}, "mine", "debug")
-        outgoing = Outgoing("tools/call", {"name": name}, envelope, self._owner, capabilities=self._able)
+        outgoing = Outgoing("tools/call", {"name": name}, envelope, self._owner, **self._more)
         return await self._upstream.request(outgoing, self._hear, self._answer)
 
     async def _hear(self, notice: Notice) -> None:
@@ -102,7 +104,7 @@ async def test_a_session_that_was_told_of_a_change_passes_it_on_even_after_its_c
 ) -> None:
     async with behind(LEGACY) as (server, upstream):
         server.tells_of_changes()
-        caller = Caller(upstream, able={})
+        caller = Caller(upstream, able={}, overheard=True)
         await caller.call("t")
         await trio.sleep(1)
         await server.announce("notifications/tools/list_changed")
