@@ -59,6 +59,7 @@ def config_of(keys: File, environ: Mapping[str, str]) -> AnyConfig:
         limits=Limits(limits.body, limits.name_length, limits.calls_per_person),
         clients=tuple(_client(client) for client in keys.clients),
         client_schemes=tuple(keys.client_schemes),
+        client_documents=keys.client_documents,
         ca_file=keys.outbound.ca_file,
         proxy=keys.outbound.proxy,
         tls=Tls(keys.tls.cert_file, keys.tls.key_file) if keys.tls else None,

@@ -19,7 +19,8 @@ SHOWN = frozenset(
     "description enabled prefix type tools include exclude discoveryTimeout toolTimeout cwd instructions "
     "sendResource callbackPath allowPrivateNetwork authorizationServer issuerUrl host port storage tokens access "
     "refresh refreshIdle code allowedOrigins allowedHosts drain limits body nameLength callsPerPerson "
-    "inputTimeout startOnUse idleStop socket clients redirectUris clientSchemes tls certFile keyFile".split()
+    "inputTimeout startOnUse idleStop socket clients redirectUris clientSchemes clientDocuments tls certFile "
+    "keyFile".split()
 )
 _SUSPECT = re.compile(r"secret|token|passw|key|authoriz|bearer|credential|header|env|command|value", re.IGNORECASE)
 _ITEM = re.compile(r"\s*-\s+[^:]*$")  # of a list that began further up

@@ -225,9 +225,9 @@ class ConnectRetry:
 class AnyConfig:
     """Everything the operator said, in whichever mode.
 
-    Without `auth` this is local mode: one person, who comes in by `listen`. `clients`, `client_schemes` and `tokens`
-    mean nothing there; `listen`, `connect_retry` and `eager_auth` (log in to every ``oauth`` upstream at the start)
-    mean nothing with `auth`.
+    Without `auth` this is local mode: one person, who comes in by `listen`. `clients`, `client_schemes`,
+    `client_documents` and `tokens` mean nothing there; `listen`, `connect_retry` and `eager_auth` (log in to every
+    ``oauth`` upstream at the start) mean nothing with `auth`.
 
     `issuer_url` has no trailing slash; with `port` 0 and no ``issuerUrl`` in the
     file it is ``http://localhost:0`` (https with `tls`), and whoever binds the port puts the real
@@ -255,6 +255,7 @@ class AnyConfig:
     limits: Limits = field(default_factory=Limits)
     clients: tuple[KnownClient, ...] = ()
     client_schemes: tuple[str, ...] = ()
+    client_documents: bool = True
     tls: Tls | None = None
     ca_file: str | None = None
     proxy: Secret | None = None

@@ -43,7 +43,7 @@ def _for_teams(root: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
 
 def _front_door(root: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
     """Local mode: who is on this machine may come in, others only if the operator says so."""
-    for key in ("clients", "clientSchemes", "tokens"):
+    for key in ("clients", "clientSchemes", "clientDocuments", "tokens"):
         if key in root:
             yield (
                 (key,),

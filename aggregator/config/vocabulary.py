@@ -201,5 +201,8 @@ class File(Keys):
         "Schemes of apps, beside `https` and loopback `http`, that clients not set up in `clients` may be sent to.",
         ["cursor", "windsurf"],
     )
+    client_documents: Boolean = default(
+        True, "Whether MCP clients may be described by the document at their client id's URL, which we then fetch."
+    )
 
     listen: ListenKeys = Field(default_factory=ListenKeys, description="Local mode's front door.")

@@ -36,7 +36,7 @@ class ClientDocuments(Protocol):
 
 def clients_of(config: Config, keys: KeyRing) -> Clients:
     configured = {known.client_id: _client(known) for known in config.clients}
-    return Clients(keys, configured, frozenset(config.client_schemes))
+    return Clients(keys, configured, frozenset(config.client_schemes), config.client_documents)
 
 
 def is_on_loopback(config: Config) -> bool:
@@ -59,7 +59,12 @@ async def resolve_client(
     try:
         return await documents.find(found.url)
     except Unfetchable as exc:
-        log.warning("request %s: a client's metadata document is not usable: %s", request_id, exc)
+        log.warning(
+            "request %s: a client's metadata document is not usable: %s. If this server cannot fetch any, set "
+            "clientDocuments to false, and clients register themselves instead",
+            request_id,
+            exc,
+        )
         # The same words whatever the cause: else this page would tell strangers what answers where, seen from here.
         raise Refusal(
             400,

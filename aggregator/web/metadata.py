@@ -23,12 +23,13 @@ from .http import Endpoint, Request, Response, Route, json_response
 MAX_AGE = 300  # seconds; a changed issuerUrl is seen by clients after at most this
 
 
-def metadata_routes(site: Site, callbacks: Sequence[str] = ()) -> tuple[Route, ...]:
+def metadata_routes(site: Site, callbacks: Sequence[str] = (), *, takes_documents: bool = True) -> tuple[Route, ...]:
     """One route for each place where somebody may look; none of them reads the request.
 
-    `callbacks` are the paths to which upstreams' authorization servers send people back.
+    `callbacks` are the paths to which upstreams' authorization servers send people back; `takes_documents` is whether
+    clients may be described by metadata documents.
     """
-    server = _document(authorization_server_metadata(site))
+    server = _document(authorization_server_metadata(site, takes_documents=takes_documents))
     resource = _document(protected_resource_metadata(site))
     url = client_document_url(site.issuer)
     client = _document(client_document(url, [site.url(path) for path in callbacks], site.issuer))

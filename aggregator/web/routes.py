@@ -74,7 +74,11 @@ def oauth_routes(
         "POST": partial(answer_consent, authority),
     }
     return (
-        *metadata_routes(site, sorted({callback_path(upstream) for upstream in personal(authority)})),
+        *metadata_routes(
+            site,
+            sorted({callback_path(upstream) for upstream in personal(authority)}),
+            takes_documents=config.client_documents,
+        ),
         Route(
             site.path + "/register",
             {"POST": partial(register, authority)},

@@ -98,6 +98,7 @@ clients:
   - {clientId: desktop, name: Desktop, redirectUris: ["http://127.0.0.1/cb", "cursor://x/cb"]}
   - {clientId: web, redirectUris: ["https://app.example.com/cb"], clientSecret: a secret of the web client}
 clientSchemes: [cursor, com.example.app]
+clientDocuments: false
 discoveryTimeout: 2000
 toolTimeout: 30000
 inputTimeout: 90s
@@ -186,6 +187,7 @@ limits: {body: 64KiB, nameLength: 128, callsPerPerson: 3}
             KnownClient("web", "web", ("https://app.example.com/cb",), Secret("a secret of the web client")),
         ),
         client_schemes=("cursor", "com.example.app"),
+        client_documents=False,
     )
 
 

@@ -136,6 +136,7 @@ REFUSED: list[tuple[str, str, str]] = [
     (local(host="mcp.example.com"), "host", "'mcp.example.com' lets other machines in"),
     (local(clients=[]), "clients", "is for teams, and there is no 'auth' to log in by"),
     (local(clientSchemes=[]), "clientSchemes", "is for teams"),
+    (local(clientDocuments=False), "clientDocuments", "is for teams"),
     (local(tokens={}), "tokens", "is for teams"),
     (local(upstreams=[{**HTTP, "auth": {"type": "user"}}]), "upstreams[0].auth.type", "'user' is for teams"),
     (local(listen={"transport": "sse"}), "listen.transport", "'sse' is not one of 'http', 'stdio'"),

@@ -50,6 +50,17 @@ async def test_a_client_that_is_a_url_goes_the_whole_way_and_its_document_is_rea
     assert await deployment.store.grants_of(ANNA.principal) == ()
 
 
+@pytest.mark.requirement("MD2")
+async def test_a_server_that_reads_no_documents_says_so_and_fetches_none() -> None:
+    deployment = Deployment(client_documents=False)
+    metadata = read(await deployment.send("GET", "/.well-known/oauth-authorization-server"))
+    assert "client_id_metadata_document_supported" not in metadata
+    response = await Browser(deployment).begin(deployment.documents.publish(URL))
+    assert response.status == 400
+    assert "reads no metadata documents" in text_of(response)
+    assert deployment.documents.asked == []
+
+
 async def test_a_token_of_one_url_is_no_other_clients() -> None:
     deployment = Deployment()
     one = deployment.documents.publish(URL)

@@ -12,8 +12,8 @@ from .registration import AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES
 from .site import SCOPE, Site
 
 
-def authorization_server_metadata(site: Site) -> dict[str, Any]:
-    """RFC 8414 2."""
+def authorization_server_metadata(site: Site, *, takes_documents: bool = True) -> dict[str, Any]:
+    """RFC 8414 2. `takes_documents` is whether clients may be described by metadata documents."""
     return {
         "issuer": site.issuer,
         "authorization_endpoint": site.url("/authorize"),
@@ -28,7 +28,7 @@ def authorization_server_metadata(site: Site) -> dict[str, Any]:
         "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,  # RFC 9207 3
-        "client_id_metadata_document_supported": True,  # draft CIMD 6
+        **({"client_id_metadata_document_supported": True} if takes_documents else {}),  # draft CIMD 6
     }
 
 

@@ -46,6 +46,15 @@ def test_a_url_that_the_operator_has_set_up_needs_no_document() -> None:
     assert Clients(KEYS, {URL: known}).identify(URL, now=NOW) is known
 
 
+def test_where_no_documents_are_read_a_url_begins_nothing_and_ends_nothing() -> None:
+    known = Client(id=URL + "2", name="Known", redirect_uris=(CALLBACK,), source="configuration")
+    clients = Clients(KEYS, {known.id: known}, takes_documents=False)
+    with pytest.raises(Unsealable, match="reads no metadata documents"):
+        clients.identify(URL, now=NOW)
+    assert clients.identify_by_id(URL, now=NOW).id == URL
+    assert clients.identify(known.id, now=NOW) is known
+
+
 @pytest.mark.requirement("MD3")
 def test_a_registered_client_is_known_by_its_sealed_id() -> None:
     registered = client(CALLBACK)

@@ -23,6 +23,7 @@ def test_the_authorization_server_describes_itself() -> None:
     assert document["code_challenge_methods_supported"] == ["S256"]
     assert document["authorization_response_iss_parameter_supported"] is True
     assert document["client_id_metadata_document_supported"] is True
+    assert "client_id_metadata_document_supported" not in authorization_server_metadata(SITE, takes_documents=False)
     assert "none" in document["token_endpoint_auth_methods_supported"]  # claude.ai asks for both before it uses CIMD
 
 
