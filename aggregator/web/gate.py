@@ -6,12 +6,15 @@ the configuration alone. This file knows no path and no token.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from ..config.model import Config
 from ..errors import Refusal
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?", re.ASCII)
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -31,16 +34,18 @@ class Gate:
             self._origins |= {f"{issuer.scheme}://{host}" for host in names}
         self._origins |= {origin.lower().rstrip("/") for origin in config.allowed_origins}
         self._issuer_url = config.issuer_url
+        # Local mode for other machines as well: they name ours by an address of it, and we have many.
+        self._takes_addresses = config.listen.token is not None or config.listen.allow_unauthenticated
 
     def check_host(self, host: str | None) -> None:
-        """DNS rebinding: a page of a foreign name must not reach us (TR1).
+        """DNS rebinding: a page of a foreign name must not reach us (TR1). An address is no name that could be rebound.
 
         Raises:
             Refusal: 421 for a host that is not ours, 400 for none.
         """
         if host is None:
             raise Refusal(400, "invalid_request", "The request names no Host.")
-        if host.lower() not in self._hosts:
+        if host.lower() not in self._hosts and not (self._takes_addresses and _is_address(host)):
             raise Refusal(
                 421,
                 "invalid_request",
@@ -61,3 +66,15 @@ class Gate:
 
     def is_known_origin(self, origin: str) -> bool:
         return origin.lower() in self._origins
+
+
+def _is_address(host: str) -> bool:
+    """Whether a Host names an IP address, with a port or without."""
+    found = _ADDRESS.fullmatch(host)
+    if found is None:
+        return False
+    try:
+        ipaddress.ip_address(found[1] or found[2])
+    except ValueError:
+        return False
+    return True

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aggregator.config.model import Auth, Config
+from aggregator.config.model import Auth, Config, Listen, Secret
 from aggregator.errors import Refusal
 from aggregator.web.gate import Gate
 
@@ -96,3 +96,22 @@ def test_an_address_with_the_default_port_written_out_is_the_same_address() -> N
     gate("http://mcp.example.com").check_host("mcp.example.com:80")
     gate("https://mcp.example.com:443").check_host("mcp.example.com")
     gate("https://mcp.example.com:443").check_origin("https://mcp.example.com")
+
+
+@pytest.mark.parametrize("listen", [Listen(allow_unauthenticated=True), Listen(token=Secret("3f1c9a0d5e7b42861f0e"))])
+def test_where_other_machines_may_come_in_an_address_is_a_host_and_a_foreign_name_is_none(listen: Listen) -> None:
+    """A page can have its own name resolved to our address, but an address resolves to nothing else."""
+    open_gate = Gate(Config(Auth("https://idp.example.com"), (), "http://localhost:3000", listen=listen))
+    for host in ("192.168.1.5:3000", "192.168.1.5", "[fe80::1]:3000", "localhost:3000"):
+        open_gate.check_host(host)
+    for host in ("evil.example:3000", "192.168.1.5.evil.example", "", "[", "1", "192.168.1.5@evil.example"):
+        with pytest.raises(Refusal):
+            open_gate.check_host(host)
+    for origin in ("http://evil.example", "http://192.168.1.5:3000"):
+        with pytest.raises(Refusal):
+            open_gate.check_origin(origin)
+
+
+def test_on_loopback_alone_an_address_of_the_network_is_no_host() -> None:
+    with pytest.raises(Refusal):
+        gate("http://localhost:3000").check_host("192.168.1.5:3000")
