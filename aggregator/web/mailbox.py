@@ -27,7 +27,7 @@ from ..store.mail import EVERYBODY, MailStore
 FAST, SLOW = 0.2, 1.0  # seconds between two looks
 LIFETIME = 60.0  # seconds that a mail may wait; also the clocks of two hosts may differ by most of it
 MAX_BODY = 4 * 2**20  # bytes of one mail: the usual limit of a request's body
-MAX_MAILS = 300  # of one person by one process, within `LIFETIME`
+MAX_MAILS = 1200  # of one person by one process, within `LIFETIME`: 64 calls at once, each with its signs of life
 MAX_BYTES = 32 * 2**20  # of all these
 
 Hear = Callable[[Json], Awaitable[None]]

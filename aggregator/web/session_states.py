@@ -23,6 +23,8 @@ from .mailbox import Mailbox
 
 REMEMBERED = 10_000  # sessions
 
+_SILENT = SessionRow()
+
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +62,7 @@ class SessionStates:
     def find(self, session: str) -> SessionRow:
         """What is known of the session at hand."""
         state = self._states.get(session)
-        return SessionRow() if state is None else state.row
+        return _SILENT if state is None else state.row
 
     def begun(self, session: str) -> None:
         """The session began here and now: nobody said anything of it yet."""
