@@ -3,8 +3,9 @@
 For each upstream once, one after another: the connect link is logged, and opened
 in the browser unless ``openBrowser`` says no. What is asked at the start is what
 keeps an upstream from being listed, or with ``eagerAuth`` every account that is
-not there yet. A login that ends later is asked for when a call needs it, and by
-`ask_again`: no window opens behind anybody's back.
+not there yet; one that is down at first is asked for when it is there. A login that
+ends later is asked for when a call needs it, and by `mcp-aggregator login`: no window
+opens behind anybody's back.
 """
 
 from __future__ import annotations
@@ -57,35 +58,25 @@ class Logins:
         self._open_page = open_page
         self._eager = eager
         self._asked: set[str] = set()
-        self._again = trio.Event()
 
     def __repr__(self) -> str:
         return f"<Logins {sorted(self._asked)} asked for>"
 
-    def ask_again(self) -> None:
-        """Ask for what is missing now, whether it was asked for before or not."""
-        self._asked.clear()
-        self._again.set()
-
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            again = self._again
             for upstream in await self._missing():
                 self._asked.add(upstream.name)
                 await self._ask(upstream)
-            with trio.move_on_after(GLANCE if self._may_ask() else float("inf")):
-                await again.wait()
-                self._again = trio.Event()
-
-    def _may_ask(self) -> bool:
-        return any(upstream.name not in self._asked for upstream in self._logged_in_to())
+            await trio.sleep(GLANCE)
 
     def _logged_in_to(self) -> list[AnyUpstream]:
         return [config for config in self._configured() if config.browser_login is not None]
 
     async def _missing(self) -> list[AnyUpstream]:
         """Those whose login is missing and was not asked for."""
+        if all(upstream.name in self._asked for upstream in self._logged_in_to()):
+            return []
         try:
             statuses = {status.name: status for status in await self._statuses()}
         except StoreUnavailable:

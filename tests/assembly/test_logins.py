@@ -94,9 +94,7 @@ async def test_who_waits_for_a_login_is_asked_for_once_one_after_another(
     assert len(world.opened) == 3, "no window opens behind anybody's back"
 
 
-async def test_a_login_that_ends_later_is_asked_for_again_on_demand_only(
-    autojump_clock: Any, nursery: trio.Nursery
-) -> None:
+async def test_a_login_that_ends_later_opens_no_window(autojump_clock: Any, nursery: trio.Nursery) -> None:
     listed = Listed(logged_in_to("a"))
     listed.becomes("a", "needs_login")
     world = World(listed, nursery)
@@ -106,9 +104,6 @@ async def test_a_login_that_ends_later_is_asked_for_again_on_demand_only(
     listed.becomes("a", "needs_login", Standing("me", "needs_login"))
     await trio.sleep(100)
     assert len(world.opened) == 1
-    world.logins.ask_again()
-    await trio.sleep(1)
-    assert len(world.opened) == 2
 
 
 async def test_eager_asks_for_every_account_that_is_not_there(autojump_clock: Any, nursery: trio.Nursery) -> None:
