@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,8 +39,9 @@ class TeamFront:
     revocations: Revocations
     documents: ClientDocuments
 
-    def start(self, nursery: trio.Nursery, listings: Listings) -> None:
+    def start(self, nursery: trio.Nursery, listings: Listings) -> Callable[[], None]:
         nursery.start_soon(self.revocations.watch, self.ground.store)
+        return lambda: None  # people connect their own accounts, when a call of theirs needs them
 
     def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
         return oauth_routes(

@@ -7,11 +7,13 @@ upstream is asked is `upstream/`'s, how an item looks `signatures`'.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import ssl
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +27,8 @@ from ..errors import ConnectNeeded, UpstreamLost, UpstreamRefused
 from ..protocol.catalog import build_catalog
 from ..protocol.jsonrpc import Json
 from ..protocol.source import Source
+from ..protocol.texts import clean_line
+from ..upstream import child_log
 from ..upstream.authorized import AuthorizedUpstream
 from ..upstream.kinds import open_configured, shared_credentials
 from ..upstream.proxy import parse_proxy
@@ -41,6 +45,8 @@ KINDS = {
     "resource": ("resources/list", "resources", "resources"),
     "template": ("resources/templates/list", "resourceTemplates", "resources"),
 }
+HEARD = 3  # last lines of a program that failed which are shown
+_OF_A_SERVER = "; the log has"  # what is said after this holds for a server, which has a log and starts programs again
 IDENTITY: Json = {"name": "mcp-aggregator-list", "version": __version__}
 
 
@@ -100,6 +106,10 @@ def run(
     """
     printed = Printed(terminal, descriptions=descriptions, as_json=as_json, from_endpoint=config is None)
     is_read = True
+    programs = logging.getLogger(child_log.__name__)
+    programs.setLevel(logging.DEBUG)
+    programs.propagate = False
+    programs.addHandler(StderrHeard(printed.hear))
     try:
         trio.run(partial(_ask_all, config, upstreams, kinds, timeout, printed))
     except* BrokenPipeError:
@@ -209,6 +219,18 @@ def _entries(lists: dict[str, tuple[Json, ...]], prefix: str) -> Iterable[Entry]
             yield Entry(kind, name, signature, description_of(item).removeprefix(prefix.strip()).strip(), item)
 
 
+class StderrHeard(logging.Handler):
+    """Hands on what programs write to stderr, which a server would log."""
+
+    def __init__(self, hear: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.args, tuple) and len(record.args) == 2:
+            self._hear(str(record.args[0]), clean_line(str(record.args[1]), 300))
+
+
 class Printed:
     """What was told so far, and how it looks."""
 
@@ -218,6 +240,13 @@ class Printed:
         self._as_json = as_json
         self._from_endpoint = from_endpoint
         self._outcomes: dict[str, Outcome] = {}
+        self._heard: dict[str, deque[str]] = {}
+
+    def hear(self, what: str, line: str) -> None:
+        """A line that the program of ``upstream <name>`` wrote to stderr."""
+        heard = self._heard.setdefault(what.removeprefix("upstream "), deque(maxlen=HEARD))
+        if line not in heard:  # it may have been started twice, and says the same
+            heard.append(line)
 
     def wait_for(self, waiting: Sequence[str], of: int) -> None:
         if not self._as_json:
@@ -239,7 +268,9 @@ class Printed:
             case LoginNeeded(reason):
                 self._terminal.say(f"{name}: {reason}; {self._how_to_log_in(name)}", YELLOW)
             case Silent(reason):
-                self._terminal.say(f"{name}: {reason}", RED)
+                self._terminal.say(f"{name}: {reason.partition(_OF_A_SERVER)[0]}", RED)
+                for line in self._heard.get(name, ()):
+                    self._terminal.say(f"    {line}")
             case _:
                 assert_never(outcome)
 

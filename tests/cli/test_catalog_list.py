@@ -60,6 +60,15 @@ def test_what_answered_is_printed_and_what_did_not_is_told(tmp_path: Path) -> No
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_a_program_that_ends_is_shown_with_its_last_words(tmp_path: Path) -> None:
+    crashes = {"name": "crashes", "command": ["/bin/sh", "-c", r"echo 'no \033[31mAPI key' >&2; exit 3"]}
+    done = run(tmp_path, "list", "-c", configured(tmp_path, crashes))
+    assert done.returncode == 69
+    assert done.stderr.splitlines()[0] == "crashes: its command ended with exit code 3 before it answered"
+    assert "    no  [31mAPI key" in done.stderr.splitlines()
+    assert "started again" not in done.stderr
+
+
 def test_machines_get_the_items_as_they_came_with_their_upstream(tmp_path: Path) -> None:
     done = run(tmp_path, "list", "--json", "--timeout", "3", "-c", configured(tmp_path, GOOD, ABSENT))
     told = json.loads(done.stdout)
