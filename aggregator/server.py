@@ -66,14 +66,11 @@ log = logging.getLogger(__name__)
 class Aggregator:
     """An open aggregator: an ASGI application. Its tasks belong to the block of `open_aggregator`."""
 
-    def __init__(
-        self, config: Servable, listings: Listings, streams: McpStreams, ask_again: Callable[[], None]
-    ) -> None:
+    def __init__(self, config: Servable, listings: Listings, streams: McpStreams) -> None:
         self.config = config
         self.draining = False
         self._listings = listings
         self._streams = streams
-        self._ask_again = ask_again
         self._app: Any = None
         self._changing: Changing | None = None
 
@@ -100,12 +97,7 @@ class Aggregator:
         return await self._changing.become(config)
 
     def try_now(self, name: str | None = None) -> tuple[str, ...]:
-        """Have upstreams that fail be tried at once: all, or the one called `name`. Which were tried, by name.
-
-        When all are, the person of local mode is asked once more for the logins that are missing.
-        """
-        if name is None:
-            self._ask_again()
+        """Have upstreams that fail be tried at once: all, or the one called `name`. Which were tried, by name."""
         return self._listings.try_now(name)
 
     def start_draining(self) -> None:
@@ -140,11 +132,11 @@ async def open_aggregator(config: Servable, *, clock: Callable[[], float] = time
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
         relay = await stack.enter_async_context(open_relay(ground, nursery))
-        ask_again = front.start(nursery, relay.listings)
+        front.start(nursery, relay.listings)
         nursery.start_soon(keep_purged, ground.store, clock)
         nursery.start_soon(watch_secret_files, team, ground.keys)
         listings = relay.listings
-        aggregator = Aggregator(config, listings, relay.streams, ask_again)
+        aggregator = Aggregator(config, listings, relay.streams)
         endpoint = McpEndpoint(
             front.authentication,
             relay.sessions,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -25,9 +24,8 @@ class Front(Protocol):
     @property
     def pages(self) -> Pages: ...
 
-    def start(self, nursery: trio.Nursery, listings: Listings) -> Callable[[], None]:
-        """Start what runs as long as requests are answered. What is returned has the logins that are missing asked for
-        once more, where that is this mode's affair."""
+    def start(self, nursery: trio.Nursery, listings: Listings) -> None:
+        """Start what runs as long as requests are answered."""
         ...
 
     def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:

@@ -6,7 +6,6 @@ and the accounts that everybody shares are theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import trio
@@ -71,7 +70,7 @@ class LocalFront:
     returns: LoopbackReturns
     by_hand: PendingLogins
 
-    def start(self, nursery: trio.Nursery, listings: Listings) -> Callable[[], None]:
+    def start(self, nursery: trio.Nursery, listings: Listings) -> None:
         """Logins are asked for. Nothing is issued, so there is nothing to revoke."""
 
         async def open_page(url: str) -> bool:
@@ -88,7 +87,6 @@ class LocalFront:
         logins = Logins(site, configured, statuses, connections, open_page, eager=config.eager_auth)
         nursery.start_soon(self.returns.run)
         nursery.start_soon(logins.run)
-        return logins.ask_again
 
     def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
         clock, site = self.ground.clock, site_of(config.issuer_url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,9 +39,8 @@ class TeamFront:
     revocations: Revocations
     documents: ClientDocuments
 
-    def start(self, nursery: trio.Nursery, listings: Listings) -> Callable[[], None]:
+    def start(self, nursery: trio.Nursery, listings: Listings) -> None:
         nursery.start_soon(self.revocations.watch, self.ground.store)
-        return lambda: None  # people connect their own accounts, when a call of theirs needs them
 
     def routes(self, config: Config, accounts: Accounts, catalog_of: CatalogOf) -> tuple[Route, ...]:
         return oauth_routes(
