@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import trio
 from aggregator.config.secrets import derive_key
 from aggregator.errors import StoreUnavailable
 from aggregator.local_key import read_local_key
+from aggregator.os_keyring import Keyring
 
 
 def mode(path: Path) -> int:
@@ -69,3 +72,60 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable, match=r"file/x/local\.key"):
         read_local_key(str(tmp_path / "file" / "x" / "local.sqlite"))
+
+
+FAKE = """
+import json, os, sys
+verb, service, name = sys.argv[2:]
+file = sys.argv[1]
+kept = json.load(open(file)) if os.path.exists(file) else {}
+if kept.get("locked"):
+    sys.exit("keyring.errors.KeyringLocked: Failed to unlock the collection!")
+if verb == "set":
+    kept[name] = "forgotten" if kept.get("broken") else sys.stdin.read().strip()
+    json.dump(kept, open(file, "w"))
+elif name in kept:
+    print(kept[name])
+else:
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+def keyring(tmp_path: Path) -> Keyring:
+    """A program that keeps texts in a file, as `keyring` does in the desktop's keyring."""
+    (tmp_path / "fake.py").write_text(FAKE)
+    return Keyring((sys.executable, "-I", "-S", str(tmp_path / "fake.py"), str(tmp_path / "kept.json")))
+
+
+def test_where_there_is_a_keyring_the_key_is_in_it_and_in_no_file(tmp_path: Path, keyring: Keyring) -> None:
+    storage = str(tmp_path / "state" / "local.sqlite")
+    made = read_local_key(storage, keyring)
+    assert len(derive_key(made)) == 32
+    assert read_local_key(storage, keyring) == made
+    assert not (tmp_path / "state" / "local.key").exists()
+    assert made.reveal() in (tmp_path / "kept.json").read_text()
+
+
+def test_a_key_that_is_in_a_file_stays_there(tmp_path: Path, keyring: Keyring) -> None:
+    storage = str(tmp_path / "local.sqlite")
+    assert read_local_key(storage) == read_local_key(storage, keyring)
+    assert not (tmp_path / "kept.json").exists()
+
+
+@pytest.mark.parametrize("fault", ["locked", "broken"])
+def test_a_keyring_that_keeps_nothing_leaves_the_key_to_the_file(tmp_path: Path, keyring: Keyring, fault: str) -> None:
+    (tmp_path / "kept.json").write_text(json.dumps({fault: True}))
+    storage = str(tmp_path / "local.sqlite")
+    assert read_local_key(storage, keyring) == read_local_key(storage)
+
+
+def test_a_locked_keyring_does_not_cost_what_was_sealed_under_its_key(tmp_path: Path, keyring: Keyring) -> None:
+    storage = tmp_path / "local.sqlite"
+    read_local_key(str(storage), keyring)
+    storage.write_text("sealed")
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    (tmp_path / "kept.json").write_text(json.dumps({**kept, "locked": True}))
+    with pytest.raises(StoreUnavailable, match="Unlock it and start again"):
+        read_local_key(str(storage), keyring)
+    assert not (tmp_path / "local.key").exists()

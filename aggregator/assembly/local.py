@@ -13,6 +13,7 @@ import trio
 from ..config.model import AnyUpstream, Auth, Config, LocalConfig, Servable, StdioUpstream, Upstream
 from ..local_browser import open_in_browser
 from ..local_key import read_local_key
+from ..os_keyring import find_keyring
 from ..protocol.oauth.site import site_of
 from ..protocol.principal import LOCAL
 from ..upstream.listings import Listings
@@ -44,7 +45,7 @@ def as_team(config: LocalConfig) -> Config:
     settings["upstreams"] = team_upstreams(config)
     team = Config(**settings)
     if config.secret is None and config.storage != "memory":
-        return replace(team, secret=read_local_key(config.storage))
+        return replace(team, secret=read_local_key(config.storage, find_keyring()))
     return team
 
 
