@@ -33,10 +33,10 @@ def needs_login(listing: Listing, standing: Standing) -> bool:
 def status_of(listing: Listing, standing: Standing, catalog: Catalog) -> UpstreamStatus:
     if needs_login(listing, standing):
         state = "needs_login"
+    elif standing.state == "retrying":
+        state = "retrying"  # which is also why a listing fails whose token has ended meanwhile
     elif listing.error is not None:
         state = "unreachable"
-    elif standing.state == "retrying":
-        state = "retrying"
     else:
         state = "connected" if listing.source is not None else "connecting"
     name, peer = listing.upstream.name, listing.upstream.peer

@@ -79,6 +79,7 @@ class FakeConnections:
         self.tokens: dict[tuple[str, str], str] = {}
         self.fault: Exception | None = None
         self.is_behind = False
+        self.retrying: dict[tuple[str, str], tuple[str, float]] = {}  # why, and when next, a renewal is tried again
         self._changed = trio.Event()
 
     def connect(self, person: str, upstream: str, token: str) -> None:
@@ -108,8 +109,12 @@ class FakeCredentials:
         self._upstream = upstream
 
     def standing_at_hand(self, principal: Principal) -> Standing | None:
-        token = self._connections.tokens.get((principal.subject, self._upstream.name))
-        return SHARED if token is None else Standing(f"{principal.subject}/{token}", "connected")
+        who = (principal.subject, self._upstream.name)
+        token, retry = self._connections.tokens.get(who), self._connections.retrying.get(who)
+        if token is None:
+            return SHARED
+        owner = f"{principal.subject}/{token}"
+        return Standing(owner, "connected") if retry is None else Standing(owner, "retrying", *retry)
 
     async def standing(self, principal: Principal) -> Standing:
         return self.standing_at_hand(principal) or SHARED

@@ -51,6 +51,19 @@ async def test_status_says_of_every_upstream_how_it_is(autojump_clock: trio.test
         nursery.cancel_scope.cancel()
 
 
+async def test_a_login_that_is_being_renewed_is_said_so_although_nothing_can_be_listed_with_it() -> None:
+    async with trio.open_nursery() as nursery:
+        server = FakeServer(nursery)
+        async with open_relay({"up": server}, upstreams={"up": {"auth_type": "user"}}) as relay:
+            relay.connections.connect("alice", "up", "a")
+            relay.connections.retrying["alice", "up"] = ("it is busy", 1_790_000_000.0)
+            server.dead = "the login cannot be renewed now"
+            (row,) = await status(relay.modern("alice"))
+            assert (row["state"], row["lastError"]) == ("retrying", "it is busy")
+            assert row["nextTryAt"] == 1_790_000_000.0
+        nursery.cancel_scope.cancel()
+
+
 async def test_status_warns_while_renewed_logins_are_in_memory_alone() -> None:
     async with trio.open_nursery() as nursery:
         async with open_relay({"up": FakeServer(nursery)}) as relay:
