@@ -27,7 +27,9 @@ from .mcp_tasks import McpTasks, TaskIds
 from .mcp_tools import McpTools
 from .relaying import Relaying
 
-DISCOVER_TTL = 3600_000  # milliseconds; what we say about ourselves changes when an upstream does
+# Milliseconds. What we say about ourselves changes when an upstream does, or the configuration; while an upstream has
+# not been met, it is a guess that the next moment may correct.
+DISCOVER_TTL, GUESS_TTL = 600_000, 5_000
 
 
 class McpMethods:
@@ -115,7 +117,7 @@ class McpMethods:
             "resultType": "complete",
             "supportedVersions": list(FOR_CLIENTS),
             **self._about(stateless=True),
-            "ttlMs": DISCOVER_TTL,
+            "ttlMs": DISCOVER_TTL if all(one.peer for one in self._upstreams.values()) else GUESS_TTL,
             "cacheScope": "private",
         }
 

@@ -62,6 +62,7 @@ class McpPrompts:
         return await self._relaying.run(asked, view, errand, tell)
 
     async def _complete(self, asked: Asked, ref: Json, key: str, subject: str, tell: Tell) -> Success | Failure:
+        started = trio.current_time()
         view = self._listings.view_at_hand(asked.principal) or await self._listings.view(asked.principal)
         upstream: str | None = None
         own = subject
@@ -74,7 +75,9 @@ class McpPrompts:
             if (place := catalog.locate_template(subject)) is not None:
                 upstream, own = place.upstream, place.uri
         if upstream is None:
-            return failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Nothing to complete is called {subject[:128]}")
+            unknown = failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Nothing to complete is called {subject[:128]}")
+            absent = self._relaying.absent(asked, view, subject, started) if key == "name" else None
+            return absent or unknown
         known = self._upstreams.get(upstream)
         peer = known.peer if known is not None else None
         if peer is not None and not isinstance(peer.capabilities.get("completions"), dict):

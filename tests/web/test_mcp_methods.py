@@ -11,7 +11,7 @@ import trio
 from aggregator.config.model import Limits
 from aggregator.errors import StoreUnavailable
 from aggregator.protocol.revisions import WITH_HANDSHAKE
-from aggregator.web.mcp_methods import DISCOVER_TTL
+from aggregator.web.mcp_methods import DISCOVER_TTL, GUESS_TTL
 
 from ..fakes.mcp_server import LEGACY, META, MODERN, Speaking
 from ..fakes.relay import client_of, one, text_of
@@ -129,12 +129,13 @@ async def test_discovery_names_every_revision_and_handshake_only_its_own() -> No
     async with one(MODERN, upstreams=upstreams) as (_, relay):
         result = (await relay.modern().request("server/discover")).json()["result"]
         assert result["supportedVersions"] == [MODERN, *WITH_HANDSHAKE]
-        assert (result["ttlMs"], result["cacheScope"]) == (DISCOVER_TTL, "private")
+        assert (result["ttlMs"], result["cacheScope"]) == (GUESS_TTL, "private")
         lists = {name: {"listChanged": True} for name in ("tools", "prompts", "resources")}
         assert result["capabilities"] == {**lists, "logging": {}, "completions": {}}, "it was not met yet"
         await relay.modern().tools()
         result = (await relay.modern().request("server/discover")).json()["result"]
         assert result["capabilities"] == {"tools": lists["tools"], "logging": {}}, "it has nothing else"
+        assert result["ttlMs"] == DISCOVER_TTL
         assert "up__*: Everything about cats." in result["instructions"]
         assert result["_meta"][META + "serverInfo"]["name"] == "mcp-aggregator"
         client = await relay.legacy()

@@ -178,6 +178,12 @@ async def test_an_unknown_uri_names_the_upstreams_that_could_not_be_asked(
             assert error["code"] == -32602
             assert error["message"] == "Resource not found: y://1; not known yet: down (cannot connect)"
             assert error["data"] == {"uri": "y://1"}
+            ref = {"type": "ref/prompt", "name": "down__p"}
+            params = {"ref": ref, "argument": {"name": "a", "value": ""}}
+            error = await error_of(relay.modern(), "completion/complete", params)
+            assert error["message"].startswith(
+                "Error completing down__p: upstream down: cannot connect; its prompts are"
+            )
         nursery.cancel_scope.cancel()
 
 
