@@ -110,7 +110,7 @@ class Relaying:
         except UpstreamRefused as exc:
             cause = why_refused(exc)
         except UpstreamLost as exc:
-            cause = str(exc) if exc.executed else f"{exc}; {_nothing_done(asked)}"
+            cause = f"{exc}{_perhaps_done(asked)}" if exc.executed else f"{exc}; {_nothing_done(asked)}"
         return failed(asked.call, error_text(asked, errand.subject, config, cause, started), asked.revision)
 
     def absent(self, asked: Asked, view: View, name: str, started: float) -> Success | Failure | None:
@@ -134,7 +134,7 @@ class Relaying:
                 if refused.code == jsonrpc.HEADER_MISMATCH:
                     self._listings.doubt(view, errand.upstream)  # its schema has changed, and the headers with it
                 if refused.code in _ABOUT_US:
-                    raise UpstreamLost(f"refused our request: {refused.message[:200]} ({refused.code})")
+                    raise UpstreamLost(f"refused our request: {refused.message[:200]} ({refused.code})", executed=False)
                 shown = error_for_client(error, asked.call.method, answered.revision, asked.revision, errand.subject)
                 return Failure(asked.call.id, shown)
             case Success(_, result):
@@ -155,6 +155,11 @@ def error_text(asked: Asked, subject: str, config: AnyUpstream, cause: str, star
     elapsed = trio.current_time() - started
     doing = _DOING.get(asked.call.method, "asking for")
     return f"Error {doing} {subject[:200]}: upstream {config.name}: {cause} (after {elapsed:.1f} s)"
+
+
+def _perhaps_done(asked: Asked) -> str:
+    """What a model has to know before it tries again."""
+    return "; the tool may have run" if asked.call.method == "tools/call" else ""
 
 
 def _nothing_done(asked: Asked) -> str:
