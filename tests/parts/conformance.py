@@ -98,7 +98,7 @@ async def run_server_suite(
         environment = {"BEARER": token, "BEARER_ORIGIN": f"{parts.scheme}://{parts.netloc}"}
         command += ["--import", (PARTS / "clients" / "bearer.mjs").as_uri()]
     command += [str(harness()), "server", "--url", url, "--timeout", str(SCENARIO_LIMIT * 1000)]
-    asked = [["--scenario", each, "--spec-version", requirements] for each in scenarios]
+    asked = [["--scenario", each, "--spec-version", requirements, "--force"] for each in scenarios]
     with TemporaryDirectory() as folder:
         output, code = "", 0
         for arguments in asked or [["--requirements", requirements]]:

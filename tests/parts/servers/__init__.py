@@ -83,6 +83,14 @@ async def open_python_server(port: int = 0) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def open_tasks_server(port: int = 0) -> AsyncIterator[str]:
+    """A scripted server of 2026-07-28 with the Tasks extension, which no SDK has."""
+    command = [sys.executable, str(HERE / "tasks.py"), str(port)]
+    async with open_process("tasks server", command) as process:
+        yield (await process.wait_output(r"listening (\S+)"))[1]
+
+
+@asynccontextmanager
 async def open_older_python_server(port: int = 0, *, pages: int = 0) -> AsyncIterator[str]:
     """A server on the Python SDK 1.x, with sessions: a slow tool as above. With `pages`, 300 tools on each instead."""
     command = [str(sdk1_python()), str(HERE / "python1.py"), str(port), str(pages)]
