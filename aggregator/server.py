@@ -283,6 +283,8 @@ async def serve_stdio(config: LocalConfig, *, shutdown: trio.Event | None = None
     Raises:
         StoreUnavailable: see `open_aggregator`.
     """
+    if os.isatty(0):
+        say("speaking MCP over standard input and output, as an MCP client expects it; for http set listen.transport")
     pipes = Pipes()
     sockets = listen("127.0.0.1", 0) if needs_pages(config) else ()
     with ExitStack() as stack:

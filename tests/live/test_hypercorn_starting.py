@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +84,12 @@ def test_under_hypercorn_the_configured_aggregator_is_served() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_under_hypercorn_one_persons_server_needs_a_token_since_nobody_knows_who_reaches_it(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("upstreams: [{name: a, command: [cat]}]\nstorage: memory\n")
+    command = (*COMMAND, "-b", "127.0.0.1:0", "aggregator.asgi:app")
+    code, stderr = outcome(*command, MCP_AGGREGATOR_CONFIG=str(file))
+    assert code == 1
+    assert "listen.token: is needed where Hypercorn listens, and not we" in stderr

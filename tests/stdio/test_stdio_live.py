@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from tests.parts.processes import free_port, open_process
+from tests.parts.servers.fixtures import open_fixture_server
 
 from ..live.asking import IDENTITY, LEGACY, MODERN, message, text_of
 from ..upstream.test_child import wait_gone
@@ -66,9 +67,9 @@ class Talking:
         result: Json = answer["result"]
         return result
 
-    async def begin(self) -> None:
+    async def begin(self, capabilities: Json) -> None:
         if self._revision == LEGACY:
-            await self.ask("initialize", protocolVersion=LEGACY, capabilities={}, clientInfo=IDENTITY)
+            await self.ask("initialize", protocolVersion=LEGACY, capabilities=capabilities, clientInfo=IDENTITY)
             await self.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
     async def call(self, tool: str, **arguments: Any) -> Json:
@@ -76,7 +77,9 @@ class Talking:
 
 
 @asynccontextmanager
-async def talking(command: Sequence[str], revision: str = MODERN) -> AsyncIterator[Talking]:
+async def talking(
+    command: Sequence[str], revision: str = MODERN, capabilities: Json | None = None
+) -> AsyncIterator[Talking]:
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "aggregator", *command],
         stdin=subprocess.PIPE,
@@ -86,7 +89,7 @@ async def talking(command: Sequence[str], revision: str = MODERN) -> AsyncIterat
     try:
         with trio.fail_after(60):
             client = Talking(process, revision)
-            await client.begin()
+            await client.begin(capabilities or {})
             yield client
     finally:
         if process.poll() is None:
@@ -156,3 +159,54 @@ async def test_the_bridge_outlives_a_restart_of_its_server(tmp_path: Path) -> No
             async with open_process("second", serve, env={"PYTHONUNBUFFERED": "1"}):
                 # Nobody listens yet, and the session's key is another, since `memory` keeps none.
                 assert text_of(await client.call("good__echo", text="two")) == "two"
+
+
+@pytest.mark.parametrize("revision", [MODERN, LEGACY])
+async def test_progress_comes_while_a_call_runs_and_a_cancellation_reaches_the_upstream(
+    tmp_path: Path, revision: str
+) -> None:
+    file = configuration(tmp_path, listen={"transport": "stdio"})
+    async with talking(["serve", "-c", file], revision) as client:
+        counted = await client.ask("tools/call", name="good__count", arguments={"to": 5}, _meta={"progressToken": "p"})
+        assert text_of(counted) == "counted"
+        steps = [heard["params"] for heard in client.heard if heard.get("method") == "notifications/progress"]
+        assert [step["progress"] for step in steps] == [0, 1, 2, 3, 4]
+        assert {step["progressToken"] for step in steps} == {"p"}
+        held = message("tools/call", {"name": "good__hold", "arguments": {"label": "x"}}, revision)
+        await client.say(held)
+        for _ in range(3):
+            await client.call("good__echo", text="by now the upstream has the call that is held")
+        await client.say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": held["id"]}})
+        while "notifications/cancelled" not in text_of(await client.call("good__heard")):  # noqa: ASYNC110  it hears
+            await trio.sleep(0.05)
+        assert held["id"] not in [heard.get("id") for heard in client.heard], "what was cancelled is not answered"
+
+
+@pytest.mark.parametrize("way", ["serve", "bridge"])
+@pytest.mark.parametrize(
+    "tool", ["old__test_input_required_result_elicitation", "new__test_input_required_result_elicitation"]
+)
+async def test_a_client_over_stdio_is_asked_and_answers(tmp_path: Path, way: str, tool: str) -> None:
+    async with AsyncExitStack() as stack:
+        old = await stack.enter_async_context(open_fixture_server("older"))
+        new = await stack.enter_async_context(open_fixture_server("all"))
+        upstreams = [{"name": "old", "url": old}, {"name": "new", "url": new}]
+        if way == "serve":
+            command = ["serve", "-c", configuration(tmp_path, upstreams=upstreams, listen={"transport": "stdio"})]
+        else:
+            port = free_port()
+            file = configuration(tmp_path, upstreams=upstreams, port=port)
+            serve = [sys.executable, "-m", "aggregator", "serve", "-c", file]
+            server = await stack.enter_async_context(open_process("serve", serve, env={"PYTHONUNBUFFERED": "1"}))
+            await server.wait_listening(port)
+            command = ["stdio", "-c", file]
+        client = await stack.enter_async_context(talking(command, LEGACY, {"elicitation": {}}))
+        asked = message("tools/call", {"name": tool, "arguments": {}}, LEGACY)
+        await client.say(asked)
+        while (heard := await client.hear()).get("method") != "elicitation/create":
+            assert heard.get("id") != asked["id"], heard
+        answer = {"action": "accept", "content": {"name": "Zoe"}}
+        await client.say({"jsonrpc": "2.0", "id": heard["id"], "result": answer})
+        while (heard := await client.hear()).get("id") != asked["id"]:
+            pass
+        assert text_of(heard["result"]) == "Hello, Zoe!"
