@@ -85,7 +85,9 @@ class LocalFront:
 
         config, connections = self.ground.config, self.ground.connections
         site = site_of(config.issuer_url)
-        logins = Logins(site, configured, statuses, connections, open_page, eager=config.eager_auth)
+        logins = Logins(
+            site, configured, statuses, connections, open_page, eager=config.eager_auth, has_pages=config.has_pages
+        )
         nursery.start_soon(self.returns.run)
         nursery.start_soon(logins.run)
 

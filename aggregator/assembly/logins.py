@@ -2,7 +2,7 @@
 
 For each upstream once, one after another: the connect link is logged, and opened
 in the browser unless ``openBrowser`` says no. What is asked at the start is what
-keeps an upstream from being listed, or with ``eagerAuth`` every account that is
+keeps an upstream from being listed, or with mcpmux's ``eager_auth`` every account that is
 not there yet; one that is down at first is asked for when it is there. A login that
 ends later is asked for when a call needs it, and by `mcp-aggregator login`: no window
 opens behind anybody's back.
@@ -39,7 +39,11 @@ class Waiting(Protocol):
 
 
 class Logins:
-    """Asks while `run` runs. `eager` is ``eagerAuth``; `configured` are the upstreams that there are now."""
+    """Asks while `run` runs.
+
+    `configured` are the upstreams that there are now, `eager` is ``eager_auth``, `has_pages` whether a browser can open
+    our pages.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Logins:
         open_page: OpenPage,
         *,
         eager: bool,
+        has_pages: bool = True,
     ) -> None:
         self._site = site
         self._configured = configured
@@ -57,6 +62,7 @@ class Logins:
         self._connections = connections
         self._open_page = open_page
         self._eager = eager
+        self._has_pages = has_pages
         self._asked: set[str] = set()
 
     def __repr__(self) -> str:
@@ -92,6 +98,9 @@ class Logins:
     async def _ask(self, upstream: AnyUpstream) -> None:
         url = connect_url(self._site, upstream.name)
         login = upstream.browser_login
+        if not self._has_pages:
+            log.warning("upstream %s waits for its login: run mcp-aggregator login %s", upstream.name, upstream.name)
+            return
         opened = login is not None and login.open_browser and await self._open_page(url)
         how = "in the browser that was opened" if opened else "open it in a browser"
         log.warning("upstream %s waits for its login: %s (%s)", upstream.name, url, how)

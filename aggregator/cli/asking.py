@@ -139,8 +139,8 @@ def login(upstreams: tuple[str, ...], config: str | None, everything: bool, no_b
 
         return trio.run(main)
 
-    page, stdin = (None, sys.stdin.fileno()) if no_browser else (open_page, None)
-    sys.exit(standing.login(loaded.settings, terminal(), upstreams, page, stdin))
+    by_hand = no_browser or not loaded.settings.has_pages
+    sys.exit(standing.login(loaded.settings, terminal(), upstreams, None if by_hand else open_page))
 
 
 @click.command()

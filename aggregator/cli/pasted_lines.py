@@ -31,7 +31,20 @@ class PastedLines:
             if self._ended:
                 time.sleep(left)
                 return None
-            if select.select([self._descriptor], [], [], left)[0]:
-                chunk = os.read(self._descriptor, 4096)
+            try:
+                chunk = self._read(left)
+            except OSError:  # there is none, or it is gone
+                chunk = b""
+            if chunk is not None:
                 self._ended = not chunk
                 self._held = (self._held + (chunk or b"\n"))[-LONGEST:]
+
+    def _read(self, seconds: float) -> bytes | None:
+        """What came; nothing is the end, None that nothing came in time.
+
+        Raises:
+            OSError: if the descriptor cannot be read.
+        """
+        if not select.select([self._descriptor], [], [], seconds)[0]:
+            return None
+        return os.read(self._descriptor, 4096)

@@ -105,18 +105,12 @@ def logout(config: AnyConfig, terminal: Terminal, name: str) -> int:
     return 0 if told["ended"] else 1
 
 
-def login(
-    config: AnyConfig,
-    terminal: Terminal,
-    names: Sequence[str],
-    open_page: Callable[[str], bool] | None,
-    stdin: int | None = None,
-) -> int:
+def login(config: AnyConfig, terminal: Terminal, names: Sequence[str], open_page: Callable[[str], bool] | None) -> int:
     """Lead through the logins that are missing, or those of `names`, one after another. 77 if one was not made.
 
-    Without `open_page` a browser on another machine will do, whose last address is pasted into `stdin`.
+    Without `open_page` a browser on another machine will do, whose last address is pasted into our standard input.
     """
-    pasted = None if stdin is None or open_page is not None else PastedLines(stdin)
+    pasted = PastedLines(0) if open_page is None else None
     told = _asked(config, terminal, "GET", STATUS, None)
     if told is None:
         return EXIT_UNAVAILABLE
@@ -126,7 +120,7 @@ def login(
     for row in wanted:
         if row["state"] != "needs_login":
             terminal.say(f"{row['name']}: nothing to log in to ({_WORDS.get(row['state'], row['state'])})")
-        elif not _log_in(daemon_of(config), terminal, row, open_page, pasted):
+        elif not _log_in(daemon_of(config), terminal, row, config.has_pages, open_page, pasted):
             terminal.say(f"{row['name']}: no login within {LOGIN_PATIENCE:g} s", RED)
             return EXIT_LOGIN
     if not wanted:
@@ -138,13 +132,15 @@ def _log_in(
     daemon: Daemon,
     terminal: Terminal,
     row: Row,
+    has_pages: bool,
     open_page: Callable[[str], bool] | None,
     pasted: PastedLines | None,
 ) -> bool:
     name, url = row["name"], row["loginUrl"]
     opened = open_page is not None and open_page(url)
-    terminal.say(f"{name}: {'log in in the browser that was opened, or open' if opened else 'open'}", BOLD)
-    terminal.data(url)
+    if has_pages:
+        terminal.say(f"{name}: {'log in in the browser that was opened, or open' if opened else 'open'}", BOLD)
+        terminal.data(url)
     if pasted is not None:
         _offer_pasting(daemon, terminal, name)
     until = time.monotonic() + LOGIN_PATIENCE
@@ -172,8 +168,8 @@ def _offer_pasting(daemon: Daemon, terminal: Terminal, name: str) -> None:
     except Refused as exc:
         terminal.say(f"{name}: no way to it with a browser elsewhere: {exc}", YELLOW)
         return
-    terminal.say("With a browser on another machine: open the next address there, log in, and paste the address that")
-    terminal.say(f"it ends at. That page does not load; its address begins with {begun['endsAt']}")
+    terminal.say(f"{name}: with a browser anywhere else, open the next address, log in, and paste the one it ends at.")
+    terminal.say(f"That page does not load; its address begins with {begun['endsAt']}")
     terminal.data(begun["url"])
 
 

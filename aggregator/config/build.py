@@ -87,8 +87,8 @@ def not_yet_served(config: AnyConfig) -> Iterator[Problem]:
         if upstream.enabled and upstream.auth_type == "oauth":
             here = f"upstreams[{index}].auth"
             if config.auth is not None:
-                told = "'oauth' with 'auth' (one account for everybody) is not available yet; use 'bearer', 'header' or 'command'"
-                yield Problem(f"{here}.type", told)
+                told = "'oauth' with 'auth' (one account for everybody) is not available yet"
+                yield Problem(f"{here}.type", f"{told}; use 'bearer', 'header' or 'command'")
 
 
 def local_storage(environ: Mapping[str, str]) -> str:

@@ -263,6 +263,11 @@ class AnyConfig:
     connect_retry: ConnectRetry = field(default_factory=ConnectRetry)
     eager_auth: bool = False
 
+    @property
+    def has_pages(self) -> bool:
+        """Whether a browser can open our pages: not where we listen at a path and nothing stands in front of it."""
+        return self.listen.socket is None or self.issuer_url != "http://localhost"
+
 
 @dataclass(frozen=True, slots=True)
 class Config(AnyConfig):

@@ -48,13 +48,23 @@ class Listed:
 class World:
     """The person, who logs in when the test says so, and the pages that were opened, by when."""
 
-    def __init__(self, listed: Listed, nursery: trio.Nursery, *, eager: bool = False, has_browser: bool = True) -> None:
+    def __init__(
+        self,
+        listed: Listed,
+        nursery: trio.Nursery,
+        *,
+        eager: bool = False,
+        has_browser: bool = True,
+        has_pages: bool = True,
+    ) -> None:
         self.listed = listed
         self.opened: list[tuple[float, str]] = []
         self._begun = trio.current_time()
         self._has_browser = has_browser
         self._connected: dict[str, trio.Event] = {}
-        self.logins = Logins(SITE, listed.configured, listed.statuses, self, self.open_page, eager=eager)
+        self.logins = Logins(
+            SITE, listed.configured, listed.statuses, self, self.open_page, eager=eager, has_pages=has_pages
+        )
         nursery.start_soon(self.logins.run)
 
     async def open_page(self, url: str) -> bool:
@@ -127,6 +137,17 @@ async def test_without_a_browser_the_link_is_in_the_log(
     World(listed, nursery, has_browser=has_browser)
     await trio.sleep(1)
     assert "upstream a waits for its login: http://localhost:8080/connect/a (open it in a browser)" in caplog.text
+
+
+async def test_where_no_browser_can_come_the_command_is_in_the_log(
+    caplog: pytest.LogCaptureFixture, autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    listed = Listed(logged_in_to("a"))
+    listed.becomes("a", "needs_login")
+    world = World(listed, nursery, has_pages=False)
+    await trio.sleep(1)
+    assert "run mcp-aggregator login a" in caplog.text
+    assert world.opened == []
 
 
 async def test_a_store_that_is_away_is_asked_again(autojump_clock: Any, nursery: trio.Nursery) -> None:

@@ -35,3 +35,10 @@ def test_the_end_is_the_end_of_a_line_and_is_waited_out(pipe: tuple[int, int]) -
     assert lines.wait_line(5) == "last"
     assert lines.wait_line(0.01) is None
     assert lines.wait_line(0.01) is None
+
+
+def test_what_cannot_be_read_has_no_lines() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    os.close(theirs)
+    assert PastedLines(ours).wait_line(0.01) is None
