@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import trio
 
@@ -210,3 +211,15 @@ async def test_a_client_over_stdio_is_asked_and_answers(tmp_path: Path, way: str
         while (heard := await client.hear()).get("id") != asked["id"]:
             pass
         assert text_of(heard["result"]) == "Hello, Zoe!"
+
+
+async def test_accounts_are_connected_on_a_page_where_nobody_calls_tools(tmp_path: Path) -> None:
+    upstreams = [{"name": "linear", "url": "http://127.0.0.1:9/mcp", "auth": {"type": "oauth", "openBrowser": False}}]
+    file = configuration(tmp_path, upstreams=upstreams, listen={"transport": "stdio"})
+    async with talking(["serve", "-c", file]) as client, httpx2.AsyncClient(trust_env=False) as browser:
+        status = json.loads(text_of(await client.call("gateway__status")))
+        page = await browser.get(status["dashboardUrl"], follow_redirects=True)
+        assert page.status_code == 200
+        assert "linear" in page.text
+        endpoint = status["dashboardUrl"].replace("/connections", "/mcp")
+        assert (await browser.post(endpoint, json=message("tools/list", {}, MODERN))).status_code == 404
