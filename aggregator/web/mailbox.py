@@ -53,6 +53,7 @@ class Mailbox:
         self._somebody_waits = trio.Event()
         self._posted: dict[str, deque[tuple[float, int]]] = {}
         self._looked_at = math.inf
+        self._may_have_missed = False
 
     def __repr__(self) -> str:
         return f"<Mailbox {self.instance}, {self._waiting} waiting>"
@@ -103,6 +104,7 @@ class Mailbox:
             try:
                 await self._look()
             except StoreUnavailable as exc:
+                self._may_have_missed = True  # also what was read, but could not be followed up
                 if not silent:
                     log.warning("mail of other instances cannot be read: %s", exc)
                 silent = True
@@ -125,10 +127,10 @@ class Mailbox:
                 if mail.body is not None:
                     await self._read(mail.body)
         now = trio.current_time()
-        if now - self._looked_at > LIFETIME / 2:
+        if self._may_have_missed or now - self._looked_at > LIFETIME / 2:
             for missed in self._missed:
                 await missed()
-        self._looked_at = now
+        self._looked_at, self._may_have_missed = now, False
 
     async def _read(self, body: str) -> None:
         try:

@@ -69,7 +69,9 @@ class SessionStates:
         self._put(session, None)
 
     async def recall(self, session: str) -> None:
-        """Look into the store if this process does not know the session. With the store away it stays unknown."""
+        """Look into the store if this process does not know the session. With the store away it stays unknown: what
+        the client said counts again when the store is back.
+        """
         if session in self._states:
             self._states.move_to_end(session)
             state = self._states[session]
@@ -78,7 +80,7 @@ class SessionStates:
         try:
             await self._read(session)
         except StoreUnavailable as exc:
-            log.warning("what a client said of its session is not known now: %s", exc)
+            log.debug("what a client said of its session is not known now: %s", exc)
 
     async def change(self, session: str, owner: str, change: SessionChange, *, expires_at: float) -> bool:
         """Remember what a client says, and tell the other processes, unless its person has told them too much of late.

@@ -107,7 +107,7 @@ async def test_a_store_that_is_away_is_asked_again_and_told_once(
     office.store.away = False
     await trio.sleep(SLOW * 1.5)
     assert office.heard == ["a"]
-    assert office.missed == 0
+    assert office.missed == 1, "what was read before may not have been followed up"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
