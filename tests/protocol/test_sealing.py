@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from itertools import pairwise, product
 
 import pytest
@@ -114,7 +113,7 @@ def test_a_column_names_its_key_and_is_bound_to_its_row() -> None:
             ring.decrypt_column(column, row=row)
 
 
-@pytest.mark.parametrize("blob", [b"", b"x", b"\xff" * 40, b"12345678", b"a" * 8 + os.urandom(40)])
+@pytest.mark.parametrize("blob", [b"", b"x", b"\xff" * 40, b"12345678", b"a" * 8 + bytes(range(40))])
 def test_other_bytes_are_no_column(blob: bytes) -> None:
     assert column_key_id(blob) != key_id(K1)
     with pytest.raises(Unsealable):
