@@ -15,20 +15,23 @@ from typing import Literal
 from weakref import WeakValueDictionary
 
 from .confusables import skeletons
-from .headers import Annotated, BadAnnotation, read_annotations
+from .headers import ANNOTATION, Annotated, BadAnnotation, read_annotations
 from .jsonrpc import Json, dump
 from .links import Publish, ui_uris, with_published_ui
 from .names import is_wanted, published_name
 from .paging import Item
 from .source import is_name, text_or_empty
-from .texts import clean_line, clean_text, hidden_in_schema, hides_something, readable_schema
+from .texts import clean_line, clean_text, hidden_in_schema, hides_something, may_hide_something, readable_schema
+
+_ANNOTATION = ANNOTATION.encode()
 
 
 class Draft:
     """One tool as it came. Everything else about it is worked out when it is asked for the first time, and kept.
 
     `name` is its own, None if it cannot be listed at all; `pages` are those of MCP Apps that it names; `flags` tell of
-    hidden characters that are not ours to rewrite, once it was shown.
+    hidden characters that are not ours to rewrite, once it was shown. `written` is the tool as JSON of ours: to look
+    through it tells of most tools that they need no closer look.
     """
 
     __slots__ = (
@@ -44,16 +47,17 @@ class Draft:
         "tool",
     )
 
-    def __init__(self, tool: Json) -> None:
+    def __init__(self, tool: Json, written: bytes | None = None) -> None:
+        written = dump(tool) if written is None else written
         self.tool = tool
         name = tool.get("name")
         self.name = name if is_name(name) and isinstance(tool.get("inputSchema", {}), dict) else None
         self.pages = tuple(ui_uris(tool))
         self.flags: tuple[str, ...] = ()
-        self._annotated: Annotated | BadAnnotation | None = None
+        self._annotated: Annotated | BadAnnotation | None = None if _ANNOTATION in written else ()
         self._wanted: tuple[tuple[str, ...], tuple[str, ...], bool] | None = None
         self._named: tuple[str, int, str, tuple[str, ...]] | None = None
-        self._readable: Json | None = None
+        self._readable: Json | None = None if may_hide_something(written) else tool
         self._items: dict[tuple[str, ...], Item] = {}
 
     def is_wanted(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
@@ -118,9 +122,10 @@ class Drafts:
         return tuple([self._take(tool) for tool in tools])
 
     def _take(self, tool: Json) -> Draft:
-        digest = hashlib.blake2b(dump(tool), digest_size=32).digest()
+        written = dump(tool)
+        digest = hashlib.blake2b(written, digest_size=32).digest()
         if (draft := self._known.get(digest)) is None:
-            self._known[digest] = draft = Draft(tool)
+            self._known[digest] = draft = Draft(tool, written)
         return draft
 
 

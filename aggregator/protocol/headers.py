@@ -115,6 +115,9 @@ def decode_value(text: str | None) -> str | None:
         return None
 
 
+ANNOTATION = "x-mcp-header"
+
+
 def read_annotations(schema: Any) -> Annotated:
     """(path, header suffix, type) of each parameter that `schema` wants repeated in a header.
 
@@ -125,9 +128,9 @@ def read_annotations(schema: Any) -> Annotated:
     found: list[tuple[tuple[str, ...], str, str]] = []
     seen: set[str] = set()
     for path, node in _schemas(schema):
-        if "x-mcp-header" not in node:
+        if ANNOTATION not in node:
             continue
-        header = node["x-mcp-header"]
+        header = node[ANNOTATION]
         if not path:
             raise BadAnnotation("x-mcp-header stands outside a chain of 'properties'")
         if not isinstance(header, str) or not _TOKEN.fullmatch(header):

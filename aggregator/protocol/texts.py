@@ -26,6 +26,9 @@ HIDDEN = re.compile(
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
 )
 
+# In JSON that `jsonrpc.dump` wrote: every escape but those of a quote, a backslash, a tab and a line feed.
+_PERHAPS_HIDDEN = re.compile(rb'\\[^"\\nt]')
+
 _BREAKS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 
 _FOR_READING = frozenset({"title", "description", "$comment"})
@@ -49,11 +52,13 @@ def clean_line(text: str, limit: int = MAX_TITLE) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def hides_something(value: Json) -> bool:
-    """Whether any text in this JSON object, keys too, holds a hidden character.
+def may_hide_something(written: bytes) -> bool:
+    """Whether `hides_something` has to be asked of what `jsonrpc.dump` wrote so; nearly always not."""
+    return not written.isascii() or b"\x7f" in written or _PERHAPS_HIDDEN.search(written) is not None
 
-    Asked of every tool of every listing, hence all texts as one: what is ASCII, as nearly all is, costs no search.
-    """
+
+def hides_something(value: Json) -> bool:
+    """Whether any text in this JSON object, keys too, holds a hidden character."""
     texts: list[str] = []
     nodes: list[Any] = [value]
     for node in nodes:  # grows while it is read

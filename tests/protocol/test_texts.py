@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.protocol.catalog import build_catalog
+from aggregator.protocol.jsonrpc import dump
 from aggregator.protocol.source import Source
 from aggregator.protocol.texts import (
     HIDDEN,
@@ -16,6 +17,7 @@ from aggregator.protocol.texts import (
     clean_text,
     hidden_in_schema,
     hides_something,
+    may_hide_something,
     readable_schema,
 )
 
@@ -129,3 +131,18 @@ def test_reasons_are_readable_whatever_the_tool_is_called() -> None:
         assert HIDDEN.search(reason) is None
         assert "\n" not in reason
         reason.encode()
+
+
+@pytest.mark.parametrize("char", [chr(code) for code in range(0xA1)] + HIDDEN_ONES)
+def test_what_hides_something_is_seen_in_its_json_too(char: str) -> None:
+    for value in ({"a": char}, {char: 1}, {"a": [f"\\{char}\\"]}):
+        assert may_hide_something(dump(value)) or not hides_something(value)
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_any_json_is_looked_at_closer_where_it_hides_something(value: dict[str, Any]) -> None:
+    assert may_hide_something(dump(value)) or not hides_something(value)
+
+
+def test_plain_texts_need_no_closer_look() -> None:
+    assert not may_hide_something(dump({"a": 'Says "x".\n\tThen more: {}[]~'}))
