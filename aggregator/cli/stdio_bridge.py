@@ -21,11 +21,10 @@ def endpoint_of(config: AnyConfig) -> tuple[str, str | None]:
     """The URL at which a server of this configuration is reached on this machine, and its Unix socket if it has one."""
     if config.listen.socket is not None:
         return f"http://localhost{config.listen.path}", config.listen.socket
-    if config.auth is not None:
-        return f"{config.issuer_url}/mcp", None
+    if config.auth is not None or config.tls is not None:  # a certificate has the name that people use
+        return f"{config.issuer_url}{config.listen.path}", None
     host = _ANY.get(config.host, config.host)
-    scheme = "https" if config.tls is not None else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.port}{config.listen.path}", None
+    return f"http://{f'[{host}]' if ':' in host else host}:{config.port}{config.listen.path}", None
 
 
 def run(url: str, socket: str | None, token: str | None) -> int:

@@ -38,7 +38,7 @@ class Session:
     @property
     def headers(self) -> dict[str, str]:
         named = {} if self.id is None else {SESSION_HEADER: self.id}
-        return {VERSION_HEADER: self.revision, **named}
+        return {VERSION_HEADER: encode_value(self.revision), **named}
 
 
 def stateless_revision(message: Message) -> str | None:
