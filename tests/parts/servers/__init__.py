@@ -91,9 +91,10 @@ async def open_tasks_server(port: int = 0) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def open_older_python_server(port: int = 0, *, pages: int = 0) -> AsyncIterator[str]:
-    """A server on the Python SDK 1.x, with sessions: a slow tool as above. With `pages`, 300 tools on each instead."""
-    command = [str(sdk1_python()), str(HERE / "python1.py"), str(port), str(pages)]
+async def open_older_python_server(port: int = 0, *, pages: int = 0, sessions: bool = True) -> AsyncIterator[str]:
+    """A server on the Python SDK 1.x: a slow tool as above, and one that asks for a name. With `pages`, 300 tools on
+    each instead."""
+    command = [str(sdk1_python()), str(HERE / "python1.py"), str(port), str(pages), str(int(not sessions))]
     async with open_process("Python SDK 1.x server", command) as process:
         yield (await process.wait_output(r"listening (\S+)"))[1]
 

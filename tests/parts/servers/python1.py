@@ -1,8 +1,8 @@
 """A server on the Python SDK 1.x, run as a script in an environment that has it; prints ``listening URL``.
 
-Usage: python1.py [PORT [PAGES]]. Revisions up to 2025-11-25, with sessions. `wait` ends only when it is cancelled or
-its time is over, and `endings` tells which of the two each `wait` came to. With PAGES, the list of tools comes in so
-many pages of 300.
+Usage: python1.py [PORT [PAGES [1]]]. Revisions up to 2025-11-25, with sessions, or without them (1). `wait` ends only
+when it is cancelled or its time is over, and `endings` tells which of the two each `wait` came to. With PAGES, the list
+of tools comes in so many pages of 300.
 """
 
 # A script for an environment of its own, with types that ours does not have.
@@ -80,7 +80,8 @@ def list_in_pages(pages: int) -> None:
     server._mcp_server.request_handlers[types.ListToolsRequest] = list_page
 
 
-def main(port: int, pages: int) -> None:
+def main(port: int, pages: int, stateless: int) -> None:
+    server.settings.stateless_http = bool(stateless)
     if pages:
         list_in_pages(pages)
     listener = socket.create_server(("127.0.0.1", port))
@@ -90,4 +91,4 @@ def main(port: int, pages: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(given) for given in (*sys.argv[1:], "0", "0")[:2]))
+    main(*(int(given) for given in (*sys.argv[1:], "0", "0", "0")[:3]))
