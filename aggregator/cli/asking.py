@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .loading import chosen, config_option, load_or_exit, terminal
+from .loading import chosen, complete_upstream, config_option, load_or_exit, terminal
 
 if TYPE_CHECKING:
     from ..config.model import AnyUpstream
 
 
 @click.command("list")
-@click.argument("upstream", required=False)
+@click.argument("upstream", required=False, shell_complete=complete_upstream)
 @config_option
 @click.option("--endpoint", metavar="URL", help="Ask this running MCP endpoint instead of the configured upstreams.")
 @click.option(
@@ -97,7 +97,7 @@ def status(config: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("upstream", required=False)
+@click.argument("upstream", required=False, shell_complete=complete_upstream)
 @config_option
 def retry(upstream: str | None, config: str | None) -> None:
     """Have the daemon try what fails now, all or one."""
@@ -110,7 +110,7 @@ def retry(upstream: str | None, config: str | None) -> None:
 
 
 @click.command()
-@click.argument("upstreams", nargs=-1, metavar="[UPSTREAM]...")
+@click.argument("upstreams", nargs=-1, metavar="[UPSTREAM]...", shell_complete=complete_upstream)
 @config_option
 @click.option("--all", "everything", is_flag=True, help="Every login that is missing; so it is without UPSTREAM.")
 @click.option("--no-browser", is_flag=True, help="Print addresses to open, also for a browser elsewhere.")
@@ -144,7 +144,7 @@ def login(upstreams: tuple[str, ...], config: str | None, everything: bool, no_b
 
 
 @click.command()
-@click.argument("upstream")
+@click.argument("upstream", shell_complete=complete_upstream)
 @config_option
 def logout(upstream: str, config: str | None) -> None:
     """End the login at an upstream.

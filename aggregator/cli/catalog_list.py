@@ -9,29 +9,25 @@ from __future__ import annotations
 import json
 import logging
 import os
-import ssl
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
 import trio
 
-from .. import __version__
-from ..config.model import AnyConfig, AnyUpstream, Secret, StdioUpstream, Upstream
-from ..errors import ConnectNeeded, UpstreamLost, UpstreamRefused
+from ..config.model import AnyConfig, AnyUpstream, LocalConfig, Secret, Upstream
+from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
 from ..protocol.catalog import build_catalog
 from ..protocol.jsonrpc import Json
+from ..protocol.principal import Principal
 from ..protocol.source import Source
 from ..protocol.texts import clean_line
 from ..upstream import child_log
 from ..upstream.authorized import AuthorizedUpstream
-from ..upstream.kinds import open_configured, shared_credentials
-from ..upstream.proxy import parse_proxy
+from .reaching import open_upstreams
 from .signatures import description_of, prompt_signature, tool_signature
 from .terminal import BOLD, DIM, RED, YELLOW, Terminal
 
@@ -47,7 +43,6 @@ KINDS = {
 }
 HEARD = 3  # last lines of a program that failed which are shown
 _OF_A_SERVER = "; the log has"  # what is said after this holds for a server, which has a log and starts programs again
-IDENTITY: Json = {"name": "mcp-aggregator-list", "version": __version__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +99,7 @@ def run(
 
     Without `config` they are endpoints, whose items keep their names.
     """
-    printed = Printed(terminal, descriptions=descriptions, as_json=as_json, from_endpoint=config is None)
+    printed = Printed(terminal, config, descriptions=descriptions, as_json=as_json)
     is_read = True
     programs = logging.getLogger(child_log.__name__)
     programs.setLevel(logging.DEBUG)
@@ -123,50 +118,40 @@ def run(
 async def _ask_all(
     config: AnyConfig | None, upstreams: Sequence[AnyUpstream], kinds: Sequence[str], timeout: float, printed: Printed
 ) -> None:
-    context = ssl.create_default_context()
-    if config is not None and config.ca_file is not None:
-        context.load_verify_locations(config.ca_file)
-    proxy = parse_proxy(config.proxy) if config is not None else None
     waiting = [upstream.name for upstream in upstreams]
     deadline = trio.current_time() + timeout
     name_length = None if config is None else config.limits.name_length
 
-    async def ask(upstream: AnyUpstream, asked: AuthorizedUpstream) -> None:
+    async def ask(upstream: AnyUpstream, asked: AuthorizedUpstream, person: Principal | None) -> None:
         outcome: Outcome = Silent(f"no answer within {timeout:g} s")
         with trio.move_on_at(deadline):
-            outcome = await _ask(upstream, asked, kinds, name_length)
+            outcome = await _ask(upstream, asked, person, kinds, name_length)
         waiting.remove(upstream.name)
         printed.wait_for(waiting, len(upstreams))
         printed.outcome(upstream.name, outcome)
 
     printed.wait_for(waiting, len(upstreams))
-    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        opened = [
-            AuthorizedUpstream(
-                upstream,
-                await stack.enter_async_context(open_configured(upstream, IDENTITY, context, nursery, proxy)),
-                shared_credentials(upstream, nursery, time.time),
-            )
-            for upstream in upstreams
-            if isinstance(upstream, Upstream | StdioUpstream)  # the only ones that there are
-        ]
-        async with trio.open_nursery() as asking:
-            for upstream, asked in zip(upstreams, opened, strict=True):
-                asking.start_soon(ask, upstream, asked)
-        await stack.aclose()
+    async with trio.open_nursery() as nursery:
+        async with open_upstreams(config, upstreams, nursery) as reached, trio.open_nursery() as asking:
+            for upstream, asked in zip(upstreams, reached.upstreams, strict=True):
+                asking.start_soon(ask, upstream, asked, reached.person)
         nursery.cancel_scope.cancel("listed")
 
 
 async def _ask(
-    config: AnyUpstream, upstream: AuthorizedUpstream, kinds: Sequence[str], name_length: int | None
+    config: AnyUpstream,
+    upstream: AuthorizedUpstream,
+    person: Principal | None,
+    kinds: Sequence[str],
+    name_length: int | None,
 ) -> Outcome:
     try:
-        peer = await upstream.meet(None)
+        peer = await upstream.meet(person)
         parts: dict[str, tuple[Json, ...]] = {}
         for kind in kinds:
             method, key, capability = KINDS[kind]
             if kind == "tool" or capability in peer.capabilities:
-                parts[key] = tuple((await upstream.list_all(None, method, key))[0])
+                parts[key] = tuple((await upstream.list_all(person, method, key))[0])
     except ConnectNeeded as exc:
         return LoginNeeded(str(exc))
     except UpstreamRefused as exc:
@@ -177,6 +162,8 @@ async def _ask(
         return Silent(str(exc))
     except UpstreamLost as exc:
         return Silent(str(exc))
+    except StoreUnavailable as exc:
+        return Silent(f"its login is in the store, which is not available: {exc}")
     return _as_they_are(parts) if name_length is None else _as_published(config, parts, name_length)
 
 
@@ -234,11 +221,11 @@ class StderrHeard(logging.Handler):
 class Printed:
     """What was told so far, and how it looks."""
 
-    def __init__(self, terminal: Terminal, *, descriptions: bool, as_json: bool, from_endpoint: bool) -> None:
+    def __init__(self, terminal: Terminal, config: AnyConfig | None, *, descriptions: bool, as_json: bool) -> None:
         self._terminal = terminal
         self._descriptions = descriptions
         self._as_json = as_json
-        self._from_endpoint = from_endpoint
+        self._config = config
         self._outcomes: dict[str, Outcome] = {}
         self._heard: dict[str, deque[str]] = {}
 
@@ -283,7 +270,11 @@ class Printed:
         return EXIT_LOGIN if any(isinstance(outcome, LoginNeeded) for outcome in outcomes) else 0
 
     def _how_to_log_in(self, name: str) -> str:
-        return "give --token" if self._from_endpoint else f"run: mcp-aggregator login {name}"
+        if self._config is None:
+            return "give --token"
+        if isinstance(self._config, LocalConfig):
+            return f"run: mcp-aggregator login {name}"
+        return f"each person connects their own account: {self._config.issuer_url}/connect/{name}"
 
     def _entries(self, upstream: str, entries: Iterable[Entry]) -> None:
         terminal = self._terminal

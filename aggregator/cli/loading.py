@@ -51,6 +51,18 @@ def chosen(loaded: Loaded, name: str | None) -> list[AnyUpstream]:
     return found
 
 
+def complete_upstream(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What a shell offers for the name of an upstream: those of the configuration, if it can be read."""
+    from ..config import load_config
+    from ..errors import ConfigError
+
+    try:
+        names = [each.name for each in load_config(context.params.get("config")).settings.upstreams]
+    except ConfigError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def load(config: str | None) -> Loaded:
     """The configuration.
 

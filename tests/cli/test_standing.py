@@ -175,6 +175,25 @@ def test_a_daemon_that_does_not_run_is_told_with_the_command_that_starts_it(tmp_
         assert run(tmp_path, *command, "-c", "c.json").returncode == 69
 
 
+def test_a_shell_completes_commands_and_names_of_upstreams(tmp_path: Path) -> None:
+    configured(tmp_path, GOOD, ABSENT)
+
+    def completed(words: str, at: int) -> list[str]:
+        done = run(
+            tmp_path,
+            options=("-c", "from aggregator.cli import main; main(prog_name='mcp-aggregator')"),
+            _MCP_AGGREGATOR_COMPLETE="bash_complete",
+            COMP_WORDS=words,
+            COMP_CWORD=str(at),
+        )
+        return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+    assert completed("mcp-aggregator st", 1) == ["status", "stdio"]
+    assert completed("mcp-aggregator list -c c.json ", 4) == ["good", "absent"]
+    assert completed("mcp-aggregator logout -c c.json a", 4) == ["absent"]
+    assert completed("mcp-aggregator retry -c no-such-file ", 4) == []
+
+
 def test_a_team_is_told_where_to_look(tmp_path: Path) -> None:
     team = {"auth": {"issuer": "https://idp.example.com"}, "upstreams": [{"name": "a", "url": "https://a.example.com"}]}
     (tmp_path / "c.json").write_text(json.dumps(team))
