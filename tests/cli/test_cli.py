@@ -171,7 +171,7 @@ secret: 3f1c9a0d5e7b42861f0e9d8c7b6a59483726150493827160a5b4c3d2e1f0a9b8
 upstreams: [{name: a, url: https://a.example.com/mcp, auth: {type: oauth}}]
 """
     (tmp_path / "mcp-aggregator.config.yaml").write_text(text)
-    told = "'oauth' with 'auth' (one account for everybody) is not available yet; use another"
+    told = "'oauth' with 'auth' (one account for everybody) is not available yet; use 'bearer', 'header' or 'command'"
     words = f"./mcp-aggregator.config.yaml: {{}}upstreams[0].auth.type: {told}\n"
     done = run(tmp_path, "check")
     assert (done.returncode, done.stdout) == (0, "./mcp-aggregator.config.yaml: good, 1 upstream: a\n")
