@@ -7,15 +7,18 @@ and the accounts that everybody shares are theirs.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from urllib.parse import urlsplit
 
 import trio
 
 from ..config.model import AnyUpstream, Auth, Config, LocalConfig, Servable, StdioUpstream, Upstream
+from ..errors import StoreUnavailable
 from ..local_browser import open_in_browser
 from ..local_key import read_local_key
 from ..os_keyring import find_keyring
 from ..protocol.oauth.site import site_of
 from ..protocol.principal import LOCAL
+from ..store import Store
 from ..upstream.listings import Listings
 from ..upstream.upstream_status import UpstreamStatus
 from ..web.accounts import Accounts
@@ -30,6 +33,8 @@ from ..web.routes import local_routes
 from ..web.tools_page import CatalogOf
 from .ground import Ground
 from .logins import Logins
+
+TOGETHER = 60.0  # seconds in which several processes open one window
 
 
 def as_team(config: LocalConfig) -> Config:
@@ -75,6 +80,10 @@ class LocalFront:
         """Logins are asked for. Nothing is issued, so there is nothing to revoke."""
 
         async def open_page(url: str) -> bool:
+            if config.listen.transport == "stdio" and not await is_first(
+                self.ground.store, url, now=self.ground.clock()
+            ):
+                return False
             return bool(await nursery.start(open_in_browser, url))
 
         async def statuses() -> tuple[UpstreamStatus, ...]:
@@ -113,6 +122,17 @@ class LocalFront:
             *control_routes(site, self.authentication, accounts.controls, accounts.connections),
             *by_hand_routes(by_hand, self.authentication),
         )
+
+
+async def is_first(store: Store, url: str, *, now: float) -> bool:
+    """Whether no other process has just opened the page `url` of its own: clients start one each, all at once."""
+    page, slot = urlsplit(url).path, int(now // TOGETHER)
+    try:
+        if await store.is_consumed(f"opened:{page}:{slot - 1}"):
+            return False
+        return await store.consume(f"opened:{page}:{slot}", expires_at=now + 2 * TOGETHER)
+    except StoreUnavailable:
+        return True
 
 
 def local_front(ground: Ground) -> LocalFront:
