@@ -16,7 +16,7 @@ from typing import assert_never
 import trio
 
 from ..errors import AggregatorError, ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
-from ..protocol.jsonrpc import Failure, Id, Json, Success, parse_loose, render
+from ..protocol.jsonrpc import Failure, Id, Json, Success, Unreadable, parse_loose, render
 from ..protocol.principal import Principal
 from ..upstream.peers import Answered
 from .mailbox import Mailbox
@@ -24,7 +24,7 @@ from .mailbox import Mailbox
 FIRST_WORD = 5.0  # seconds until the instance that parked the call has to say that it is there
 BEAT = 5.0  # seconds between two signs of life
 SILENCE = 15.0  # seconds without any
-MAX_CARRIED = 200  # legs that were brought here, at a time
+MAX_CARRIED = 2000  # legs that were brought here, at a time: as many as calls can be parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,11 @@ class CarriedLegs:
             del self._carried[number]
         if scope.cancelled_caught:
             return
-        if not await self._post(sender, "leg-over", owner, {"number": number, **_render_outcome(outcome)}):
+        try:
+            told = _render_outcome(outcome)
+        except Unreadable as exc:
+            told = _render_outcome(UpstreamLost(f"answered with what cannot be passed on: {exc}"))
+        if not await self._post(sender, "leg-over", owner, {"number": number, **told}):
             lost = UpstreamLost("answered, but its answer could not be brought to the instance that was asked")
             await self._post(sender, "leg-over", owner, {"number": number, **_render_outcome(lost)})
 

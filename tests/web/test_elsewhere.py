@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 import trio
 
+from aggregator.errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
+from aggregator.protocol.jsonrpc import Success, failure
 from aggregator.store.memory import MemoryStore
 from aggregator.store.session_rows import SessionRow
-from aggregator.web.carried_legs import FIRST_WORD
+from aggregator.upstream.peers import Answered
+from aggregator.web.carried_legs import FIRST_WORD, _parse_outcome, _render_outcome
+from aggregator.web.mailbox import MAX_BODY
 from aggregator.web.running_calls import CANCELLED
 
 from ..fakes.asgi import Ongoing, Received
@@ -361,3 +365,44 @@ async def test_every_leg_may_come_to_another_instance(autojump_clock: trio.testi
 
         results = await answer_rounds(client, CALL, answering)
         assert results[-1]["result"]["content"][0]["text"] == str([ZOE] * 4)
+
+
+async def test_an_answer_that_is_too_large_to_be_brought_back_is_told_in_words(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def much(speaking: Speaking) -> Json:
+        await speaking.ask("elicitation/create", **FORM)
+        return {"content": [{"type": "text", "text": "x" * MAX_BODY}]}
+
+    async with pair(LEGACY) as (server, one, two):
+        server.tool("ask", much)
+        first = (await leg(one))["result"]
+        assert "could not be brought to the instance that was asked" in text_of(await leg(two, first))
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Answered(Success("x", {"content": []}), MODERN),
+        Answered(failure(7, -32099, "no", {"a": 1}), LEGACY),
+        ConnectNeeded("up", "it asks for a login"),
+        UpstreamRefused(503, "HTTP 503", retry_after=7.0),
+        UpstreamLost("broke off", executed=False),
+        UpstreamLost("broke off"),
+        trio.TooSlowError(),
+        None,
+    ],
+)
+def test_however_a_leg_ends_it_ends_the_same_at_the_other_instance(outcome: Any) -> None:
+    brought = _parse_outcome(json.loads(json.dumps(_render_outcome(outcome))))
+    if not isinstance(outcome, Exception):
+        assert brought == outcome
+        return
+    assert type(brought) is type(outcome)
+    assert (str(brought), vars(brought)) == (str(outcome), vars(outcome))
+
+
+def test_another_failure_is_told_as_that_of_the_upstream() -> None:
+    brought = _parse_outcome(_render_outcome(StoreUnavailable("disk full")))
+    assert isinstance(brought, UpstreamLost)
+    assert str(brought) == "disk full"
