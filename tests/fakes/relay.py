@@ -220,8 +220,9 @@ async def open_relay(
         bearer: Any = FakeBearer()
         pulse = Pulse()
         nursery.start_soon(pulse.run)
+        told = Streams(listings.upstreams(), nursery, listings.relist)
         streams = McpStreams(
-            Listening(listings, Streams(listings.upstreams(), nursery, listings.relist)),
+            Listening(listings, told),
             sessions,
             pulse,
             mailbox,
@@ -239,21 +240,22 @@ async def open_relay(
             clock=lambda: NOW,
         )
         app = Application(Gate(settings), "/mcp", endpoint, routes, probes, PlainPages())
-        yield Relay(
-            app,
-            endpoint,
-            methods,
-            listings,
-            connected,
-            connections,
-            sessions,
-            questions,
-            running,
-            parking,
-            streams,
-            nursery,
-            mailbox,
-        )
+        with listings.watched(told.end_gone):
+            yield Relay(
+                app,
+                endpoint,
+                methods,
+                listings,
+                connected,
+                connections,
+                sessions,
+                questions,
+                running,
+                parking,
+                streams,
+                nursery,
+                mailbox,
+            )
         nursery.cancel_scope.cancel()
 
 

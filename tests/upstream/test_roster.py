@@ -189,6 +189,43 @@ async def test_those_who_listen_are_told(autojump_clock: trio.testing.MockClock)
             assert "notifications/tools/list_changed" in methods
 
 
+@pytest.mark.parametrize("revision", [MODERN, LEGACY])
+async def test_those_who_listen_hear_the_new_server_and_the_old_one_no_more(
+    revision: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_world(a=revision) as world:
+        old = world.servers["a"]
+        old.tells_of_changes()
+        new = world.server("new", revision=revision)
+        new.tells_of_changes()
+        await world.names()
+        client = world.relay.modern()
+
+        async with client.open("subscriptions/listen", {"notifications": {"toolsListChanged": True}}) as stream:
+
+            def told() -> int:
+                return sum(each.get("method") == "notifications/tools/list_changed" for each in stream.messages())
+
+            await trio.sleep(2)
+            old.tool("x")
+            await old.announce("notifications/tools/list_changed")
+            await trio.sleep(2)
+            assert told() >= 1
+            await world.become(upstream("a", url="http://new.example.com/mcp"))
+            await trio.sleep(10)
+            assert world.closed == ["a"]
+            before = told()
+            assert before >= 2, "x has gone"
+            new.tool("y")
+            await new.announce("notifications/tools/list_changed")
+            await trio.sleep(2)
+            assert told() > before
+            assert await world.names() == ["a__t", "a__y"]
+            await world.become()
+            await trio.sleep(10)
+            assert await world.names() == []
+
+
 async def test_one_that_fails_and_has_gone_is_not_tried_again(autojump_clock: trio.testing.MockClock) -> None:
     async with open_world(a=MODERN, b=MODERN) as world:
         world.servers["a"].dead = "cannot connect"
