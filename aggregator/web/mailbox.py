@@ -127,6 +127,8 @@ class Mailbox:
                 if mail.body is not None:
                     await self._read(mail.body)
         now = trio.current_time()
+        for owner in [owner for owner, sent in self._posted.items() if not sent or sent[-1][0] < now - LIFETIME]:
+            del self._posted[owner]
         if self._may_have_missed or now - self._looked_at > LIFETIME / 2:
             for missed in self._missed:
                 await missed()
@@ -144,8 +146,6 @@ class Mailbox:
 
     def _has_room(self, owner: str, size: int) -> bool:
         now = trio.current_time()
-        for key in [key for key, sent in self._posted.items() if sent[-1][0] < now - LIFETIME]:
-            del self._posted[key]
         sent = self._posted.setdefault(owner, deque())
         while sent and sent[0][0] < now - LIFETIME:
             sent.popleft()

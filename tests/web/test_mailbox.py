@@ -144,6 +144,16 @@ async def test_a_person_writes_so_many_and_others_do_not_suffer(
     assert await office.post("two", "again")
 
 
+async def test_who_wrote_long_ago_is_forgotten(
+    office: Office, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(office.one.run)
+    for number in range(50):
+        await office.post("two", "x", f"person-{number}")
+    await trio.sleep(LIFETIME + 2 * SLOW)
+    assert not office.one._posted
+
+
 async def test_a_person_writes_so_much(office: Office, autojump_clock: trio.testing.MockClock) -> None:
     assert not await office.post("two", "x" * MAX_BODY)
     big = "x" * (MAX_BODY - 1000)
