@@ -36,7 +36,8 @@ class PersonalCredentials:
         return self._connections.at_hand(principal, self._upstream.name)
 
     async def standing(self, principal: Principal) -> Standing:
-        return (await self._connections.standing(principal)).get(self._upstream.name, SHARED)
+        held = await self._connections.held(principal, self._upstream.name)
+        return SHARED if held is None else held.standing
 
     async def current(self, principal: Principal | None) -> Credential:
         if principal is None:
