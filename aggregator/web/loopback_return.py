@@ -181,7 +181,9 @@ def _led_on(door: _Door, request: h11.Request) -> _Answer:
     if login is None or login.until <= trio.current_time():
         log.info("an answer at port %d belongs to no login", door.port)
         return 400, [], _NOTHING
-    return 303, [("location", f"{login.page}?{parts.query}")], ""
+    # No redirect: where a form of the authorization server led here, browsers hold every redirect that follows against
+    # that page's `form-action`, which names this address at most. In a header, since no page shall hold a code.
+    return 200, [("refresh", f"0;url={login.page}?{parts.query}")], "Going on to the aggregator."
 
 
 def _rendered(connection: h11.Connection, status: int, headers: list[tuple[str, str]], words: str) -> bytes:

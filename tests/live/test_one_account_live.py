@@ -24,7 +24,7 @@ import trio
 
 from tests.parts.browser import Page, open_browser, walk_login
 from tests.parts.processes import Running, free_port, open_process
-from tests.parts.servers import open_fastmcp_server
+from tests.parts.servers import open_fastmcp_resource, open_fastmcp_server, open_oidc_provider
 
 from .asking import Asking, text_of
 
@@ -114,7 +114,14 @@ async def log_in(link: str, back_to: str, *, user: str = "ada") -> tuple[str, st
     async with open_browser() as browser:
         destination = await press_connect(browser, link)
         landed = await walk_login(destination, back_to, user, browser=browser)
-        return landed, (await browser.get(landed, follow_redirects=True)).text
+        return landed, (await follow(browser, landed)).text
+
+
+async def follow(browser: httpx2.AsyncClient, url: str) -> httpx2.Response:
+    """As a browser does, the header Refresh included."""
+    answer = await browser.get(url, follow_redirects=True)
+    onward = answer.headers.get("refresh")
+    return answer if onward is None else await browser.get(onward.removeprefix("0;url="), follow_redirects=True)
 
 
 async def whoami(home: Home) -> dict[str, Any]:
@@ -184,6 +191,22 @@ async def test_a_token_near_its_end_is_renewed_after_a_restart_without_anybody(t
             assert issued(endpoint)["code"] == 1
 
 
+async def test_a_server_that_says_who_answers_is_logged_in_to_once(tmp_path: Path) -> None:
+    home = Home(tmp_path, free_port())
+    async with (
+        open_oidc_provider(resources=True, refresh_tokens=True) as issuer,
+        open_fastmcp_resource(issuer) as endpoint,
+    ):
+        config = backends(home, oauth(endpoint, open_browser=False))
+        async with home.serving(config) as process:
+            link = (await process.wait_output(r"waits for its login: (\S+)"))[1]
+            landed, page = await log_in(link, f"{home.url}/upstream-auth/callback/mail")
+            assert "iss=" in landed
+            assert "mail is connected" in page
+        async with home.serving(config), httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+            assert "mail__whoami" in await Asking(f"{home.url}/mcp", "nothing", http).tools()
+
+
 async def test_a_registered_client_comes_back_to_its_port_which_is_open_for_that_alone(tmp_path: Path) -> None:
     home, port = Home(tmp_path, free_port()), free_port()
     back = f"http://127.0.0.1:{port}/callback"
@@ -242,7 +265,7 @@ async def test_an_answer_that_another_browser_brings_connects_nothing(tmp_path: 
         async with home.serving(config), open_browser() as mine, open_browser() as other:
             destination = await press_connect(mine, f"{home.url}/connect/mail")
             landed = await walk_login(destination, back, "mallory", browser=other)
-            refused = await other.get(landed, follow_redirects=True)
+            refused = await follow(other, landed)
             assert "begun in another browser" in refused.text
             parts = dict(parse_qsl(urlsplit(landed).query))
             wrong = await mine.get(f"{back}?{urlencode(parts | {'state': 'x' * 32})}", follow_redirects=True)
