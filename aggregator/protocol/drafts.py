@@ -23,6 +23,8 @@ from .paging import Item
 from .source import is_name, text_or_empty
 from .texts import clean_line, clean_text, hidden_in_schema, hides_something, may_hide_something, readable_schema
 
+MAX_SHOWN = 8  # forms of one tool: a name, a title, links. There are two or three, unless an upstream plays with them
+
 _ANNOTATION = ANNOTATION.encode()
 
 
@@ -93,6 +95,8 @@ class Draft:
         seen; every other field as it was."""
         key = (name, upstream, display, *[publish(uri) for uri in self.pages])
         if (item := self._items.get(key)) is None:
+            if len(self._items) >= MAX_SHOWN:
+                self._items.clear()
             made = as_published(self._read(), name, upstream, display, publish)
             item = self._items[key] = Item(made, for_handshake_client)
         return item

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from aggregator.protocol.catalog import build_catalog
-from aggregator.protocol.drafts import Drafts
+from aggregator.protocol.drafts import MAX_SHOWN, Drafts
+from aggregator.protocol.paging import Item
 from aggregator.protocol.source import Source
 
 TOOLS: list[dict[str, Any]] = [
@@ -77,3 +78,13 @@ def test_names_links_and_titles_are_each_catalogs_own() -> None:
     narrowed = build_catalog([replace(source, exclude=("p",))], name_length=64)
     assert narrowed.tools == ()
     assert build_catalog([source], name_length=64).tools == (alone,)
+
+
+def test_an_upstream_that_has_another_title_every_time_takes_no_more_memory() -> None:
+    drafts = Drafts()
+    source = listed(drafts, TOOLS)
+    for number in range(100):
+        catalog = build_catalog([replace(source, display=f"Title {number}")], name_length=64)
+        assert catalog.tools[0]["title"] == f"Title {number}: a"
+    gc.collect()
+    assert sum(isinstance(thing, Item) and thing.shown["name"] == "up__a" for thing in gc.get_objects()) <= MAX_SHOWN
