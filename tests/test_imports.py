@@ -92,6 +92,7 @@ BOUNDARIES = [
     "upstream/listing.py",
     "web/app.py",
     "web/hypercorn_guard.py",
+    "web/parking.py",
 ]
 
 

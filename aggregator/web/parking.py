@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from ..errors import AggregatorError, Unsealable
+from ..errors import Unsealable
 from ..protocol.jsonrpc import INVALID_PARAMS, Call, Failure, Id, Json, Notice, Success, dump, failure
 from ..protocol.principal import Principal
 from ..protocol.questions import missing_capability, question_for_upstreams_peer
@@ -63,7 +63,7 @@ class _Parked:
     progress_token: str | int | None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     questions: dict[str, _Question] = field(default_factory=dict)  # by the key in `inputRequests`
-    outcome: Answered | AggregatorError | trio.TooSlowError | None = None
+    outcome: Answered | Exception | None = None
     legs: int = 1
     changed: trio.Event = field(default_factory=trio.Event)
 
@@ -103,7 +103,7 @@ class Parking:
 
         Raises:
             TooSlowError: after `timeout` seconds of the upstream's own time.
-            AggregatorError: what `work` raised.
+            Exception: whatever `work` raised.
         """
         if self.is_parked(asked):
             return await self._retry(_leg(asked), tell, asked.envelope.progress_token)
@@ -227,7 +227,7 @@ class Parking:
             with parked.scope, parked.clock.scope:
                 try:
                     parked.outcome = await work(on_notice, on_request)
-                except AggregatorError as exc:
+                except Exception as exc:  # noqa: BLE001  raised where a leg waits, below the request boundary
                     parked.outcome = exc
             if parked.outcome is None:
                 parked.outcome = trio.TooSlowError()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 import pytest
 import trio
 
+from aggregator.upstream.exchange import Answer, Headers
 from aggregator.web.parking import QUESTIONS_PER_CALL
 
 from ..fakes.mcp_server import LEGACY, META, MODERN, FakeServer, Json, Speaking
@@ -199,6 +202,25 @@ async def test_the_client_that_disconnects_during_a_leg_ends_the_call(autojump_c
         await trio.sleep(3)
         assert server.cancelled
         assert relay.is_idle()
+
+
+async def test_a_parked_call_that_fails_unexpectedly_fails_alone(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Exploding:
+        def send(self, method: str, headers: Headers, body: bytes) -> AbstractAsyncContextManager[Answer]:
+            raise KeyError("a mistake of ours")
+
+    async with one(LEGACY) as (server, relay):
+        asks(server, ("elicitation/create", FORM))
+        client = client_of(relay)
+        await client.names()
+        relay.upstreams["up"]._exchange = Exploding()
+        received = await client.request("tools/call", CALL)
+        assert received.status == 500
+        assert "a mistake of ours" in caplog.text
+        assert relay.is_idle()
+        assert len(await client.names()) > 1
 
 
 @pytest.mark.parametrize("asked", ["elicitation/create", "of/tomorrow"])
