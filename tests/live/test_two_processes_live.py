@@ -4,8 +4,10 @@ before it was."""
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -40,6 +42,31 @@ class RoundRobin(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._network.aclose()
+
+
+class Insistent(RoundRobin):
+    """Every request for tokens is made many times at once; the caller gets a success, if there is one."""
+
+    def __init__(self, public: int, ports: list[int], times: int) -> None:
+        super().__init__(public, ports)
+        self._times = times
+        self.answers: list[httpx2.Response] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path != "/token":
+            return await super().handle_async_request(request)
+        body, self.answers = await request.aread(), []
+
+        async def ask() -> None:
+            again = httpx2.Request(request.method, request.url, headers=request.headers, content=body)
+            answer = await super(Insistent, self).handle_async_request(again)
+            await answer.aread()
+            self.answers.append(answer)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._times):
+                nursery.start_soon(ask)
+        return min(self.answers, key=lambda answer: answer.status_code)
 
 
 @asynccontextmanager
@@ -117,6 +144,37 @@ async def test_a_revocation_on_one_bites_on_the_other_within_ten_seconds(tmp_pat
                     break
                 await trio.sleep(0.1)
         assert trio.current_time() - started < 6
+
+
+@pytest.mark.requirement("TK2")
+async def test_a_code_that_is_redeemed_two_hundred_times_at_once_gives_tokens_once_and_they_end(tmp_path: Path) -> None:
+    async with open_pair(tmp_path) as (url, ports), open_visitor(url, ports) as (browser, _):
+        insistent = Insistent(httpx2.URL(url).port or 0, ports, 200)
+        async with httpx2.AsyncClient(transport=insistent, timeout=30) as http:
+            logged_in = await log_in(http, f"{url}/mcp", browser=browser)
+            assert Counter(answer.status_code for answer in insistent.answers) == {200: 1, 400: 199}
+            told = {answer.json()["error"] for answer in insistent.answers if answer.status_code == 400}
+            assert told == {"invalid_grant"}
+        form = {"grant_type": "refresh_token", "client_id": logged_in.client_id, "resource": logged_in.resource}
+        form["refresh_token"] = logged_in.tokens["refresh_token"]
+        answer = await browser.post(logged_in.server["token_endpoint"], data=form)
+        assert answer.json()["error"] == "invalid_grant", "whoever replayed it may be the one who got the tokens"
+
+
+@pytest.mark.requirement("TK7")
+async def test_twenty_refreshes_at_once_leave_one_lineage(tmp_path: Path) -> None:
+    async with open_pair(tmp_path) as (url, ports), open_visitor(url, ports) as (http, _):
+        logged_in = await log_in(http, f"{url}/mcp", browser=http)
+        insistent = Insistent(httpx2.URL(url).port or 0, ports, 20)
+        async with httpx2.AsyncClient(transport=insistent, timeout=30) as many:
+            await refresh(many, logged_in)
+        assert {answer.status_code for answer in insistent.answers} == {200}
+        heirs = [replace(logged_in, tokens=answer.json()) for answer in insistent.answers]
+        third = replace(logged_in, tokens=await refresh(http, heirs[0]))
+        for heir in heirs[1:]:  # all of them are one generation, which has one successor
+            await refresh(http, heir)
+        fourth = replace(logged_in, tokens=await refresh(http, third))
+        await refresh(http, fourth)
 
 
 async def refresh(http: httpx2.AsyncClient, logged_in: LoggedIn) -> dict[str, str]:
