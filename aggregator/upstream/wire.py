@@ -16,6 +16,7 @@ import trio
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import (
     METHOD_NOT_FOUND,
+    PARSE_ERROR,
     Call,
     Failure,
     Message,
@@ -35,6 +36,7 @@ MAX_LINE = 4 * 2**20  # bytes of one message
 ENDLESS = 64 * 2**20  # bytes without a line end: it is not going to come
 CHUNK = 64 * 2**10  # bytes; what a pipe holds
 NOTICES = 256  # kept for a caller that is slow to take them; progress is only as good as it is fresh
+PAUSE, LONGEST_PAUSE = 0.002, 1.0  # seconds; before the next chunk of one who babbles, longer each time
 ORDERS = 64  # messages waiting to be written
 
 log = logging.getLogger(__name__)
@@ -145,10 +147,15 @@ class Wire:
     async def read(self) -> None:
         """Take in what the process says until it says nothing more."""
         lines = LineReader(MAX_LINE)
+        babble = 0  # chunks in a row without a message
         try:
             while chunk := await self._stdout.receive_some(CHUNK):
-                for line in lines.feed(chunk):
-                    self._take(line)
+                found = lines.feed(chunk)
+                said = [self._take(line) for line in found]
+                babble = 0 if any(said) or not found else babble + 1  # without an end of a line a long one is coming
+                if babble > 1:
+                    # Who prints without end and says nothing would cost everybody a processor; so its pipe fills.
+                    await trio.sleep(min(babble * PAUSE, LONGEST_PAUSE))
                 if lines.pending > ENDLESS:
                     self._complain("upstream %s wrote %d bytes without a line end", self._name, lines.pending)
                     break
@@ -156,20 +163,25 @@ class Wire:
             pass
         self.stopped.set()
 
-    def _take(self, line: bytes | Overlong) -> None:
+    def _take(self, line: bytes | Overlong) -> bool:
+        """Whether it was a message."""
         if isinstance(line, Overlong):
             self._refuse(line)
-            return
-        if not line.strip():
-            return
+            return False
+        text = line.strip()
+        if not text:
+            return False
         try:
-            messages = parse_loose(line)
+            if text[:1] not in b"{[":
+                raise Unreadable(PARSE_ERROR, "it is no object")  # without the parser, since there may be very many
+            messages = parse_loose(text)
         except Unreadable as exc:
             self.garbage += 1
             self._complain("upstream %s wrote a line to stdout that is not MCP, skipped: %s", self._name, exc)
-            return
+            return False
         for message in messages:
             self._hear(message)
+        return True
 
     def _hear(self, message: Message) -> None:
         match message:

@@ -46,6 +46,7 @@ async def test_one_that_hangs_one_that_crashes_and_one_that_babbles_cost_the_oth
         hangs=[*PYTHON, "-c", "import time; time.sleep(600)"],
         crashes=[*PYTHON, "-c", "import sys; sys.exit('no key')"],
         babbles=[*PYTHON, "-c", "while True: print('Starting...' * 100)"],
+        chatters=["sh", "-c", "while :; do echo Starting; done"],
         missing=["/no/such/server"],
         good=[*PYTHON, SCRIPT, "modern"],
     )

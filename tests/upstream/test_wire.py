@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from aggregator.errors import UpstreamLost
 from aggregator.protocol.jsonrpc import Call, Failure, Notice, Success
-from aggregator.upstream.wire import ENDLESS, MAX_LINE, NOTICES, ORDERS, Wire
+from aggregator.upstream.wire import CHUNK, ENDLESS, MAX_LINE, NOTICES, ORDERS, Wire
 
 from ..fakes.child import FakeChild
 
@@ -213,6 +213,24 @@ async def test_garbage_on_stdout_is_counted_and_skipped(caplog: pytest.LogCaptur
             await child.send(id="a", result={})
         assert wire.garbage == 5
         assert "not MCP, skipped" in caplog.text
+
+
+async def test_who_babbles_is_read_ever_more_slowly_until_it_says_something(autojump_clock: MockClock) -> None:
+    """Its pipe fills, so that it waits and nobody else does."""
+
+    async def asked(id: str, garbage: int) -> float:
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, wire, id)
+            await child.hear()
+            await child.write(b"garbage\n" * (garbage // 8))
+            await child.send(id=id, result={})
+        return trio.current_time() - began
+
+    async with wired() as (wire, child):
+        # 2, 4, ..., 40 ms after each chunk but the first.
+        assert await asked("a", 20 * CHUNK) == pytest.approx(0.418, abs=0.05)
+        assert await asked("b", CHUNK) < 0.01, "one who has said something begins anew"
 
 
 async def test_a_flood_of_garbage_is_no_flood_of_log_lines(caplog: pytest.LogCaptureFixture) -> None:
