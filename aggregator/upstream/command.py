@@ -272,7 +272,9 @@ class CommandUpstream:
         id = secrets.token_hex(12)
         envelope, revision = outgoing.envelope, life.peer.revision
         token = id if envelope.progress_token is not None else None
-        params = params_for_upstream(outgoing.params, revision, envelope, token=token, client=self._client)
+        params = params_for_upstream(
+            outgoing.params, revision, envelope, token=token, client=self._client, askable=outgoing.capabilities
+        )
 
         async def hear(notice: Notice) -> None:
             if (shown := notice_for_client(notice, envelope, id)) is not None:

@@ -401,3 +401,16 @@ async def test_stderr_is_logged_with_the_upstreams_name_and_without_its_secrets(
     assert "upstream up stderr: token is *** [2J" in caplog.text
     assert "upstream up stderr: and \ufffd more" in caplog.text
     assert "s3cr3t" not in caplog.text + repr(command) + repr(upstream)
+
+
+async def test_a_stateless_process_learns_what_an_older_client_can_be_asked(autojump_clock: Any) -> None:
+    async def ignore(notice: Notice) -> None: ...
+
+    async with commanding(modern) as (upstream, starts):
+        able = {"elicitation": {"form": {}}}
+        envelope = Envelope(OLDER, able)
+        outgoing = Outgoing("tools/call", {"name": "t", "arguments": {}}, envelope, "alice", capabilities=able)
+        await upstream.request(outgoing, ignore)
+        [child] = starts.runs
+        asked = child.heard[-1]["params"]["_meta"]
+        assert asked["io.modelcontextprotocol/clientCapabilities"] == able
