@@ -407,7 +407,7 @@ async def test_a_stateless_process_learns_what_an_older_client_can_be_asked(auto
     async def ignore(notice: Notice) -> None: ...
 
     async with commanding(modern) as (upstream, starts):
-        able = {"elicitation": {"form": {}}}
+        able: dict[str, Any] = {"elicitation": {"form": {}}}
         envelope = Envelope(OLDER, able)
         outgoing = Outgoing("tools/call", {"name": "t", "arguments": {}}, envelope, "alice", capabilities=able)
         await upstream.request(outgoing, ignore)
