@@ -15,6 +15,8 @@ from .rate_limited_log import RateLimitedLog
 
 LONGEST = 2000  # characters of a line that are logged
 MAX_LINE = 64 * 2**10  # bytes kept of a line that does not end
+CHUNK = 64 * 2**10  # bytes; what a pipe holds
+PAUSE, LONGEST_PAUSE = 0.002, 0.2  # seconds; before the next chunk of one who shouts without end, longer each time
 SHORTEST_SECRET = 6  # characters; masking a shorter text would blank half the log
 
 log = logging.getLogger(__name__)
@@ -32,10 +34,18 @@ class ChildLog:
     async def drain(self, stderr: trio.abc.ReceiveStream) -> None:
         """Until it ends. Text without a line end is logged then, too."""
         lines = LineReader(MAX_LINE)
+        shouts = 0  # full chunks in a row
         try:
-            while chunk := await stderr.receive_some(64 * 2**10):
-                for line in lines.feed(chunk):
+            while chunk := await stderr.receive_some(CHUNK):
+                found = lines.feed(chunk)
+                for line in found[:-1]:
+                    if not self._write.keep_back():  # without a look at the line, since there may be very many
+                        self._log(line.head if isinstance(line, Overlong) else line)
+                for line in found[-1:]:
                     self._log(line.head if isinstance(line, Overlong) else line)
+                shouts = shouts + 1 if len(chunk) > CHUNK // 2 else 0
+                if shouts > 1:
+                    await trio.sleep(min(shouts * PAUSE, LONGEST_PAUSE))  # else it costs everybody a processor
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         for line in lines.feed(b"\n"):

@@ -20,6 +20,13 @@ class RateLimitedLog:
         self._at = trio.current_time()
         self._kept_back = 0
 
+    def keep_back(self) -> bool:
+        """Count a line that there is no room for now; False if there is room."""
+        if self._left + (trio.current_time() - self._at) * PER_SECOND >= 1:
+            return False
+        self._kept_back += 1
+        return True
+
     def __call__(self, text: str, *values: object) -> None:
         now = trio.current_time()
         self._left = min(BURST, self._left + (now - self._at) * PER_SECOND)

@@ -147,12 +147,13 @@ class Wire:
     async def read(self) -> None:
         """Take in what the process says until it says nothing more."""
         lines = LineReader(MAX_LINE)
-        babble = 0  # chunks in a row without a message
+        babble = 0  # full chunks in a row in which nobody was meant
         try:
             while chunk := await self._stdout.receive_some(CHUNK):
                 found = lines.feed(chunk)
-                said = [self._take(line) for line in found]
-                babble = 0 if any(said) or not found else babble + 1  # without an end of a line a long one is coming
+                useful = [self._take(line) for line in found]
+                is_babble = found and len(chunk) > CHUNK // 2 and not any(useful)  # no line end: a long one is coming
+                babble = babble + 1 if is_babble else 0
                 if babble > 1:
                     # Who prints without end and says nothing would cost everybody a processor; so its pipe fills.
                     await trio.sleep(min(babble * PAUSE, LONGEST_PAUSE))
@@ -164,7 +165,7 @@ class Wire:
         self.stopped.set()
 
     def _take(self, line: bytes | Overlong) -> bool:
-        """Whether it was a message."""
+        """Whether a call was concerned."""
         if isinstance(line, Overlong):
             self._refuse(line)
             return False
@@ -179,14 +180,14 @@ class Wire:
             self.garbage += 1
             self._complain("upstream %s wrote a line to stdout that is not MCP, skipped: %s", self._name, exc)
             return False
-        for message in messages:
-            self._hear(message)
-        return True
+        concerned = [self._hear(message) for message in messages]
+        return any(concerned)
 
-    def _hear(self, message: Message) -> None:
+    def _hear(self, message: Message) -> bool:
+        """Whether a call was concerned."""
         match message:
             case Success(id) | Failure(id):
-                self._answered(id, message)
+                return self._answered(id, message)
             case Notice(method) if method in BETWEEN_CALLS:
                 for hear in list(self.listeners):
                     hear(message)
@@ -194,6 +195,7 @@ class Wire:
                 if (asked := self._concerned(message)) is not None:
                     try:
                         asked.notices.send_nowait(message)
+                        return True
                     except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                         log.debug("upstream %s: dropped a %s", self._name, message.method)
             case Call(id, "ping", _):
@@ -201,14 +203,16 @@ class Wire:
             case Call(id, method, _):
                 # We declared no capability, so nothing but ping may be asked of us.
                 self.post(failure(id, METHOD_NOT_FOUND, f"{method[:80]} is not available"))
+        return False
 
-    def _answered(self, id: object, outcome: Success | Failure) -> None:
+    def _answered(self, id: object, outcome: Success | Failure) -> bool:
         asked = self._asked.get(id) if isinstance(id, str) else None
         if asked is None or asked.outcome is not None:
             log.debug("upstream %s answered what nobody waits for", self._name)
-            return
+            return False
         asked.outcome = outcome
         asked.notices.close()
+        return True
 
     def _concerned(self, notice: Notice) -> _Asked | None:
         """Whose call a notification is about. Only progress says so; anything else may be somebody's data, and goes

@@ -233,6 +233,20 @@ async def test_who_babbles_is_read_ever_more_slowly_until_it_says_something(auto
         assert await asked("b", CHUNK) < 0.01, "one who has said something begins anew"
 
 
+async def test_a_line_of_garbage_now_and_then_slows_nobody(autojump_clock: MockClock) -> None:
+    async with wired() as (wire, child):
+        for number in range(500):
+            await child.write(b"still alive\n")
+            await child.send(method="notifications/tools/list_changed", params={})
+            await trio.sleep(0.01 * (number % 2))
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, wire, "a")
+            await child.hear()
+            await child.send(id="a", result={})
+        assert trio.current_time() == began
+
+
 async def test_a_flood_of_garbage_is_no_flood_of_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     async with wired() as (wire, child):
         async with trio.open_nursery() as nursery:
