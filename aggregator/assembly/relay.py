@@ -53,7 +53,13 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
     async with AsyncExitStack() as stack:
         enabled = [upstream for upstream in config.upstreams if upstream.enabled]
         roster = await stack.enter_async_context(open_roster(opener(ground), enabled))
-        listings = Listings(roster.upstreams, nursery, name_length=config.limits.name_length, ours=gateway_tools)
+        listings = Listings(
+            roster.upstreams,
+            nursery,
+            name_length=config.limits.name_length,
+            ours=gateway_tools,
+            stamp=ground.connections.stamp,
+        )
         site, mailbox, pulse = site_of(config.issuer_url), Mailbox(ground.store, clock=clock), Pulse()
         sessions = ClientSessions(keys, SessionStates(ground.store, mailbox))
         nursery.start_soon(pulse.run)

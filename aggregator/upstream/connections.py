@@ -88,6 +88,10 @@ class Connections:
         """Whether tokens are in this process's memory alone, for readiness: ending it now would lose them."""
         return self._refreshes.is_behind
 
+    def stamp(self, principal: Principal) -> object | None:
+        """An object that stays the same as long as every `at_hand` of the person does; None if they are not known."""
+        return self._known.at_hand(principal)
+
     def at_hand(self, principal: Principal, upstream: str) -> Standing | None:
         """How the person stands with one upstream, if that is known without waiting."""
         rows = self._known.at_hand(principal)

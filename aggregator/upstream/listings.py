@@ -79,7 +79,8 @@ class View:
 class Listings:
     """The listings of all enabled upstreams. Their tasks run in `nursery`; nothing starts before the first question.
 
-    `ours` makes our own tools, from the names of the upstreams that wait for the person's login.
+    `ours` makes our own tools, from the names of the upstreams that wait for the person's login. `stamp` gives an
+    object that stays the same as long as all standings of a person do, None if that is not known.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Listings:
         *,
         name_length: int,
         ours: Callable[[tuple[str, ...]], tuple[Json, ...]],
+        stamp: Callable[[Principal], object | None] | None = None,
     ) -> None:
         self._nursery = nursery
         self._name_length = name_length
@@ -98,6 +100,8 @@ class Listings:
         self._kept_tools = 0
         self._turn = 0  # counts whatever happens to any listing
         self._settled: dict[tuple[tuple[str, str], ...], _Settled] = {}
+        self._stamp = stamp
+        self._views: dict[Principal, tuple[object, View]] = {}
         self._watching: set[Callable[[], None]] = set()
         self._members = members_of(upstreams, {}, self._everyones)
         self._upstreams = dict(self._members.upstreams)  # always the newest, for those who look one up by name
@@ -154,13 +158,22 @@ class Listings:
         members = self._members
         if not members.personal:
             return View(principal, members.nobody, members, ())
+        stamp = None if self._stamp is None else self._stamp(principal)
+        kept = None if stamp is None else self._views.get(principal)
+        if kept is not None and kept[0] is stamp and kept[1].members is members:
+            return kept[1]
         standings = []
         for upstream in members.upstreams.values():
             standing = upstream.credentials.standing_at_hand(principal)
             if standing is None:
                 return None
             standings.append(standing)
-        return _view(principal, standings, members)
+        view = _view(principal, standings, members)
+        if stamp is not None:
+            if len(self._views) >= KEPT_SETTLED:
+                self._views.clear()
+            self._views[principal] = (stamp, view)
+        return view
 
     async def view(self, principal: Principal) -> View:
         """As `view_at_hand`, looked up where needed.
