@@ -10,6 +10,7 @@ import trio
 from .. import __version__
 from ..config.model import Upstream
 from ..protocol.jsonrpc import Json
+from ..protocol.principal import LOCAL
 from ..upstream.authorized import AuthorizedUpstream
 from ..upstream.kinds import open_configured, shared_credentials
 from ..upstream.personal_credentials import PersonalCredentials
@@ -21,6 +22,7 @@ IDENTITY: Json = {"name": "mcp-aggregator", "title": "MCP aggregator", "version"
 
 def opener(ground: Ground) -> OpenUpstream:
     """Opens upstreams over `ground`; see `open_configured` for what happens on exit."""
+    one_person = ground.config.auth.issuer == LOCAL.issuer
 
     @asynccontextmanager
     async def open_one(config: Configured, nursery: trio.Nursery) -> AsyncIterator[AuthorizedUpstream]:
@@ -29,7 +31,7 @@ def opener(ground: Ground) -> OpenUpstream:
             if isinstance(config, Upstream) and config.auth_type == "user"
             else shared_credentials(config, nursery, ground.clock)
         )
-        async with open_configured(config, IDENTITY, ground.own, nursery, ground.proxy) as peer:
+        async with open_configured(config, IDENTITY, ground.own, nursery, ground.proxy, one_person=one_person) as peer:
             yield AuthorizedUpstream(config, peer, credentials)
 
     return open_one

@@ -15,6 +15,7 @@ from .revisions import HANDSHAKE, is_stateless
 
 ELICIT, SAMPLE, ROOTS = "elicitation/create", "sampling/createMessage", "roots/list"
 URL_REQUIRED = -32042  # 2025-11-25; 2026-07-28 took it away
+EVERYTHING: Json = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}  # as capabilities
 # 2026-07-28, multi round-trip requests: only these may be answered with `input_required`.
 WITH_ROUNDS = frozenset({"tools/call", "prompts/get", "resources/read"})
 _URL_KEY = "open-url-"

@@ -18,6 +18,7 @@ import trio
 
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import Call, Json, Notice, Success
+from ..protocol.questions import EVERYTHING
 from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
 from ..protocol.subscriptions import ACKNOWLEDGED, Wanted, declared_for, read_filter, render_filter
 from ..protocol.translate import Envelope, params_for_upstream
@@ -62,6 +63,7 @@ class CommandUpstream:
         client: Json,
         *,
         idle_stop: float | None = None,
+        one_person: bool = False,
         start: StartChild = open_child,
     ) -> None:
         self.name = name
@@ -73,6 +75,7 @@ class CommandUpstream:
         self._command = command
         self._client = client
         self._idle_stop = idle_stop
+        self._able: Json = EVERYTHING if one_person else {}
         self._start = start
         self._life: Life | None = None
         self._restarts = Restarts()
@@ -116,7 +119,7 @@ class CommandUpstream:
         for last in (False, True):
             life = await self._wait_life()
             try:
-                return await self._ask(life, outgoing, on_notice)
+                return await self._ask(life, outgoing, on_notice, on_request)
             except UpstreamLost as exc:
                 if last or exc.executed:
                     raise
@@ -225,7 +228,13 @@ class CommandUpstream:
         self._is_now("starting", self.reason)
         try:
             return await run_once(
-                self.name, self._command, self._client, self._serve, opening=self._opening, start=self._start
+                self.name,
+                self._command,
+                self._client,
+                self._serve,
+                opening=self._opening,
+                start=self._start,
+                able=self._able,
             )
         except Exception as exc:  # the supervisor of one upstream: no process may end ours
             log.exception("upstream %s: failed unexpectedly", self.name)
@@ -268,7 +277,7 @@ class CommandUpstream:
             await self._changed.wait()
         return self._life
 
-    async def _ask(self, life: Life, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
+    async def _ask(self, life: Life, outgoing: Outgoing, on_notice: OnNotice, on_request: OnRequest) -> Answered:
         id = secrets.token_hex(12)
         envelope, revision = outgoing.envelope, life.peer.revision
         token = id if envelope.progress_token is not None else None
@@ -283,7 +292,8 @@ class CommandUpstream:
         _set_log_level(life, envelope.log_level)
         is_use = outgoing.owner != NOBODY
         try:
-            outcome = await life.wire.ask(Call(id, outgoing.method, params), outgoing.owner, hear)
+            answering = on_request if self._able and outgoing.capabilities else None
+            outcome = await life.wire.ask(Call(id, outgoing.method, params), outgoing.owner, hear, answering)
         finally:
             if is_use:
                 life.used_at = trio.current_time()
@@ -303,13 +313,14 @@ async def open_command(
     nursery: trio.Nursery,
     *,
     idle_stop: float | None = None,
+    one_person: bool = False,
     start: StartChild = open_child,
 ) -> AsyncIterator[CommandUpstream]:
     """An upstream ready to be asked; nothing is started before the first request. Ends its process on exit, bounded.
 
     `nursery` runs its supervisor; when that nursery is cancelled the process is ended as well.
     """
-    upstream = CommandUpstream(name, command, client, idle_stop=idle_stop, start=start)
+    upstream = CommandUpstream(name, command, client, idle_stop=idle_stop, one_person=one_person, start=start)
     nursery.start_soon(upstream.supervise)
     try:
         yield upstream

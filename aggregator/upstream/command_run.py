@@ -51,20 +51,23 @@ Serve = Callable[[Life], Awaitable[bool]]
 
 
 async def run_once(
-    name: str, command: Command, client: Json, serve: Serve, *, opening: Opening, start: StartChild
+    name: str, command: Command, client: Json, serve: Serve, *, opening: Opening, start: StartChild, able: Json
 ) -> Ended:
     """Run `command` until it ends, or until `serve`, which is called once it was met, returns: True is on purpose.
+    `able` is what it may ask, see `shake_hands`.
 
     When cancelled, and after `serve`, the process is ended as `Running.end` says. Its pipes are read until then.
     """
     try:
         async with start(command) as child:
-            return await _live(name, command, client, serve, child, opening=opening)
+            return await _live(name, command, client, serve, child, opening=opening, able=able)
     except UpstreamLost as exc:
         return Ended(f"its command {exc}", None)
 
 
-async def _live(name: str, command: Command, client: Json, serve: Serve, child: Running, *, opening: Opening) -> Ended:
+async def _live(
+    name: str, command: Command, client: Json, serve: Serve, child: Running, *, opening: Opening, able: Json
+) -> Ended:
     wire = Wire(name, child.stdin, child.stdout)
     words = ChildLog(f"upstream {name}", command.secrets)
     drained = trio.Event()
@@ -88,7 +91,7 @@ async def _live(name: str, command: Command, client: Json, serve: Serve, child: 
         nursery.start_soon(serve_pipes)
         nursery.start_soon(_stop_when_exited, child, wire)
         try:
-            ended = await _meet_and_serve(name, client, serve, wire, opening=opening)
+            ended = await _meet_and_serve(name, client, serve, wire, opening=opening, able=able)
             if not ended.on_purpose:
                 with trio.move_on_after(LAST_WORDS):
                     await child.exited.wait()
@@ -103,13 +106,13 @@ async def _live(name: str, command: Command, client: Json, serve: Serve, child: 
     return ended
 
 
-async def _meet_and_serve(name: str, client: Json, serve: Serve, wire: Wire, *, opening: Opening) -> Ended:
+async def _meet_and_serve(name: str, client: Json, serve: Serve, wire: Wire, *, opening: Opening, able: Json) -> Ended:
     met: Met | UpstreamLost | None = None
     with trio.move_on_after(HANDSHAKE_DEADLINE) as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when, wire.stopped, scope)
             try:
-                met = await shake_hands(wire, client, opening)
+                met = await shake_hands(wire, client, opening, able)
             except UpstreamLost as exc:
                 met = exc
             nursery.cancel_scope.cancel("met")

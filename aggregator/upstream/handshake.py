@@ -46,22 +46,22 @@ class Met:
     next: Opening
 
 
-async def shake_hands(wire: Wire, client: Json, opening: Opening) -> Met:
-    """Has no deadline of its own.
+async def shake_hands(wire: Wire, client: Json, opening: Opening, able: Json) -> Met:
+    """Has no deadline of its own. `able` is what a server of a handshake revision may ask, as capabilities.
 
     Raises:
         UpstreamLost: if the server ends, or refuses, or speaks no revision that we do.
     """
     if opening is Opening.INITIALIZE:
-        return Met(await _initialize(wire, client), opening)
+        return Met(await _initialize(wire, client, able), opening)
     if opening is Opening.EITHER:
-        return await _meet_either(wire, client)
+        return await _meet_either(wire, client, able)
     if (peer := await _discover(wire, client)) is not None:
         return Met(peer, opening)
-    return Met(await _initialize(wire, client), Opening.INITIALIZE)
+    return Met(await _initialize(wire, client, able), Opening.INITIALIZE)
 
 
-async def _meet_either(wire: Wire, client: Json) -> Met:
+async def _meet_either(wire: Wire, client: Json, able: Json) -> Met:
     told, answers = trio.open_memory_channel[tuple[Opening, Peer | UpstreamLost | None]](2)
     got: dict[Opening, Peer | UpstreamLost | None] = {}
 
@@ -76,7 +76,7 @@ async def _meet_either(wire: Wire, client: Json) -> Met:
         nursery.start_soon(ask, Opening.DISCOVER, _discover(wire, client))
         await take(SILENCE)
         if not isinstance(got.get(Opening.DISCOVER), Peer):
-            nursery.start_soon(ask, Opening.INITIALIZE, _initialize(wire, client))
+            nursery.start_soon(ask, Opening.INITIALIZE, _initialize(wire, client, able))
             if got.get(Opening.DISCOVER) is None:
                 await take(math.inf)
             # A server that answers many at once may refuse the second question before it has answered the first; one
@@ -108,8 +108,8 @@ async def _discover(wire: Wire, client: Json) -> Peer | None:
     return None if isinstance(outcome, Failure) else stateless_peer(outcome.result)
 
 
-async def _initialize(wire: Wire, client: Json) -> Peer:
-    params = {"protocolVersion": HANDSHAKE, "capabilities": AS_A_CLIENT, "clientInfo": client}
+async def _initialize(wire: Wire, client: Json, able: Json) -> Peer:
+    params = {"protocolVersion": HANDSHAKE, "capabilities": {**AS_A_CLIENT, **able}, "clientInfo": client}
     outcome = await wire.ask(Call(secrets.token_hex(12), "initialize", params), NOBODY, drop)
     if isinstance(outcome, Failure):
         words = " ".join(outcome.message.split())[:200]

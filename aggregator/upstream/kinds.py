@@ -27,16 +27,24 @@ from .proxy import Proxy
 
 @asynccontextmanager
 async def open_configured(
-    config: Upstream | StdioUpstream, client: Json, context: ssl.SSLContext, nursery: trio.Nursery, proxy: Proxy | None
+    config: Upstream | StdioUpstream,
+    client: Json,
+    context: ssl.SSLContext,
+    nursery: trio.Nursery,
+    proxy: Proxy | None,
+    *,
+    one_person: bool = False,
 ) -> AsyncIterator[McpUpstream]:
     """The upstream, ready to be asked; nothing is sent or started before the first request. See `open_upstream` and
-    `open_command` for what happens on exit."""
+    `open_command` for what happens on exit. `one_person` says that all who will ever ask are one and the same."""
     if isinstance(config, StdioUpstream):
         env = {name: value.reveal() for name, value in config.env.items()}
         command = Command(
             config.command, child_environment(os.environ, FOR_SERVERS, env), config.cwd, secrets=tuple(env.values())
         )
-        async with open_command(config.name, command, client, nursery, idle_stop=config.idle_stop) as started:
+        async with open_command(
+            config.name, command, client, nursery, idle_stop=config.idle_stop, one_person=one_person
+        ) as started:
             yield started
     else:
         async with open_upstream(config.name, config.url, client, context, nursery, proxy) as reached:

@@ -19,6 +19,7 @@ from ..protocol.jsonrpc import (
     PARSE_ERROR,
     Call,
     Failure,
+    Id,
     Message,
     Notice,
     Success,
@@ -29,7 +30,7 @@ from ..protocol.jsonrpc import (
 )
 from ..protocol.lines import LineReader, Overlong
 from ..protocol.subscriptions import BETWEEN_CALLS
-from .peers import Hear, OnNotice
+from .peers import Hear, OnNotice, OnRequest
 from .rate_limited_log import RateLimitedLog
 
 MAX_LINE = 4 * 2**20  # bytes of one message
@@ -48,7 +49,8 @@ class _Asked:
 
     line: bytes
     owner: str
-    notices: trio.MemorySendChannel[Notice]
+    notices: trio.MemorySendChannel[Notice | Call]
+    can_answer: bool = False  # what the process asks meanwhile
     written: bool = False
     given_up: bool = False
     outcome: Success | Failure | None = field(default=None, repr=False)
@@ -80,8 +82,11 @@ class Wire:
         """How many wait for their answer. A subscription, which waits for ever, does not count."""
         return sum(not asked.lasting for asked in self._asked.values())
 
-    async def ask(self, call: Call, owner: str, on_notice: OnNotice) -> Success | Failure:
+    async def ask(
+        self, call: Call, owner: str, on_notice: OnNotice, on_request: OnRequest | None = None
+    ) -> Success | Failure:
         """The answer to `call`, whose id is a text that nobody used before; what is said meanwhile goes to `on_notice`.
+        What the process asks while no other call runs, `on_request` answers, in a task that ends with this call.
 
         When cancelled, the process is told, if it was asked at all.
 
@@ -89,10 +94,12 @@ class Wire:
             UpstreamLost: if the process is lost; `executed` only if the call had begun to be written.
             Unreadable: if the call has no JSON form.
         """
-        sender, notices = trio.open_memory_channel[Notice](NOTICES)
+        sender, notices = trio.open_memory_channel[Notice | Call](NOTICES)
         assert isinstance(call.id, str)
         lasting = call.method == "subscriptions/listen"
-        asked = self._asked[call.id] = _Asked(render(call) + b"\n", owner, sender, lasting=lasting)
+        asked = self._asked[call.id] = _Asked(
+            render(call) + b"\n", owner, sender, lasting=lasting, can_answer=on_request is not None
+        )
         if owner:
             self._owners.add(owner)
         try:
@@ -102,8 +109,7 @@ class Wire:
                 except trio.BrokenResourceError:
                     pass  # lost meanwhile
                 else:
-                    async for notice in notices:
-                        await on_notice(notice)
+                    await self._converse(notices, on_notice, on_request)
         except trio.Cancelled:
             if asked.written and asked.outcome is None:
                 self.post(Notice("notifications/cancelled", {"requestId": call.id, "reason": "nobody waits for it"}))
@@ -116,6 +122,34 @@ class Wire:
         if asked.outcome is None:
             raise UpstreamLost(asked.trouble or self._lost or "was lost", executed=asked.written)
         return asked.outcome
+
+    async def _converse(
+        self, heard: trio.MemoryReceiveChannel[Notice | Call], on_notice: OnNotice, on_request: OnRequest | None
+    ) -> None:
+        """Everything that is said and asked until the answer comes."""
+        if on_request is None:
+            async for message in heard:
+                if isinstance(message, Notice):
+                    await on_notice(message)
+            return
+        answering: dict[Id, trio.CancelScope] = {}
+
+        async def answer(question: Call, scope: trio.CancelScope) -> None:
+            with scope:
+                self.post(await on_request(question))
+
+        async with trio.open_nursery() as nursery:
+            async for message in heard:
+                match message:
+                    case Call(asked):
+                        scope = answering[asked] = trio.CancelScope()
+                        nursery.start_soon(answer, message, scope)
+                    case Notice("notifications/cancelled", about):
+                        if (asking := answering.get(about.get("requestId", ""))) is not None:
+                            asking.cancel("the process no longer wants to know")
+                    case Notice():
+                        await on_notice(message)
+            nursery.cancel_scope.cancel("the call has ended")
 
     def post(self, message: Message) -> None:
         """Say something that wants no answer, or answer; lost if the process does not read."""
@@ -201,8 +235,14 @@ class Wire:
             case Call(id, "ping", _):
                 self.post(Success(id, {}))
             case Call(id, method, _):
-                # We declared no capability, so nothing but ping may be asked of us.
-                self.post(failure(id, METHOD_NOT_FOUND, f"{method[:80]} is not available"))
+                asked = self._asker()
+                try:
+                    if asked is None:
+                        raise trio.WouldBlock
+                    asked.notices.send_nowait(message)
+                    return True
+                except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                    self.post(failure(id, METHOD_NOT_FOUND, f"{method[:80]} is not available"))
         return False
 
     def _answered(self, id: object, outcome: Success | Failure) -> bool:
@@ -223,6 +263,14 @@ class Wire:
         if len(self._owners) > 1:
             return None
         return next((asked for asked in reversed(self._asked.values()) if asked.owner), None)
+
+    def _asker(self) -> _Asked | None:
+        """In whose call the process asks something. Nothing says so, and it may be about somebody's data: it is told
+        that nobody can be asked unless one call runs, and all calls of this process were one and the same person's."""
+        running = [asked for asked in self._asked.values() if asked.owner and asked.written and asked.outcome is None]
+        if len(running) != 1 or len(self._owners) > 1 or not running[0].can_answer:
+            return None
+        return running[0]
 
     def _refuse(self, line: Overlong) -> None:
         """The call whose answer it was, as far as can be told, is told so; another would wait in vain."""

@@ -29,12 +29,14 @@ MODERN, OLDER = "2026-07-28", "2025-11-25"
 
 @asynccontextmanager
 async def commanding(
-    *scripts: Script | UpstreamLost, idle_stop: float | None = None
+    *scripts: Script | UpstreamLost, idle_stop: float | None = None, one_person: bool = False
 ) -> AsyncIterator[tuple[CommandUpstream, FakeStarts]]:
     starts = FakeStarts(*scripts)
     command = Command(("server", "--secret"), {})
     async with trio.open_nursery() as nursery:
-        async with open_command("up", command, {"name": "us"}, nursery, idle_stop=idle_stop, start=starts) as upstream:
+        async with open_command(
+            "up", command, {"name": "us"}, nursery, idle_stop=idle_stop, one_person=one_person, start=starts
+        ) as upstream:
             yield upstream, starts
         nursery.cancel_scope.cancel()
 
