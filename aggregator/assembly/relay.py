@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from ..protocol.oauth.site import site_of
+from ..protocol.principal import LOCAL
 from ..upstream.listings import Listings
 from ..upstream.roster import Roster, open_roster
 from ..upstream.streams import Streams
@@ -30,6 +32,10 @@ from .ground import Ground
 from .opening import IDENTITY, opener
 
 __all__ = ["IDENTITY", "Relay", "open_relay"]
+
+# Seconds that a list waits for upstreams on one person's machine. Programs start slowly there, and whoever waits is at
+# the keyboard; what comes later is told (list_changed), and the list says that it will not do for long (ttlMs).
+LOCAL_PATIENCE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
             name_length=config.limits.name_length,
             ours=gateway_tools,
             stamp=ground.connections.stamp,
+            patience=LOCAL_PATIENCE if config.auth.issuer == LOCAL.issuer else math.inf,
         )
         site, mailbox, pulse = site_of(config.issuer_url), Mailbox(ground.store, clock=clock), Pulse()
         sessions = ClientSessions(keys, SessionStates(ground.store, mailbox))

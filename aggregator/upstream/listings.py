@@ -11,6 +11,7 @@ last good listing or without the upstream, while a task tries again.
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -80,7 +81,8 @@ class Listings:
     """The listings of all enabled upstreams. Their tasks run in `nursery`; nothing starts before the first question.
 
     `ours` makes our own tools, from the names of the upstreams that wait for the person's login. `stamp` gives an
-    object that stays the same as long as all standings of a person do, None if that is not known.
+    object that stays the same as long as all standings of a person do, None if that is not known. `patience` is how
+    many seconds whoever asks for a list waits for all upstreams together; each has its own deadline beside it.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Listings:
         name_length: int,
         ours: Callable[[tuple[str, ...]], tuple[Json, ...]],
         stamp: Callable[[Principal], object | None] | None = None,
+        patience: float = math.inf,
     ) -> None:
         self._nursery = nursery
         self._name_length = name_length
@@ -101,6 +104,7 @@ class Listings:
         self._turn = 0  # counts whatever happens to any listing
         self._settled: dict[tuple[tuple[str, str], ...], _Settled] = {}
         self._stamp = stamp
+        self._patience = patience
         self._views: dict[Principal, tuple[object, View]] = {}
         self._watching: set[Callable[[], None]] = set()
         self._members = members_of(upstreams, {}, self._everyones)
@@ -207,12 +211,15 @@ class Listings:
         return catalog
 
     async def catalog(self, view: View) -> Catalog:
-        """Everything that can be known now; waits for upstreams whose listing is missing or old, unless they failed."""
-        while (catalog := self.catalog_at_hand(view)) is None:
-            for listing in self._listings(view):
-                if listing.is_awaited and listing.running is not None:
-                    await listing.running.wait()
-        return catalog
+        """Everything that can be known now; waits for upstreams whose listing is missing or old, unless they failed, and
+        no longer than `patience`."""
+        with trio.move_on_after(self._patience):
+            while (catalog := self.catalog_at_hand(view)) is None:
+                for listing in self._listings(view):
+                    if listing.is_awaited and listing.running is not None:
+                        await listing.running.wait()
+            return catalog
+        return self.known_catalog(view)
 
     def known_catalog(self, view: View) -> Catalog:
         """What is known now, whatever is under way. Begins what is due."""

@@ -392,3 +392,22 @@ async def test_nothing_is_asked_before_the_first_question_unless_warmed(
         before = trio.current_time()
         assert await names(relay) == ["a__t", "b__t"]
         assert trio.current_time() == before
+
+
+async def test_on_one_persons_machine_a_list_waits_a_moment_only_and_the_rest_comes_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def slow(incoming: Incoming) -> None:
+        await trio.sleep(1.2)  # for discovery, and again for the list
+
+    async with many("abc") as (servers, relay):
+        servers["a"].before = slow
+        servers["b"].hung = True
+        relay.listings._patience = 1.5
+        started = trio.current_time()
+        assert await names(relay) == ["c__t"]
+        assert trio.current_time() - started == pytest.approx(1.5)
+        await trio.sleep(2)
+        started = trio.current_time()
+        assert await names(relay) == ["a__t", "c__t"]
+        assert trio.current_time() - started <= 1.5
