@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,10 @@ async def test_a_watched_file_is_loaded_when_it_stays_the_same_for_a_moment(
         assert serving.taken == []
         file.write_text(GOOD.replace("wiki", "other"))
         await trio.sleep(3 * WATCH_INTERVAL)
+        for _ in range(500):  # it is read in a thread, for which virtual time does not wait
+            if serving.taken:
+                break
+            await trio.to_thread.run_sync(time.sleep, 0.01)
         assert [each.upstreams[0].name for each in serving.taken] == ["other"]
         nursery.cancel_scope.cancel()
 

@@ -26,6 +26,30 @@ from .peers import NOBODY, Answered, Hear, McpUpstream, OnNotice, OnRequest, Out
 _CREDENTIALS = frozenset({401, 403})
 
 
+class _Uses:
+    """Requests under way, counted by entering and leaving; one object for all, for it is on every call's way."""
+
+    __slots__ = ("_count", "_none")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none: trio.Event | None = None  # somebody waits for the last one
+
+    def __enter__(self) -> None:
+        self._count += 1
+
+    def __exit__(self, *exc: object) -> None:
+        self._count -= 1
+        if not self._count and self._none is not None:
+            self._none.set()
+
+    async def wait_none(self) -> None:
+        while self._count:
+            if self._none is None or self._none.is_set():
+                self._none = trio.Event()
+            await self._none.wait()
+
+
 class AuthorizedUpstream:
     """One upstream, asked on behalf of people."""
 
@@ -35,10 +59,8 @@ class AuthorizedUpstream:
         self._upstream = upstream
         self.drafts = Drafts()  # of the tools that it lists to anybody
         self._pauses = Pauses()
-        self._in_use = 0  # requests under way
+        self._uses = _Uses()
         self._overhearing: set[Callable[[str, Notice], None]] = set()
-        self._unused = trio.Event()
-        self._unused.set()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -177,23 +199,13 @@ class AuthorizedUpstream:
 
     async def wait_unused(self) -> None:
         """Return when no request is under way; from then on every one is refused."""
-        while self._in_use:
-            await self._unused.wait()
+        await self._uses.wait_none()
         self._closed = True
 
-    @contextmanager
-    def _used(self) -> Iterator[None]:
+    def _used(self) -> _Uses:
         if self._closed:
             raise UpstreamLost("is no longer configured", executed=False)
-        if not self._in_use and self._unused.is_set():
-            self._unused = trio.Event()
-        self._in_use += 1
-        try:
-            yield
-        finally:
-            self._in_use -= 1
-            if not self._in_use:
-                self._unused.set()
+        return self._uses
 
     async def _current(self, principal: Principal | None) -> Credential:
         return await self.credentials.current(principal)

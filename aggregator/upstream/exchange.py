@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import TracebackType
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -48,6 +49,7 @@ _LOST: dict[type[Exception], tuple[str, bool]] = {  # in words, and whether the 
     httpcore2.WriteError: ("connection lost while sending", True),
     httpcore2.LocalProtocolError: ("cannot be asked this over HTTP", False),
 }
+_LOST_KINDS = tuple(_LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,8 @@ class HttpExchange:
     def __repr__(self) -> str:
         return f"<HttpExchange {self._url!r}>"
 
-    @asynccontextmanager
-    async def send(self, method: str, headers: Headers, body: bytes) -> AsyncIterator[Answer]:
-        """Raises:
+    def send(self, method: str, headers: Headers, body: bytes) -> AbstractAsyncContextManager[Answer]:
+        """Raises, when entered and left:
         UpstreamLost: if no head arrives, or (from within the block) the body breaks off.
         """
         length = (b"content-length", b"%d" % len(body))
@@ -106,18 +107,49 @@ class HttpExchange:
             headers=[self._host, (b"accept-encoding", b"identity"), length, *self._added, *headers],
             content=body,
         )
+        return _Sending(self._pool, request)
+
+
+class _Sending(AbstractAsyncContextManager[Answer]):
+    """One request on its way. A class, not a generator: it stands on the way of every call."""
+
+    __slots__ = ("_chunks", "_pool", "_request", "_response")
+
+    def __init__(self, pool: httpcore2.AsyncConnectionPool, request: httpcore2.Request) -> None:
+        self._pool = pool
+        self._request = request
+
+    async def __aenter__(self) -> Answer:
         try:
-            response = await self._pool.handle_async_request(request)
-            chunks = response.aiter_stream()
+            response = self._response = await self._pool.handle_async_request(self._request)
+            self._chunks = response.aiter_stream()
             try:
                 _refuse_unasked(response)
-                yield Answer(response.status, _fields(response.headers), chunks)
-            finally:
-                await response.aclose()
-                await _unwind(chunks)
-        except tuple(_LOST) as exc:
-            words, executed = _words(exc)
-            raise UpstreamLost(f"{words} ({_detail(exc)})", executed=executed) from exc
+                return Answer(response.status, _fields(response.headers), self._chunks)
+            except BaseException:
+                await self._end()
+                raise
+        except _LOST_KINDS as exc:
+            raise _lost(exc) from exc
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._end()
+        except _LOST_KINDS as lost:
+            raise _lost(lost) from lost
+        if isinstance(exc, _LOST_KINDS):
+            raise _lost(exc) from exc
+
+    async def _end(self) -> None:
+        await self._response.aclose()
+        await _unwind(self._chunks)
+
+
+def _lost(exc: BaseException) -> UpstreamLost:
+    words, executed = _words(exc)
+    return UpstreamLost(f"{words} ({_detail(exc)})", executed=executed)
 
 
 def _fields(raw: Headers) -> dict[str, str]:
@@ -135,7 +167,7 @@ async def _unwind(chunks: AsyncIterator[bytes]) -> None:
     try:
         async for _ in chunks:
             pass
-    except tuple(_LOST):
+    except _LOST_KINDS:
         pass
 
 
@@ -318,9 +350,9 @@ def _parse(data: bytes) -> tuple[Message, ...]:
         raise UpstreamLost(f"answered with what is not MCP: {exc}") from exc
 
 
-def _words(exc: Exception) -> tuple[str, bool]:
+def _words(exc: BaseException) -> tuple[str, bool]:
     return next(_LOST[kind] for kind in type(exc).__mro__ if kind in _LOST)
 
 
-def _detail(exc: Exception) -> str:
+def _detail(exc: BaseException) -> str:
     return (str(exc) or type(exc).__name__)[:160]

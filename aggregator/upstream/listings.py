@@ -211,8 +211,8 @@ class Listings:
         return catalog
 
     async def catalog(self, view: View) -> Catalog:
-        """Everything that can be known now; waits for upstreams whose listing is missing or old, unless they failed, and
-        no longer than `patience`."""
+        """Everything that can be known now; waits for upstreams whose listing is missing or old, unless they failed,
+        and no longer than `patience`."""
         with trio.move_on_after(self._patience):
             while (catalog := self.catalog_at_hand(view)) is None:
                 for listing in self._listings(view):

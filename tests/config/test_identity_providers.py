@@ -24,6 +24,7 @@ def test_every_example_loads_without_a_warning(name: str) -> None:
     auth = parse_document(BLOCKS[name]).root["auth"]
     loaded = load(json.dumps(minimal(auth=auth)), {"OIDC_CLIENT_SECRET": "x"})
     assert loaded.warnings == ()
+    assert loaded.config.auth is not None
     assert loaded.config.auth.issuer == auth["issuer"]
 
 

@@ -22,6 +22,7 @@ from .loading import EXAMPLES, KEY, load, minimal, problems_of, with_auth, with_
 def test_the_predecessors_examples_load_unmodified(path: Path) -> None:
     loaded = load_config(str(path), environ={}, cwd=Path("/"))
     raw = json.loads(path.read_text())
+    assert loaded.config.auth is not None
     assert loaded.config.auth.issuer == raw["auth"]["issuer"]
     assert loaded.config.auth.client_id == raw["auth"].get("clientId", "mcp-aggregator")
     assert [(up.name, up.url) for up in loaded.config.upstreams] == [(up["name"], up["url"]) for up in raw["upstreams"]]
@@ -362,6 +363,7 @@ def test_secrets_come_from_files_less_one_line_break(tmp_path: Path) -> None:
     config = load(text, {"DIR": str(tmp_path)}, cwd=tmp_path).config
     assert config.secret == Secret(KEY)
     assert config.secret.file == str(tmp_path / "key")
+    assert config.auth is not None
     assert config.auth.client_secret == Secret("two\n")
 
 

@@ -184,6 +184,7 @@ def config() -> Config:
     text = (FOLDER / "config.yaml").read_text()
     loaded = load(re.sub(r"\{file: /run/secrets/mcp-aggregator/[a-z-]+\}", KEY, text))
     assert loaded.warnings == ()
+    assert isinstance(loaded.config, Config)
     return loaded.config
 
 

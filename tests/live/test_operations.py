@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from aggregator.config.load import load_config
+from aggregator.config.model import Config
 from aggregator.config.secrets import new_secret
 from aggregator.deployment_keys import LOOK_INTERVAL, make_key_ring
 from aggregator.protocol.oauth.sealed import AccessToken, seal_access
@@ -100,7 +101,9 @@ class Site:
         return seal_access(keys, token, now=now)
 
     def key_ring(self) -> KeyRing:
-        return make_key_ring(load_config(str(self.write_config(1))).config)
+        config = load_config(str(self.write_config(1))).config
+        assert isinstance(config, Config)
+        return make_key_ring(config)
 
 
 async def status_at(url: str, token: str) -> int:
