@@ -61,7 +61,7 @@ async def obey_signals(
 
 async def watch(serving: Changeable, reload: Reload) -> None:
     """Load the configuration again whenever one of its files has changed; until cancelled."""
-    watched = WatchedFiles(reload.files, WATCH_INTERVAL, known=await trio.to_thread.run_sync(look, reload.files))
+    watched = WatchedFiles(reload.files, WATCH_INTERVAL, known=look(reload.files))
     while True:
         await watched.wait_changed()
         await load_again(serving, reload)
