@@ -1,7 +1,8 @@
 """An MCP server on stdin and stdout, as a script: ``python -I -S stdio_server.py REVISION``; standard library only.
 
 ``modern`` speaks 2026-07-28, ``older`` 2025-11-25; ``silent`` is older and ignores what it does not know, ``strict``
-is older and ends when anything but `initialize` comes first. Its tools misbehave on request.
+is older and ends when anything but `initialize` comes first. Its tools misbehave on request. A second argument is
+a file with the names of further tools, read at the start.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ revision = sys.argv[1]
 held: dict[str, Any] = {}
 heard: list[Json] = []
 TOOLS = "echo hold release exit count garbage huge endless shout deaf fork stubborn environment ask heard pid".split()
+if len(sys.argv) > 2:
+    with open(sys.argv[2], encoding="ascii") as more:
+        TOOLS += more.read().split()
 
 
 def send(message: Json) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
-from aggregator.config.model import Auth, Config, Secret, Upstream
+from aggregator.config.model import Auth, Config, Secret, StdioUpstream, Upstream
 from aggregator.server import serve
 from tests.parts.processes import free_port
 from tests.parts.servers import PUBLIC, open_oidc_provider
@@ -38,13 +38,16 @@ def config_of(
     upstreams: Mapping[str, str],
     *,
     upstream_fields: Mapping[str, Any] | None = None,
+    commands: Sequence[StdioUpstream] = (),
     **more: Any,
 ) -> Config:
-    """A configuration value for loopback; `more` are fields of `Config`, `upstream_fields` those of every upstream."""
+    """A configuration value for loopback; `more` are fields of `Config`, `upstream_fields` those of every upstream
+    that has a URL."""
     each = upstream_fields or {}
+    by_url = (Upstream(name, url, **{"prefix": name, **each}) for name, url in upstreams.items())
     fields: dict[str, Any] = {
         "auth": Auth(issuer, PUBLIC),
-        "upstreams": tuple(Upstream(name, url, **{"prefix": name, **each}) for name, url in upstreams.items()),
+        "upstreams": (*by_url, *commands),
         "issuer_url": f"http://127.0.0.1:{port}",
         "host": "127.0.0.1",
         "port": port,
