@@ -72,7 +72,7 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
         nursery.start_soon(pulse.run)
         nursery.start_soon(mailbox.run)
         told = Streams(listings.upstreams(), nursery, listings.relist)
-        questions = Questions(mailbox, patience=config.input_timeout)
+        questions = Questions(mailbox, sessions.states, patience=config.input_timeout)
         parking = Parking(nursery, keys, mailbox, patience=config.input_timeout, clock=clock)
         stack.enter_context(listings.watched(told.end_gone))
         tasks = TaskIds(keys, clock)

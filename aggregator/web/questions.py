@@ -18,6 +18,7 @@ from ..protocol.jsonrpc import Call, Failure, Json, Notice, Success, failure, pa
 from ..protocol.principal import Principal
 from .client_sessions import ClientSession
 from .mailbox import Mailbox
+from .session_states import SessionStates
 
 _ID = re.compile(r"([0-9a-f]{12})\.[A-Za-z0-9_-]{16}", re.ASCII)
 NO_ANSWER = -32800  # ours: outside the range that JSON-RPC reserves
@@ -37,9 +38,10 @@ class _Waiting:
 class Questions:
     """The questions that this process has asked and waits for. `patience` is in seconds."""
 
-    def __init__(self, mailbox: Mailbox, *, patience: float) -> None:
+    def __init__(self, mailbox: Mailbox, states: SessionStates, *, patience: float) -> None:
         self.instance = mailbox.instance
         self._mailbox = mailbox
+        self._states = states
         self._patience = patience
         self._waiting: dict[str, _Waiting] = {}
         mailbox.hear("answer", self._hear)
@@ -50,7 +52,8 @@ class Questions:
     async def ask(
         self, tell: Tell, principal: Principal, session: ClientSession, method: str, params: Json
     ) -> Success | Failure:
-        """The client's answer, whatever its id. A client that does not answer in time is told to forget the question.
+        """The client's answer, whatever its id. A client that does not answer in time is told to forget the question,
+        and one that ends its session meanwhile, wherever it does, has no answer.
 
         When cancelled, it is told so too, within a second.
         """
@@ -58,8 +61,17 @@ class Questions:
             return failure(None, NO_ANSWER, f"{MAX_WAITING} questions wait for this person already")
         id = f"{self.instance}.{secrets.token_urlsafe(12)}"
         waiting = self._waiting[id] = _Waiting(principal.key, session.id)
+
+        def end_with_session() -> None:
+            if self._states.find(session.id).is_over:
+                scope.cancel("the session is over")
+
         try:
-            with trio.move_on_after(self._patience):
+            with (
+                trio.move_on_after(self._patience) as scope,
+                self._states.watched(session.id, end_with_session),
+            ):
+                end_with_session()
                 await tell(Call(id, method, params))  # a client that does not read does not answer either
                 await waiting.answered.wait()
         except trio.Cancelled:
@@ -68,11 +80,14 @@ class Questions:
             raise
         finally:
             del self._waiting[id]
-        if waiting.outcome is None:
-            with trio.move_on_after(1):
-                await tell(Notice("notifications/cancelled", {"requestId": id, "reason": "no answer in time"}))
-            return failure(None, NO_ANSWER, f"nobody answered within {self._patience:g} s")
-        return waiting.outcome
+        if waiting.outcome is not None:
+            return waiting.outcome
+        is_over = self._states.find(session.id).is_over
+        reason = "the session is over" if is_over else "no answer in time"
+        with trio.move_on_after(1):
+            await tell(Notice("notifications/cancelled", {"requestId": id, "reason": reason}))
+        told = "the client ended its session" if is_over else f"nobody answered within {self._patience:g} s"
+        return failure(None, NO_ANSWER, told)
 
     async def take(self, answer: Success | Failure, owner: str, session: str) -> bool:
         """Deliver an answer here, or send it to the instance that asked; False if nobody waits for it, or it is too

@@ -210,7 +210,8 @@ async def open_relay(
         )
         asking = Asking(site, KEYS, connections, lambda: NOW)
         gateway = GatewayTools(site, listings, connections)
-        questions, running = Questions(mailbox, patience=settings.input_timeout), RunningCalls(mailbox)
+        questions = Questions(mailbox, sessions.states, patience=settings.input_timeout)
+        running = RunningCalls(mailbox)
         parking = Parking(
             nursery, KEYS, mailbox, patience=settings.input_timeout, clock=lambda: NOW + trio.current_time()
         )

@@ -244,6 +244,29 @@ async def test_a_client_that_never_answers_is_told_to_forget_the_question(
             assert answer["result"]["content"][0]["text"] == "[None]"
 
 
+@pytest.mark.parametrize("upstream_revision", [MODERN, LEGACY])
+async def test_a_question_ends_with_the_session_that_was_asked_and_no_other(
+    upstream_revision: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with one(upstream_revision, input_timeout=300.0) as (server, relay):
+        asks(server, ("elicitation/create", FORM))
+        client, other = await legacy_client(relay), await legacy_client(relay)
+        async with client.open("tools/call", CALL) as ongoing:
+            (question,) = await ongoing.wait_messages(1)
+            assert (await other.post(b"", other.headers("", {}), method="DELETE")).status == 204
+            await trio.sleep(5)
+            assert len(relay.questions) == 1
+            assert (await client.post(b"", client.headers("", {}), method="DELETE")).status == 204
+            with trio.fail_after(1):
+                _, forget, answer = [message async for message in ongoing.events()]
+        assert forget["params"] == {"requestId": question["id"], "reason": "the session is over"}
+        if upstream_revision == MODERN:
+            assert "the client ended its session" in text_of(answer)
+        else:
+            assert answer["result"]["content"][0]["text"] == "[None]"
+        assert len(relay.questions) == 0
+
+
 URL_ERROR: Json = {
     "code": -32042,
     "message": "open this",
