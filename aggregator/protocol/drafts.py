@@ -20,8 +20,16 @@ from .jsonrpc import Json, dump
 from .links import Publish, ui_uris, with_published_ui
 from .names import is_wanted, published_name
 from .paging import Item
-from .source import is_name, text_or_empty
-from .texts import clean_line, clean_text, hidden_in_schema, hides_something, may_hide_something, readable_schema
+from .texts import (
+    clean_line,
+    clean_text,
+    hidden_in_schema,
+    hides_something,
+    is_name,
+    may_hide_something,
+    readable_schema,
+    text_or_empty,
+)
 
 MAX_SHOWN = 8  # forms of one tool: a name, a title, links. There are two or three, unless an upstream plays with them
 

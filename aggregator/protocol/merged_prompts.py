@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from .jsonrpc import Json
 from .name_claims import NameClaims, NameRefused
-from .source import Remarks, Source, is_name, text_or_empty
-from .texts import clean_line, clean_text, hides_something, readable_schema
+from .source import Remarks, Source
+from .texts import clean_line, clean_text, hides_something, is_name, readable_schema, text_or_empty
 
 
 @dataclass(frozen=True, slots=True)

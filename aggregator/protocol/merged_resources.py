@@ -8,8 +8,8 @@ from typing import Any, TypeGuard
 
 from .jsonrpc import Json
 from .merged_prompts import with_origin
-from .source import Remarks, Source, is_name
-from .texts import clean_line
+from .source import Remarks, Source
+from .texts import clean_line, is_name
 from .uris import MAX_TEMPLATES, MAX_URI, Claim, Place, Uris, build_uris, scheme_of
 
 

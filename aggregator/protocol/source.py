@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .confusables import skeletons
+from .drafts import Draft
 from .jsonrpc import Json
 from .texts import clean_line
-
-if TYPE_CHECKING:
-    from .drafts import Draft
 
 MAX_REASONS = 20  # per upstream; enough to see what is wrong, too few to fill a log
 
@@ -74,17 +71,6 @@ def under_own_titles(sources: tuple[Source, ...]) -> tuple[Source, ...]:
             source = replace(source, display=source.upstream)
         made.append(source)
     return tuple(made)
-
-
-def is_name(name: Any) -> TypeGuard[str]:
-    """Text that can be sent back to its upstream: half of a surrogate pair cannot."""
-    if not isinstance(name, str) or not name:
-        return False
-    return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)
-
-
-def text_or_empty(value: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _shortened(reasons: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from .jsonrpc import Json
 
@@ -130,3 +130,14 @@ def _code_points(value: Any) -> Iterator[str]:
             stack.extend(node)
     if found:
         yield ", ".join(list(found)[:5])
+
+
+def is_name(name: Any) -> TypeGuard[str]:
+    """Text that can be sent back to its upstream: half of a surrogate pair cannot."""
+    if not isinstance(name, str) or not name:
+        return False
+    return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)
+
+
+def text_or_empty(value: Any) -> str:
+    return value if isinstance(value, str) else ""
