@@ -37,11 +37,13 @@ class UpstreamLost(AggregatorError):
     """An upstream cannot be reached, broke off, timed out or spoke garbage.
 
     The text says what happened in words fit for an operator and for a model.
-    `executed` is False when the request certainly never ran.
+    `executed` is False when the request certainly never ran. `cause` is the text
+    without `moment`, which is what differs each time that one asks.
     """
 
-    def __init__(self, cause: str, *, executed: bool = True) -> None:
-        super().__init__(cause)
+    def __init__(self, cause: str, *, executed: bool = True, moment: str = "") -> None:
+        super().__init__(f"{cause}; {moment}" if moment else cause)
+        self.cause = cause
         self.executed = executed
 
 

@@ -31,7 +31,10 @@ def opener(ground: Ground) -> OpenUpstream:
             if isinstance(config, Upstream) and config.auth_type == "user"
             else shared_credentials(config, nursery, ground.clock)
         )
-        async with open_configured(config, IDENTITY, ground.own, nursery, ground.proxy, one_person=one_person) as peer:
+        retry = ground.config.connect_retry
+        async with open_configured(
+            config, IDENTITY, ground.own, nursery, ground.proxy, one_person=one_person, retry=retry
+        ) as peer:
             yield AuthorizedUpstream(config, peer, credentials)
 
     return open_one

@@ -66,6 +66,7 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
             ours=gateway_tools,
             stamp=ground.connections.stamp,
             patience=LOCAL_PATIENCE if config.auth.issuer == LOCAL.issuer else math.inf,
+            retry=config.connect_retry,
         )
         site, mailbox, pulse = site_of(config.issuer_url), Mailbox(ground.store, clock=clock), Pulse()
         sessions = ClientSessions(keys, SessionStates(ground.store, mailbox))

@@ -214,7 +214,11 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class ConnectRetry:
-    """How an upstream that is down is tried again: at growing intervals up to `max_delay`."""
+    """How an upstream that is down is tried again: at growing intervals, none longer than `max_delay`.
+
+    If not `enabled` it is tried when somebody asks for it, and not before. `attempt_timeout` is how long a command
+    has to answer the handshake; `npx` and `uvx` fetch the server first. All in seconds.
+    """
 
     enabled: bool = True
     max_delay: float = 15 * 60.0

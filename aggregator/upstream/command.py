@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from ..config.model import ConnectRetry
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import Call, Json, Notice, Success
 from ..protocol.questions import EVERYTHING
@@ -52,6 +53,8 @@ log = logging.getLogger(__name__)
 class CommandUpstream:
     """One upstream. Opened by `open_command`, which also ends its process.
 
+    `retry` says how it is started again when it fails; None is the usual way.
+
     `state` is ``stopped`` (until it is used), ``starting``, ``running`` or ``waiting`` (it ended, and is started again
     at `retry_at`, of trio's clock); `reason` says why it ended last.
     """
@@ -64,6 +67,7 @@ class CommandUpstream:
         *,
         idle_stop: float | None = None,
         one_person: bool = False,
+        retry: ConnectRetry | None = None,
         start: StartChild = open_child,
     ) -> None:
         self.name = name
@@ -76,11 +80,13 @@ class CommandUpstream:
         self._client = client
         self._idle_stop = idle_stop
         self._able: Json = EVERYTHING if one_person else {}
+        self._retry = retry or ConnectRetry()
         self._start = start
         self._life: Life | None = None
         self._restarts = Restarts()
         self._opening = Opening.EITHER
         self._closed = False
+        self._left_alone = False  # it failed, and is not started again before somebody wants it
         self._at_rest = False  # stopped for want of use, and not wanted since
         self._changed = trio.Event()  # replaced at every change of `state`
         self._wanted = trio.Event()
@@ -133,8 +139,8 @@ class CommandUpstream:
         hear: Hear,
         acknowledge: Callable[[Wanted], None],
     ) -> None:
-        """See `McpUpstream.listen`; lasts as long as this process, and wakes none that is at rest."""
-        while self._at_rest and not self._closed:
+        """See `McpUpstream.listen`; lasts as long as this process, and wakes none that is at rest or left alone."""
+        while (self._at_rest or self._left_alone) and not self._closed:
             await self._changed.wait()
         life = await self._wait_life()
 
@@ -161,8 +167,18 @@ class CommandUpstream:
             }
             acknowledge(Wanted(wanted.kinds, frozenset(honoured)))
             await life.wire.stopped.wait()
+        except UpstreamLost:
+            await self._wait_successor(life)
+            raise
+        else:
+            await self._wait_successor(life)
         finally:
             life.wire.listeners.discard(receive)
+
+    async def _wait_successor(self, life: Life) -> None:
+        """Who listens would list it anew once it is lost, which would start it: not if nobody else wants it."""
+        while not self._retry.enabled and not self._closed and self._life in (None, life):
+            await self._changed.wait()
 
     def _session_call(self, life: Life, method: str, params: Json, capabilities: Json | None = None) -> Call:
         envelope = Envelope(STATELESS, capabilities or {})
@@ -212,16 +228,21 @@ class CommandUpstream:
             await self._ended.wait()
 
     async def _wait_turn(self, ended: Ended) -> None:
-        self._restarts, delay = self._restarts.after(ended.lived)
+        self._restarts, delay = self._restarts.after(ended.lived, self._retry.max_delay)
         delay *= random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
         self.retry_at = trio.current_time() + delay
+        if self._retry.enabled:
+            log.warning("upstream %s: %s; it is started again in %.0f s", self.name, ended.reason, delay)
+        else:
+            log.warning("upstream %s: %s; it is started again when somebody asks for it", self.name, ended.reason)
+            self._left_alone = True
+            self._wanted = trio.Event()
         self._is_now("waiting", ended.reason)
-        log.warning("upstream %s: %s; it is started again in %.0f s", self.name, ended.reason, delay)
         self._hurry = trio.Event()
         with trio.move_on_after(delay):
             await self._hurry.wait()
         self.retry_at = None
-        self._is_now("starting", ended.reason)
+        self._is_now("starting" if self._wanted.is_set() else "stopped", ended.reason)
 
     async def _run_once(self) -> Ended:
         """One run, from start to end; whatever goes wrong in it is its reason to have ended."""
@@ -235,6 +256,7 @@ class CommandUpstream:
                 opening=self._opening,
                 start=self._start,
                 able=self._able,
+                deadline=self._retry.attempt_timeout,
             )
         except Exception as exc:  # the supervisor of one upstream: no process may end ours
             log.exception("upstream %s: failed unexpectedly", self.name)
@@ -244,6 +266,7 @@ class CommandUpstream:
         """Let requests reach the process until it is lost (False), or nobody needs it any more (True)."""
         self._life, self.peer, self._opening = life, life.peer, life.next
         self.starts += 1
+        self._left_alone = False
         self._is_now("running", None)
         try:
             return await self._wait_idle(life)
@@ -270,10 +293,11 @@ class CommandUpstream:
         while self._life is None or self._life.wire.stopped.is_set():
             if self._closed:
                 raise UpstreamLost("is closed", executed=False)
+            if self.retry_at is not None and (left := self.retry_at - trio.current_time()) > PATIENCE:
+                when = "it is started again" if self._retry.enabled else "ask again"
+                raise UpstreamLost(str(self.reason), executed=False, moment=f"{when} in {left:.0f} s")
             self._at_rest = False
             self._wanted.set()
-            if self.retry_at is not None and (left := self.retry_at - trio.current_time()) > PATIENCE:
-                raise UpstreamLost(f"{self.reason}; it is started again in {left:.0f} s", executed=False)
             await self._changed.wait()
         return self._life
 
@@ -314,13 +338,16 @@ async def open_command(
     *,
     idle_stop: float | None = None,
     one_person: bool = False,
+    retry: ConnectRetry | None = None,
     start: StartChild = open_child,
 ) -> AsyncIterator[CommandUpstream]:
     """An upstream ready to be asked; nothing is started before the first request. Ends its process on exit, bounded.
 
     `nursery` runs its supervisor; when that nursery is cancelled the process is ended as well.
     """
-    upstream = CommandUpstream(name, command, client, idle_stop=idle_stop, one_person=one_person, start=start)
+    upstream = CommandUpstream(
+        name, command, client, idle_stop=idle_stop, one_person=one_person, retry=retry, start=start
+    )
     nursery.start_soon(upstream.supervise)
     try:
         yield upstream

@@ -20,7 +20,6 @@ from .handshake import Met, Opening, shake_hands
 from .peers import Peer
 from .wire import Wire
 
-HANDSHAKE_DEADLINE = 120.0  # seconds; `npx` and `uvx` fetch the server first
 LAST_WORDS = 1.0  # seconds for the exit code to arrive, and for what was still in the pipes
 
 log = logging.getLogger(__name__)
@@ -51,22 +50,38 @@ Serve = Callable[[Life], Awaitable[bool]]
 
 
 async def run_once(
-    name: str, command: Command, client: Json, serve: Serve, *, opening: Opening, start: StartChild, able: Json
+    name: str,
+    command: Command,
+    client: Json,
+    serve: Serve,
+    *,
+    opening: Opening,
+    start: StartChild,
+    able: Json,
+    deadline: float,
 ) -> Ended:
     """Run `command` until it ends, or until `serve`, which is called once it was met, returns: True is on purpose.
-    `able` is what it may ask, see `shake_hands`.
+    `able` is what it may ask, see `shake_hands`; `deadline` is how many seconds that may take.
 
     When cancelled, and after `serve`, the process is ended as `Running.end` says. Its pipes are read until then.
     """
     try:
         async with start(command) as child:
-            return await _live(name, command, client, serve, child, opening=opening, able=able)
+            return await _live(name, command, client, serve, child, opening=opening, able=able, deadline=deadline)
     except UpstreamLost as exc:
         return Ended(f"its command {exc}", None)
 
 
 async def _live(
-    name: str, command: Command, client: Json, serve: Serve, child: Running, *, opening: Opening, able: Json
+    name: str,
+    command: Command,
+    client: Json,
+    serve: Serve,
+    child: Running,
+    *,
+    opening: Opening,
+    able: Json,
+    deadline: float,
 ) -> Ended:
     wire = Wire(name, child.stdin, child.stdout)
     words = ChildLog(f"upstream {name}", command.secrets)
@@ -91,7 +106,7 @@ async def _live(
         nursery.start_soon(serve_pipes)
         nursery.start_soon(_stop_when_exited, child, wire)
         try:
-            ended = await _meet_and_serve(name, client, serve, wire, opening=opening, able=able)
+            ended = await _meet_and_serve(name, client, serve, wire, opening=opening, able=able, deadline=deadline)
             if not ended.on_purpose:
                 with trio.move_on_after(LAST_WORDS):
                     await child.exited.wait()
@@ -106,9 +121,11 @@ async def _live(
     return ended
 
 
-async def _meet_and_serve(name: str, client: Json, serve: Serve, wire: Wire, *, opening: Opening, able: Json) -> Ended:
+async def _meet_and_serve(
+    name: str, client: Json, serve: Serve, wire: Wire, *, opening: Opening, able: Json, deadline: float
+) -> Ended:
     met: Met | UpstreamLost | None = None
-    with trio.move_on_after(HANDSHAKE_DEADLINE) as scope:
+    with trio.move_on_after(deadline) as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when, wire.stopped, scope)
             try:
@@ -117,7 +134,7 @@ async def _meet_and_serve(name: str, client: Json, serve: Serve, wire: Wire, *, 
                 met = exc
             nursery.cancel_scope.cancel("met")
     if not isinstance(met, Met):
-        reason = f"did not answer the handshake within {HANDSHAKE_DEADLINE:g} s" if met is None else str(met)
+        reason = f"did not answer the handshake within {deadline:g} s" if met is None else str(met)
         return Ended(reason, None, silently=wire.stopped.is_set())
     log.info("upstream %s is running, MCP %s", name, met.peer.revision)
     since = trio.current_time()

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from ..config.model import AnyUpstream, StdioUpstream, Upstream
+from ..config.model import AnyUpstream, ConnectRetry, StdioUpstream, Upstream
 from ..protocol.jsonrpc import Json
 from .child import Command
 from .child_environment import FOR_HELPERS, FOR_SERVERS, child_environment
@@ -34,16 +34,18 @@ async def open_configured(
     proxy: Proxy | None,
     *,
     one_person: bool = False,
+    retry: ConnectRetry | None = None,
 ) -> AsyncIterator[McpUpstream]:
     """The upstream, ready to be asked; nothing is sent or started before the first request. See `open_upstream` and
-    `open_command` for what happens on exit. `one_person` says that all who will ever ask are one and the same."""
+    `open_command` for what happens on exit. `one_person` says that all who will ever ask are one and the same, `retry`
+    how a command that fails is started again."""
     if isinstance(config, StdioUpstream):
         env = {name: value.reveal() for name, value in config.env.items()}
         command = Command(
             config.command, child_environment(os.environ, FOR_SERVERS, env), config.cwd, secrets=tuple(env.values())
         )
         async with open_command(
-            config.name, command, client, nursery, idle_stop=config.idle_stop, one_person=one_person
+            config.name, command, client, nursery, idle_stop=config.idle_stop, one_person=one_person, retry=retry
         ) as started:
             yield started
     else:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import trio
 
-from ..config.model import AnyUpstream
+from ..config.model import AnyUpstream, ConnectRetry
 from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
 from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
@@ -29,6 +29,7 @@ SHORTEST_TTL = 5.0  # seconds; `ttlMs: 0` must not make every list a fetch
 LONGEST_TTL = 3600.0
 FIRST_RETRY, LAST_RETRY = 2.0, 120.0  # seconds between attempts at an upstream that fails
 AT_ONCE = 0.5  # seconds between two listings, when the upstream says that it has changed
+TOLD = 8  # different errors of one upstream that are logged once each until it answers
 ABANDONED = 600.0  # seconds after which nobody tries again for a person who has gone
 
 _TOOLS = ("tools/list", "tools")
@@ -57,6 +58,7 @@ class Listing:
     """One upstream's listing for one owner. `principal` is in whose name it is asked, None for everyone's.
 
     `on_change` is called, without awaiting, whenever what is offered has changed, `on_turn` when anything has.
+    `retry` says how it is tried again when it fails; if not at all, then when somebody asks, after `FIRST_RETRY`.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Listing:
         nursery: trio.Nursery,
         on_change: Callable[[Listing], None],
         on_turn: Callable[[], None],
+        retry: ConnectRetry,
     ) -> None:
         self.number = next(_numbers)  # names it for as long as we run
         self.upstream = upstream
@@ -82,9 +85,11 @@ class Listing:
         self._nursery = nursery
         self._on_change = on_change
         self._on_turn = on_turn
+        self._retry = retry
         self._fresh_until = -1.0
         self._asked_at = -math.inf
         self._failures = 0
+        self._told: set[str] = set()  # errors since it answered last
         self._retry_at = -1.0
         self._again = False  # what is being listed may be out of date already
         self._tended = False  # a task tries to list it, or waits to try again
@@ -137,7 +142,7 @@ class Listing:
         """The upstream says that something has changed, or may have while it could not say so: list anew at once, and
         once more if it is being listed already."""
         if self._failures:
-            return  # it is tried again anyway
+            return  # it is tried again anyway, or left alone
         if self._tended:
             self._again = True
         else:
@@ -202,6 +207,9 @@ class Listing:
                 continue
             if not self._failures or (self.owner and self.used_at + ABANDONED < trio.current_time()):
                 return
+            if not self._retry.enabled:
+                self._fresh_until = self._retry_at
+                return
             self._hurry = trio.Event()
             with trio.move_on_at(self._retry_at):
                 await self._hurry.wait()
@@ -219,7 +227,7 @@ class Listing:
         except UpstreamRefused as exc:
             self._failed(why_refused(exc), retry_after=exc.retry_after or 0.0)
         except UpstreamLost as exc:
-            self._failed(str(exc))
+            self._failed(str(exc), same=exc.cause)
         except StoreUnavailable:
             self._failed("the aggregator's store is not available now")
         except Exception as exc:  # the supervisor of one upstream: no answer of its may end the process
@@ -296,11 +304,13 @@ class Listing:
             min(max(min(lives), SHORTEST_TTL), LONGEST_TTL) if lives else DEFAULT_TTL
         )
         self._failures, self._retry_at, self.error = 0, -1.0, None
+        self._told.clear()
         self._offer(source, needs_login=False)
 
     def _asks_for_login(self, reason: str) -> None:
         """An answer, not a failure: it is asked again when somebody wants to know, not behind everybody's back."""
         self._failures, self._retry_at, self.error = 0, -1.0, reason
+        self._told.clear()
         self._fresh_until = trio.current_time() + DEFAULT_TTL
         self._offer(None, needs_login=True)
 
@@ -311,12 +321,18 @@ class Listing:
         self.version += 1
         self._on_change(self)
 
-    def _failed(self, error: str, *, retry_after: float = 0.0) -> None:
-        if error != self.error:  # once, not at every attempt
+    def _failed(self, error: str, *, same: str | None = None, retry_after: float = 0.0) -> None:
+        """`same` is what errors are compared by, where their texts tell of a moment."""
+        known = error if same is None else same
+        if known not in self._told:  # once, not at every attempt
             log.warning("upstream %s: %s", self.config.name, error)
+            if len(self._told) >= TOLD:
+                self._told.clear()
+            self._told.add(known)
         self._failures += 1
         self.upstream.doubt()  # it may have been replaced by another version of itself
-        delay = max(min(FIRST_RETRY * 2 ** min(self._failures - 1, 16), LAST_RETRY), min(retry_after, LONGEST_TTL))
+        last = min(LAST_RETRY, self._retry.max_delay)
+        delay = max(min(FIRST_RETRY * 2 ** min(self._failures - 1, 16), last), min(retry_after, LONGEST_TTL))
         self._retry_at = trio.current_time() + delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
         self.error = error
 

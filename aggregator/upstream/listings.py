@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from ..config.model import AnyUpstream, StdioUpstream
+from ..config.model import AnyUpstream, ConnectRetry, StdioUpstream
 from ..protocol.catalog import Catalog, build_catalog
 from ..protocol.jsonrpc import Json
 from ..protocol.names import may_publish
@@ -83,6 +83,7 @@ class Listings:
     `ours` makes our own tools, from the names of the upstreams that wait for the person's login. `stamp` gives an
     object that stays the same as long as all standings of a person do, None if that is not known. `patience` is how
     many seconds whoever asks for a list waits for all upstreams together; each has its own deadline beside it.
+    `retry` is how those that fail are tried again, None the usual way.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Listings:
         ours: Callable[[tuple[str, ...]], tuple[Json, ...]],
         stamp: Callable[[Principal], object | None] | None = None,
         patience: float = math.inf,
+        retry: ConnectRetry | None = None,
     ) -> None:
         self._nursery = nursery
         self._name_length = name_length
@@ -105,6 +107,7 @@ class Listings:
         self._settled: dict[tuple[tuple[str, str], ...], _Settled] = {}
         self._stamp = stamp
         self._patience = patience
+        self._retry = retry or ConnectRetry()
         self._views: dict[Principal, tuple[object, View]] = {}
         self._watching: set[Callable[[], None]] = set()
         self._members = members_of(upstreams, {}, self._everyones)
@@ -144,7 +147,7 @@ class Listings:
         return tuple(dict.fromkeys(listing.upstream.name for listing in chosen if listing.try_now()))
 
     def _everyones(self, upstream: AuthorizedUpstream) -> Listing:
-        return Listing(upstream, EVERYONE, None, self._nursery, self._changed, self._turned)
+        return Listing(upstream, EVERYONE, None, self._nursery, self._changed, self._turned, self._retry)
 
     def warm(self) -> None:
         """Begin to list everything that is everyone's, so that the first asker finds it done; not what is only to be
@@ -330,7 +333,7 @@ class Listings:
     def _own_listing(self, upstream: AuthorizedUpstream, owner: str, view: View) -> Listing:
         key = (upstream, owner)
         if (listing := self._own.get(key)) is None:
-            listing = Listing(upstream, owner, view.principal, self._nursery, self._changed, self._turned)
+            listing = Listing(upstream, owner, view.principal, self._nursery, self._changed, self._turned, self._retry)
             if self._upstreams.get(upstream.name) is not upstream:
                 listing.retire()  # of a configuration that has been replaced: nobody else will ask for it
                 return listing

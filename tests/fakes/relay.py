@@ -207,6 +207,7 @@ async def open_relay(
             nursery,
             name_length=settings.limits.name_length,
             ours=gateway_tools,
+            retry=settings.connect_retry,
         )
         asking = Asking(site, KEYS, connections, lambda: NOW)
         gateway = GatewayTools(site, listings, connections)

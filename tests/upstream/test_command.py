@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from aggregator.config.model import ConnectRetry
 from aggregator.errors import UpstreamLost
 from aggregator.protocol.jsonrpc import Notice, Success
 from aggregator.protocol.subscriptions import Wanted
 from aggregator.protocol.translate import Envelope
 from aggregator.upstream.child import Command
 from aggregator.upstream.command import CommandUpstream, open_command
-from aggregator.upstream.command_run import HANDSHAKE_DEADLINE
 from aggregator.upstream.credentials import NOTHING
 from aggregator.upstream.handshake import SILENCE
 from aggregator.upstream.peers import LISTING, Answered, Outgoing
@@ -29,13 +31,23 @@ MODERN, OLDER = "2026-07-28", "2025-11-25"
 
 @asynccontextmanager
 async def commanding(
-    *scripts: Script | UpstreamLost, idle_stop: float | None = None, one_person: bool = False
+    *scripts: Script | UpstreamLost,
+    idle_stop: float | None = None,
+    one_person: bool = False,
+    retry: ConnectRetry | None = None,
 ) -> AsyncIterator[tuple[CommandUpstream, FakeStarts]]:
     starts = FakeStarts(*scripts)
     command = Command(("server", "--secret"), {})
     async with trio.open_nursery() as nursery:
         async with open_command(
-            "up", command, {"name": "us"}, nursery, idle_stop=idle_stop, one_person=one_person, start=starts
+            "up",
+            command,
+            {"name": "us"},
+            nursery,
+            idle_stop=idle_stop,
+            one_person=one_person,
+            retry=retry,
+            start=starts,
         ) as upstream:
             yield upstream, starts
         nursery.cancel_scope.cancel()
@@ -236,8 +248,73 @@ async def test_a_handshake_that_is_never_answered_has_a_deadline(autojump_clock:
     async with commanding(mute) as (upstream, starts):
         with pytest.raises(UpstreamLost, match="did not answer the handshake within 120 s"):
             await upstream.meet()
-        assert trio.current_time() - starts.at[0] == pytest.approx(HANDSHAKE_DEADLINE, abs=5)
+        assert trio.current_time() - starts.at[0] == pytest.approx(120, abs=5)
         assert starts.runs[0].ended == "gently"
+
+
+async def test_the_deadline_of_the_handshake_is_the_configured_one(autojump_clock: Any) -> None:
+    async with commanding(mute, retry=ConnectRetry(attempt_timeout=7.0)) as (upstream, _):
+        with pytest.raises(UpstreamLost, match="did not answer the handshake within 7 s"):
+            await upstream.meet()
+        assert 7 <= trio.current_time() < 12
+
+
+async def test_no_wait_between_starts_is_longer_than_the_configured_one(autojump_clock: Any) -> None:
+    async with commanding(*[crash] * 18, modern, retry=ConnectRetry(max_delay=10.0)) as (upstream, starts):
+        with pytest.raises(UpstreamLost):
+            await upstream.meet()
+        await trio.sleep(120)
+        assert (await upstream.meet()).revision == MODERN
+        assert all(later - earlier < 13 for earlier, later in pairwise(starts.at))
+
+
+NEVER = ConnectRetry(enabled=False)
+
+
+async def test_if_nothing_is_retried_one_that_fails_is_left_alone_until_somebody_asks(autojump_clock: Any) -> None:
+    async with commanding(crash, crash, modern, retry=NEVER) as (upstream, starts):
+        with pytest.raises(UpstreamLost, match=r"exit code 1 .*; ask again in \d s"):
+            await upstream.meet()
+        with pytest.raises(UpstreamLost, match="; ask again in"):
+            await upstream.meet()
+        await trio.sleep(80_000)
+        assert (upstream.state, len(starts.at)) == ("stopped", 2)
+        assert "exit code 1" in str(upstream.reason)
+        await call(upstream)
+        assert (upstream.state, len(starts.at)) == ("running", 3)
+
+
+async def test_if_nothing_is_retried_whoever_wants_it_at_once_has_it_at_once(autojump_clock: Any) -> None:
+    async with commanding(crash, crash, modern, retry=NEVER) as (upstream, _):
+        with pytest.raises(UpstreamLost):
+            await upstream.meet()
+        before = trio.current_time()
+        upstream.retry()
+        assert (await upstream.meet()).revision == MODERN
+        assert trio.current_time() - before < 2
+
+
+async def test_if_nothing_is_retried_those_who_listen_start_nothing(autojump_clock: Any) -> None:
+    async def dies_early(child: FakeChild) -> None:
+        await answer(child, await child.hear(), {"supportedVersions": [MODERN]})
+        await trio.sleep(30)
+        child.exit(1)
+
+    def nothing(what: Any) -> None: ...
+
+    async def listen() -> None:
+        for _ in range(3):
+            with contextlib.suppress(UpstreamLost):
+                await upstream.listen(LISTING, NOTHING, Wanted(frozenset({"tools"})), nothing, nothing)
+
+    async with commanding(dies_early, modern, retry=NEVER) as (upstream, starts), trio.open_nursery() as nursery:
+        await upstream.meet()
+        nursery.start_soon(listen)
+        await trio.sleep(10_000)
+        assert (upstream.state, len(starts.at)) == ("stopped", 1)
+        await call(upstream)
+        assert len(starts.at) == 2
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_refused_handshake_is_told_in_one_line_and_not_waited_out(autojump_clock: Any) -> None:

@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 import trio
 
+from aggregator.config.model import ConnectRetry, StdioUpstream
 from aggregator.protocol.principal import Principal
-from aggregator.upstream.listings import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, SHORTEST_TTL
+from aggregator.upstream.authorized import AuthorizedUpstream
+from aggregator.upstream.child import Command
+from aggregator.upstream.command import open_command
+from aggregator.upstream.credentials import ConfiguredCredentials
+from aggregator.upstream.listings import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, SHORTEST_TTL, Listings
 
+from ..fakes.child import FakeChild, FakeStarts
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Incoming, Raw
 from ..fakes.relay import Relay, open_relay, text_of
 
@@ -21,7 +27,7 @@ Servers = dict[str, FakeServer]
 
 @asynccontextmanager
 async def many(
-    names: str, *, upstreams: Mapping[str, Mapping[str, Any]] | None = None
+    names: str, *, upstreams: Mapping[str, Mapping[str, Any]] | None = None, retry: ConnectRetry | None = None
 ) -> AsyncIterator[tuple[Servers, Relay]]:
     """Upstreams by the letters of `names`, alternately of both revisions, each with one tool ``t``."""
     async with trio.open_nursery() as nursery:
@@ -30,7 +36,7 @@ async def many(
         }
         for server in servers.values():
             server.tool("t")
-        async with open_relay(servers, upstreams=upstreams) as relay:
+        async with open_relay(servers, upstreams=upstreams, connect_retry=retry or ConnectRetry()) as relay:
             yield servers, relay
         nursery.cancel_scope.cancel()
 
@@ -135,6 +141,68 @@ async def test_a_dead_upstream_is_tried_ever_more_rarely(autojump_clock: trio.te
         assert FIRST_RETRY * 0.8 <= gaps[0] <= FIRST_RETRY * 1.2
         assert all(LAST_RETRY * 0.8 <= gap <= LAST_RETRY * 1.2 for gap in gaps[7:])
         assert 12 < len(tried) < 20
+
+
+async def test_a_dead_upstream_is_tried_as_often_as_is_configured(autojump_clock: trio.testing.MockClock) -> None:
+    async with many("a", retry=ConnectRetry(max_delay=10.0)) as (servers, relay):
+        servers["a"].dead = "cannot connect"
+        await names(relay)
+        await trio.sleep(1200)
+        servers["a"].dead = None
+        await trio.sleep(12.1)
+        assert (await states(relay))["a"]["state"] == "connected"
+
+
+async def test_if_nothing_is_retried_it_is_tried_when_somebody_asks(autojump_clock: trio.testing.MockClock) -> None:
+    async with many("a", retry=ConnectRetry(enabled=False)) as (servers, relay):
+        tried: list[float] = []
+
+        async def refuse(incoming: Incoming) -> Raw:
+            tried.append(trio.current_time())
+            return Raw(500)
+
+        servers["a"].scripts["server/discover"] = refuse
+        for _ in range(20):
+            assert await names(relay) == []
+        await trio.sleep(80_000)
+        assert len(tried) == 1, "neither behind everybody's back nor for each of many at once"
+        servers["a"].scripts.clear()
+        await names(relay)
+        await trio.sleep(0.1)
+        assert await names(relay) == ["a__t"]
+
+
+async def test_if_nothing_is_retried_it_is_tried_at_once_on_demand(autojump_clock: trio.testing.MockClock) -> None:
+    async with many("a", retry=ConnectRetry(enabled=False)) as (servers, relay):
+        servers["a"].dead = "cannot connect"
+        assert await names(relay) == []
+        servers["a"].dead = None
+        assert relay.listings.try_now() == ("a",)
+        await trio.sleep(0.1)
+        assert await names(relay) == ["a__t"]
+
+
+async def test_one_that_crashes_in_a_loop_is_logged_once_per_attempt(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crash(child: FakeChild) -> None:
+        await child.hear()
+        await trio.sleep(7)  # longer than a list waits
+        child.exit(1)
+
+    config, starts = StdioUpstream("up", "up", command=("server",)), FakeStarts(crash)
+    async with trio.open_nursery() as nursery:
+        async with open_command("up", Command(("server",), {}), {}, nursery, start=starts) as upstream:
+            authorized = AuthorizedUpstream(config, upstream, ConfiguredCredentials(config))
+            listings = Listings([authorized], nursery, name_length=64, ours=lambda waiting: ())
+            listings.warm()
+            await trio.sleep(7200)
+            (row,) = listings.status(await listings.view(Principal("https://idp.example.com", "alice")))
+        nursery.cancel_scope.cancel()
+    assert len(starts.at) > 10
+    assert "it is started again in" in str(row.error)
+    said = [record.message for record in caplog.records if record.name == "aggregator.upstream.listing"]
+    assert len(said) == len(set(said)) == 2, "no list yet, and why not"
 
 
 async def test_an_upstream_that_asks_to_be_left_alone_is(autojump_clock: trio.testing.MockClock) -> None:
