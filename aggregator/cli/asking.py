@@ -5,6 +5,7 @@ Each imports what it needs inside its body; see `aggregator.cli`.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,11 @@ from .loading import chosen, complete_upstream, config_option, load_or_exit, ter
 
 if TYPE_CHECKING:
     from ..config.model import AnyUpstream
+
+
+def given(config: str | None) -> str:
+    """The option ``--config`` as it was given, for commands that we name."""
+    return "" if config is None else f" -c {shlex.quote(config)}"
 
 
 @click.command("list")
@@ -76,6 +82,7 @@ def list_(
             descriptions=descriptions,
             as_json=as_json,
             timeout=timeout,
+            option=given(config),
         )
     )
 
@@ -93,7 +100,7 @@ def status(config: str | None, as_json: bool) -> None:
     from . import standing
 
     start = f"mcp-aggregator serve -c {loaded.source}" if loaded.files else "mcp-aggregator serve"
-    sys.exit(standing.status(loaded.settings, terminal(), as_json=as_json, start=start))
+    sys.exit(standing.status(loaded.settings, terminal(), as_json=as_json, start=start, option=given(config)))
 
 
 @click.command()
@@ -106,7 +113,7 @@ def retry(upstream: str | None, config: str | None) -> None:
         chosen(loaded, upstream)
     from . import standing
 
-    sys.exit(standing.retry(loaded.settings, terminal(), upstream))
+    sys.exit(standing.retry(loaded.settings, terminal(), upstream, option=given(config)))
 
 
 @click.command()
@@ -140,7 +147,8 @@ def login(upstreams: tuple[str, ...], config: str | None, everything: bool, no_b
         return trio.run(main)
 
     by_hand = no_browser or not loaded.settings.has_pages
-    sys.exit(standing.login(loaded.settings, terminal(), upstreams, None if by_hand else open_page))
+    opens = None if by_hand else open_page
+    sys.exit(standing.login(loaded.settings, terminal(), upstreams, opens, option=given(config)))
 
 
 @click.command()
@@ -155,4 +163,4 @@ def logout(upstream: str, config: str | None) -> None:
     chosen(loaded, upstream)
     from . import standing
 
-    sys.exit(standing.logout(loaded.settings, terminal(), upstream))
+    sys.exit(standing.logout(loaded.settings, terminal(), upstream, option=given(config)))

@@ -94,12 +94,14 @@ def run(
     descriptions: bool,
     as_json: bool,
     timeout: float,
+    option: str = "",
 ) -> int:
     """Print what `upstreams` offer; the exit code: 0, 69 if some did not answer, else 77 if some wait for a login.
 
-    Without `config` they are endpoints, whose items keep their names.
+    Without `config` they are endpoints, whose items keep their names. `option` says where the configuration is, if that
+    was given.
     """
-    printed = Printed(terminal, config, descriptions=descriptions, as_json=as_json)
+    printed = Printed(terminal, config, descriptions=descriptions, as_json=as_json, option=option)
     is_read = True
     programs = logging.getLogger(child_log.__name__)
     programs.setLevel(logging.DEBUG)
@@ -161,7 +163,7 @@ async def _ask(
             return Silent(f"{exc}: it refuses the credentials that are configured for it")
         return Silent(str(exc))
     except UpstreamLost as exc:
-        return Silent(str(exc))
+        return Silent(exc.cause)  # we are gone before it could be started again
     except StoreUnavailable as exc:
         return Silent(f"its login is in the store, which is not available: {exc}")
     return _as_they_are(parts) if name_length is None else _as_published(config, parts, name_length)
@@ -221,11 +223,14 @@ class StderrHeard(logging.Handler):
 class Printed:
     """What was told so far, and how it looks."""
 
-    def __init__(self, terminal: Terminal, config: AnyConfig | None, *, descriptions: bool, as_json: bool) -> None:
+    def __init__(
+        self, terminal: Terminal, config: AnyConfig | None, *, descriptions: bool, as_json: bool, option: str
+    ) -> None:
         self._terminal = terminal
         self._descriptions = descriptions
         self._as_json = as_json
         self._config = config
+        self._option = option
         self._outcomes: dict[str, Outcome] = {}
         self._heard: dict[str, deque[str]] = {}
 
@@ -273,7 +278,7 @@ class Printed:
         if self._config is None:
             return "give --token"
         if isinstance(self._config, LocalConfig):
-            return f"run: mcp-aggregator login {name}"
+            return f"run: mcp-aggregator login {name}{self._option}"
         return f"each person connects their own account: {self._config.issuer_url}/connect/{name}"
 
     def _entries(self, upstream: str, entries: Iterable[Entry]) -> None:

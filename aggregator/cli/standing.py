@@ -24,8 +24,9 @@ _WORDS = {"needs_login": "needs login"}
 Row = Mapping[str, Any]
 
 
-def status(config: AnyConfig, terminal: Terminal, *, as_json: bool, start: str) -> int:
-    """How every upstream is; `start` is the command that starts the daemon.
+def status(config: AnyConfig, terminal: Terminal, *, as_json: bool, start: str, option: str = "") -> int:
+    """How every upstream is; `start` is the command that starts the daemon. Here and below, `option` is the option
+    that says where the configuration is, if one was given: the commands that we name need it, too.
 
     69 if the daemon does not run, or an upstream is out of reach; else 77 if one waits for a login.
     """
@@ -42,9 +43,9 @@ def status(config: AnyConfig, terminal: Terminal, *, as_json: bool, start: str) 
     except Refused as exc:
         terminal.say(f"it runs, and says: {exc}", RED)
         return EXIT_LOGIN
-    rows: Sequence[Row] = told["upstreams"]
+    rows: Sequence[Row] = [{**row, "fix": row["fix"] + option} if "fix" in row else row for row in told["upstreams"]]
     if as_json:
-        terminal.data(json.dumps({"running": True, **told}, indent=2, ensure_ascii=False))
+        terminal.data(json.dumps({"running": True, **told, "upstreams": rows}, indent=2, ensure_ascii=False))
     elif terminal.is_for_people:
         for line in status_lines(rows, terminal.style):
             terminal.data(line)
@@ -86,32 +87,40 @@ def exit_code_of(rows: Sequence[Row]) -> int:
     return EXIT_LOGIN if "needs_login" in states else 0
 
 
-def retry(config: AnyConfig, terminal: Terminal, name: str | None) -> int:
+def retry(config: AnyConfig, terminal: Terminal, name: str | None, *, option: str = "") -> int:
     """Have upstreams that fail be tried now."""
-    told = _asked(config, terminal, "POST", RETRY, {"upstream": name})
+    told = _asked(config, terminal, "POST", RETRY, {"upstream": name}, option)
     if told is None:
         return EXIT_UNAVAILABLE
     tried = told["tried"]
-    terminal.say(f"trying {', '.join(tried)} now; see: mcp-aggregator status" if tried else "nothing fails")
+    names = ", ".join(tried)
+    terminal.say(f"trying {names} now; see: mcp-aggregator status{option}" if tried else "nothing fails")
     return 0
 
 
-def logout(config: AnyConfig, terminal: Terminal, name: str) -> int:
+def logout(config: AnyConfig, terminal: Terminal, name: str, *, option: str = "") -> int:
     """End the account at one upstream."""
-    told = _asked(config, terminal, "POST", LOGOUT, {"upstream": name})
+    told = _asked(config, terminal, "POST", LOGOUT, {"upstream": name}, option)
     if told is None:
         return EXIT_UNAVAILABLE
     terminal.say(f"{name}: logged out" if told["ended"] else f"{name}: there was no login")
     return 0 if told["ended"] else 1
 
 
-def login(config: AnyConfig, terminal: Terminal, names: Sequence[str], open_page: Callable[[str], bool] | None) -> int:
+def login(
+    config: AnyConfig,
+    terminal: Terminal,
+    names: Sequence[str],
+    open_page: Callable[[str], bool] | None,
+    *,
+    option: str = "",
+) -> int:
     """Lead through the logins that are missing, or those of `names`, one after another. 77 if one was not made.
 
     Without `open_page` a browser on another machine will do, whose last address is pasted into our standard input.
     """
     pasted = PastedLines(0) if open_page is None else None
-    told = _asked(config, terminal, "GET", STATUS, None)
+    told = _asked(config, terminal, "GET", STATUS, None, option)
     if told is None:
         return EXIT_UNAVAILABLE
     assert isinstance(config, LocalConfig)
@@ -145,7 +154,7 @@ def _log_in(
         _offer_pasting(daemon, terminal, name)
     until = time.monotonic() + LOGIN_PATIENCE
     while time.monotonic() < until:
-        terminal.progress(f"waiting for the login to {name}")
+        terminal.progress(f"waiting for the login to {name}{'' if pasted is None else '; the address: '}")
         line = _wait_line(pasted)
         if line is not None:
             try:
@@ -156,7 +165,8 @@ def _log_in(
         state = next((each["state"] for each in rows if each["name"] == name), "gone")
         if state != "needs_login":
             terminal.progress("")
-            terminal.say(f"{name}: {_WORDS.get(state, state)}", GREEN)
+            has_worked = state in ("connected", "connecting")  # the latter: what it offers is being asked for
+            terminal.say(f"{name}: {'logged in' if has_worked else _WORDS.get(state, state)}", GREEN)
             return True
     terminal.progress("")
     return False
@@ -181,7 +191,7 @@ def _wait_line(pasted: PastedLines | None) -> str | None:
     return None
 
 
-def _asked(config: AnyConfig, terminal: Terminal, method: str, path: str, body: Any) -> Any:
+def _asked(config: AnyConfig, terminal: Terminal, method: str, path: str, body: Any, option: str) -> Any:
     """What the daemon says; None, with words on stderr, if it says nothing."""
     if not isinstance(config, LocalConfig):
         url = f"{config.issuer_url}/connections"
@@ -190,7 +200,7 @@ def _asked(config: AnyConfig, terminal: Terminal, method: str, path: str, body: 
     try:
         return daemon_of(config).ask(method, path, body)
     except NotRunning as exc:
-        terminal.say(f"not running: {exc}; start it with: mcp-aggregator serve", RED)
+        terminal.say(f"not running: {exc}; start it with: mcp-aggregator serve{option}", RED)
     except Refused as exc:
         terminal.say(str(exc), RED)
     return None

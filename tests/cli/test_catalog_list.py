@@ -69,6 +69,14 @@ def test_a_program_that_ends_is_shown_with_its_last_words(tmp_path: Path) -> Non
     assert "started again" not in done.stderr
 
 
+def test_a_program_that_is_not_there_is_shown_as_nothing_to_wait_for(tmp_path: Path) -> None:
+    missing = {"name": "missing", "command": ["no-such-program"]}
+    done = run(tmp_path, "list", "-c", configured(tmp_path, missing))
+    assert done.returncode == 69
+    assert "No such file or directory\n" in done.stderr
+    assert "started again" not in done.stderr
+
+
 def test_machines_get_the_items_as_they_came_with_their_upstream(tmp_path: Path) -> None:
     done = run(tmp_path, "list", "--json", "--timeout", "3", "-c", configured(tmp_path, GOOD, ABSENT))
     told = json.loads(done.stdout)

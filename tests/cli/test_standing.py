@@ -155,9 +155,10 @@ def test_the_daemon_is_asked_wherever_it_listens(way: str, tmp_path: Path) -> No
         assert done.returncode == 69, done.stderr
         rows = [line.split("\t") for line in done.stdout.splitlines()]
         assert rows[0][:2] == ["good", "connected"]
-        assert (rows[1][:2], rows[1][4]) == (["absent", "unreachable"], "mcp-aggregator retry absent")
+        assert (rows[1][:2], rows[1][4]) == (["absent", "unreachable"], "mcp-aggregator retry absent -c c.json")
         told = json.loads(run(tmp_path, "status", "--json", "-c", "c.json").stdout)
         assert told["running"] is True
+        assert told["upstreams"][1]["fix"] == "mcp-aggregator retry absent -c c.json"
         assert run(tmp_path, "logout", "good", "-c", "c.json").returncode == 1
         assert run(tmp_path, "login", "--no-browser", "-c", "c.json").returncode == 0
         assert run(tmp_path, "logout", "godo", "-c", "c.json").returncode == 2
@@ -172,7 +173,9 @@ def test_a_daemon_that_does_not_run_is_told_with_the_command_that_starts_it(tmp_
     assert "start it with: mcp-aggregator serve -c c.json" in done.stderr
     assert json.loads(run(tmp_path, "status", "--json", "-c", "c.json").stdout)["running"] is False
     for command in (("retry",), ("login",), ("logout", "good")):
-        assert run(tmp_path, *command, "-c", "c.json").returncode == 69
+        done = run(tmp_path, *command, "-c", "c.json")
+        assert done.returncode == 69
+        assert done.stderr.endswith("start it with: mcp-aggregator serve -c c.json\n")
 
 
 def test_a_shell_completes_commands_and_names_of_upstreams(tmp_path: Path) -> None:
