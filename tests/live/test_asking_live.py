@@ -9,7 +9,7 @@ import trio
 
 from tests.parts.login import obtain_token
 from tests.parts.scripted_clients import MODERN_KINDS, Kind, Mode, run_client
-from tests.parts.servers import open_older_python_server, open_ts_server
+from tests.parts.servers import open_everything, open_older_python_server, open_ts_server
 from tests.parts.servers.fixtures import open_fixture_server
 
 from .deployment import open_deployment
@@ -57,3 +57,20 @@ async def test_every_client_is_asked_by_every_server() -> None:
                     if not tool.endswith("beside"):
                         nursery.start_soon(ask, kind, mode, tool)
             await ask(kind, mode, TOOLS[-1])
+
+
+async def test_every_client_calls_a_server_of_the_typescript_sdk_1() -> None:
+    """Its tools that ask are there only in sessions of clients that can be asked: they are in no list of ours."""
+    async with AsyncExitStack() as stack:
+        upstreams = {"typescript1": await stack.enter_async_context(open_everything())}
+        deployment = await stack.enter_async_context(open_deployment(upstreams))
+        token = await obtain_token(deployment.mcp)
+        for kind, mode in CLIENTS:
+            told = {"message": f"{kind} {mode}"}
+            run = await run_client(
+                kind, deployment.mcp, tool="typescript1__echo", arguments=told, mode=mode, token=token
+            )
+            assert run.result is not None
+            assert run.result["content"][0]["text"] == f"Echo: {kind} {mode}"
+            assert "typescript1__trigger-elicitation-request" not in run.tools
+            assert run.protocol == ("2026-07-28" if mode == "2026" else "2025-11-25")
