@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import trio
 
-from ..config.model import AnyUpstream, ConnectRetry
+from ..config.model import AnyUpstream, ConnectRetry, StdioUpstream
 from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
 from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
@@ -221,7 +221,7 @@ class Listing:
             self.latency = trio.current_time() - self._asked_at
             self._listed(parts)
         except trio.TooSlowError:
-            self._failed(f"no list within {timeout:g} s")
+            self._failed(f"no list within {timeout:g} s{self._why_slow()}")
         except ConnectNeeded as exc:
             self._asks_for_login(str(exc))
         except UpstreamRefused as exc:
@@ -233,6 +233,12 @@ class Listing:
         except Exception as exc:  # the supervisor of one upstream: no answer of its may end the process
             log.exception("upstream %s: listing failed unexpectedly", self.config.name)
             self._failed(f"unexpected {type(exc).__name__}")
+
+    def _why_slow(self) -> str:
+        """More on that it does not answer, for a program that never did."""
+        if not isinstance(self.config, StdioUpstream) or self.upstream.peer is not None:
+            return ""
+        return ": its command was started and has not spoken MCP yet; the log has what it wrote"
 
     async def _fetch(self, timeout: float) -> dict[str, _Part]:
         """Everything that the upstream offers, all kinds at once.
