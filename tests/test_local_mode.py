@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from aggregator import serve
-from aggregator.config.model import AnyUpstream, Listen, LocalConfig, Secret, StdioUpstream
+from aggregator.config.model import AnyUpstream, ConnectRetry, Listen, LocalConfig, Secret, StdioUpstream
 from aggregator.serving import CannotListen, listen
 from aggregator.systemd import Service
 
@@ -66,6 +66,17 @@ async def test_whoever_is_on_the_machine_calls_tools_without_a_login(revision: s
     async with served(config()) as address, asking(address, revision) as client:
         assert "good__echo" in await client.tools()
         assert text_of(await client.call("good__echo", text="hello")) == "hello"
+
+
+async def test_a_program_has_as_long_to_answer_as_is_configured() -> None:
+    mute = StdioUpstream(name="mute", prefix="mute", command=("sleep", "600"))
+    retry = ConnectRetry(enabled=False, attempt_timeout=0.5)
+    async with served(config(mute, connect_retry=retry)) as address, asking(address) as client:
+        await client.tools()
+        with trio.fail_after(15):
+            while (error := (await client.status())["mute"]["lastError"]) is None:  # noqa: ASYNC110 - over HTTP
+                await trio.sleep(0.2)  # its end takes some seconds
+        assert error.startswith("did not answer the handshake within 0.5 s; ask again in "), error
 
 
 @pytest.mark.parametrize(
