@@ -69,7 +69,7 @@ async def run_once(
         async with start(command) as child:
             return await _live(name, command, client, serve, child, opening=opening, able=able, deadline=deadline)
     except UpstreamLost as exc:
-        return Ended(f"its command {exc}", None)
+        return Ended(f"its command {command.name} {exc}", None)
 
 
 async def _live(

@@ -197,7 +197,7 @@ async def test_a_crash_loop_is_seldom_and_is_said(autojump_clock: Any, caplog: p
 async def test_one_that_cannot_be_started_says_why(autojump_clock: Any) -> None:
     missing = UpstreamLost("cannot be started: No such file or directory", executed=False)
     async with commanding(missing, missing, modern) as (upstream, starts):
-        with pytest.raises(UpstreamLost, match=r"^its command cannot be started: No such file .* again in \d+ s$"):
+        with pytest.raises(UpstreamLost, match=r"^its command \S+ cannot be started: No such file .* again in \d+ s$"):
             await call(upstream)
         await trio.sleep(60)
         assert isinstance((await call(upstream)).outcome, Success)
