@@ -13,6 +13,7 @@ from ..config.model import Upstream
 from ..protocol.brokering import Beginning, IssuedTokens
 from ..protocol.catalog import Catalog
 from ..protocol.principal import Principal
+from ..upstream.credentials import EVERYONE
 from ..upstream.listings import Listings, UpstreamStatus
 
 
@@ -130,5 +131,10 @@ async def statuses(listings: Listings, principal: Principal) -> tuple[UpstreamSt
 
 
 async def known_statuses(listings: Listings, principal: Principal) -> tuple[UpstreamStatus, ...]:
-    """As `statuses`, as far as it is known now: no upstream is waited for."""
-    return listings.status(await listings.view(principal))
+    """As `statuses`, as far as it is known now: no upstream is waited for. What an account that was just connected
+    gives, it begins to list: else it would be "connecting" until a client comes."""
+    view = await listings.view(principal)
+    rows = listings.status(view)
+    if any(row.state == "connecting" and row.standing.owner != EVERYONE for row in rows):
+        listings.known_catalog(view)
+    return rows

@@ -124,6 +124,21 @@ async def follow(browser: httpx2.AsyncClient, url: str) -> httpx2.Response:
     return answer if onward is None else await browser.get(onward.removeprefix("0;url="), follow_redirects=True)
 
 
+async def asked_until_connected(home: Home, folder: Path) -> str:
+    """The state that `status` tells of mail, when it is more than a beginning or after ten looks."""
+    state = ""
+    for _ in range(10):
+        asked = [sys.executable, "-m", "aggregator", "status", "-c", str(folder / "mcpmux.yaml")]
+        told = await trio.run_process(
+            asked, capture_stdout=True, capture_stderr=True, check=False, env=home.environment
+        )
+        state = told.stdout.decode().split("\t")[1]
+        if state != "connecting":
+            break
+        await trio.sleep(0.3)
+    return state
+
+
 async def whoami(home: Home) -> dict[str, Any]:
     async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
         return await Asking(f"{home.url}/mcp", "nothing", http).call("mail__whoami")
@@ -253,6 +268,7 @@ async def test_a_browser_on_another_machine_will_do_whose_last_address_is_pasted
                 assert await asking.wait() == 0
             await asking.stdin.aclose()
             await asking.stdout.aclose()
+            assert await asked_until_connected(home, tmp_path) == "connected", "nobody else asked for its tools"
             assert text_of(await whoami(home)) == "ada"
             assert issued(endpoint)["code"] == 1
 
