@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import trio
 
+from ..config.model import Config
 from ..protocol.oauth.site import site_of
 from ..protocol.principal import LOCAL
 from ..upstream.listings import Listings
@@ -33,8 +34,9 @@ from .opening import IDENTITY, opener
 
 __all__ = ["IDENTITY", "Relay", "open_relay"]
 
-# Seconds that a list waits for upstreams on one person's machine. Programs start slowly there, and whoever waits is at
-# the keyboard; what comes later is told (list_changed), and the list says that it will not do for long (ttlMs).
+# Seconds that a list waits for upstreams of a daemon on one person's machine. Programs start slowly there, and whoever
+# waits is at the keyboard; what comes later is told (list_changed), and the list says that it will not do for long
+# (ttlMs). A client that starts us itself (stdio) lists once, often for good: it gets each upstream's whole time.
 LOCAL_PATIENCE = 1.5
 
 
@@ -65,7 +67,7 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
             name_length=config.limits.name_length,
             ours=gateway_tools,
             stamp=ground.connections.stamp,
-            patience=LOCAL_PATIENCE if config.auth.issuer == LOCAL.issuer else math.inf,
+            patience=LOCAL_PATIENCE if is_local_daemon(config) else math.inf,
             retry=config.connect_retry,
         )
         site, mailbox, pulse = site_of(config.issuer_url), Mailbox(ground.store, clock=clock), Pulse()
@@ -89,3 +91,7 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
         )
         streams = McpStreams(Listening(listings, told), sessions, pulse, mailbox, tasks)
         yield Relay(roster, listings, sessions, questions, RunningCalls(mailbox), pulse, streams, methods)
+
+
+def is_local_daemon(config: Config) -> bool:
+    return config.auth.issuer == LOCAL.issuer and config.listen.transport == "http"
