@@ -217,6 +217,12 @@ class _Protocol(H11Protocol):
         """One write per answer where Hypercorn makes three: a head that announces its body's length waits for it, and
         what is long is not copied for that. The head of a stream has no length and leaves at once.
         """
+        if isinstance(event, h11.Response) and self.request_unread and b"connection" not in dict(event.headers):
+            # RFC 9112 9.6: an answer behind which we close has to say so. Without it a client whose request's body came
+            # after our refusal would send its next request, and get no answer.
+            event = h11.Response(
+                status_code=event.status_code, headers=[*event.headers, (b"connection", b"close")], reason=event.reason
+            )
         try:
             data = self.connection.send(event)
         except h11.LocalProtocolError:
