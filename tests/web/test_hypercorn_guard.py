@@ -154,6 +154,12 @@ async def answer(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"no"})
 
 
+async def read_and_answer(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive())["more_body"]:
+        pass
+    await answer(scope, receive, send)
+
+
 async def stall(scope: Any, receive: Any, send: Any) -> None:
     await trio.sleep_forever()
 
@@ -259,6 +265,30 @@ async def test_an_answer_behind_which_we_close_says_so() -> None:
         await client.send_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n")
         head = (await client.receive_some()).partition(b"\r\n\r\n")[0].lower()
         assert b"connection: close" in head
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"],
+        [b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody"],
+        [b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n", b"bo", b"dy"],
+        [b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", b"4\r\nbody\r\n", b"0\r\n\r\n"],
+    ],
+)
+async def test_an_answer_to_a_request_that_was_read_whole_keeps_the_connection(pieces: list[bytes]) -> None:
+    """Whoever has been given the end of a body may be sure that nothing of that request is on its way any more."""
+    async with trio.open_nursery() as nursery:
+        client, _ = await connect(nursery, read_and_answer)
+        for _ in range(2):
+            for piece in pieces:
+                await client.send_all(piece)
+            answered = b""
+            while not answered.endswith(b"\r\n\r\nno"):
+                answered += (data := await client.receive_some())
+                assert data, "the connection has ended"
+            assert b"connection:" not in answered.lower()
         nursery.cancel_scope.cancel()
 
 
