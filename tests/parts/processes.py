@@ -5,19 +5,28 @@ This file does not know what runs.
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import re
 import signal
 import socket
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import IO
 
 import trio
 
-START_DEADLINE = 30.0  # seconds; node on a busy two-core machine takes five
+# Seconds. Only what hangs takes so long, on the slowest machine: tests judge states, and bound their waits with this.
+PATIENCE = 120.0
 LOOK_AGAIN = 0.05  # seconds
+# Below 32768, from where Linux lends ports to whoever connects, or binds to 0: such a one could be lent to somebody
+# else between our choice and the server's start.
+PORTS = range(20_000, 32_000)
+BLOCK = 250  # of them for each process that runs tests: a run needs less, and then begins anew
 
 
 class ProcessFailed(AssertionError):
@@ -37,20 +46,23 @@ class Running:
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
 
-    async def wait_output(self, pattern: str, *, within: float = START_DEADLINE) -> re.Match[str]:
-        """The first match of `pattern` in the output.
+    async def wait_output(self, pattern: str, *, within: float = PATIENCE) -> re.Match[str]:
+        """The first match of `pattern` in the lines of the output that are complete.
 
         Raises:
             ProcessFailed: if the process ends, or the time does, without one.
         """
         with trio.move_on_after(within):
-            while (found := re.search(pattern, self.output())) is None:
+            while True:
+                ended = self.process.poll() is not None  # asked first: its last words come before its end
+                output = self.output()
+                if (found := re.search(pattern, output if ended else output[: output.rfind("\n") + 1])) is not None:
+                    return found
                 self._check_alive()
                 await trio.sleep(LOOK_AGAIN)
-            return found
         raise ProcessFailed(f"{self.name} did not write {pattern!r} within {within:g} s:\n{self.output()[-4000:]}")
 
-    async def wait_listening(self, port: int, *, within: float = START_DEADLINE) -> None:
+    async def wait_listening(self, port: int, *, within: float = PATIENCE) -> None:
         """Until something accepts connections on the loopback port.
 
         Raises:
@@ -95,16 +107,51 @@ async def open_process(
                 with trio.move_on_after(3):
                     await process.wait()
                 _signal_group(process.pid, signal.SIGKILL)
-                with trio.move_on_after(3):
+                with trio.move_on_after(PATIENCE):  # one in the middle of a slow disk's write, say
                     await process.wait()
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on now, for servers that cannot choose one themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port nobody listens on now, for servers that cannot choose one themselves.
+
+    No other process that runs tests is given it meanwhile, and nobody connects from it.
+    """
+    for port in itertools.islice(_own_ports(), BLOCK):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError(f"all of {BLOCK} loopback ports are taken")
+
+
+@cache
+def _own_ports() -> Iterator[int]:
+    """A block of `PORTS`, claimed for as long as this process lives, again and again."""
+    blocks = [PORTS[start : start + BLOCK] for start in range(0, len(PORTS), BLOCK)]
+    random.shuffle(blocks)
+    for block in blocks:
+        if _claim(f"\0tests of mcp-aggregator, ports from {block.start}"):
+            return itertools.cycle(block)
+    raise AssertionError(f"{len(blocks)} processes run tests on this machine already")
+
+
+_CLAIMS: list[socket.socket] = []
+
+
+def _claim(name: str) -> bool:
+    """A name of the machine's, as only Linux has them; where there are none, chance has to do."""
+    if sys.platform != "linux":
+        return True
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(name)
+    except OSError:
+        claim.close()
+        return False
+    _CLAIMS.append(claim)
+    return True
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trio
 
-from .processes import ProcessFailed, free_port, open_process
+from .processes import PATIENCE, ProcessFailed, free_port, open_process
 
 pytestmark = pytest.mark.live
 
@@ -21,7 +23,7 @@ async def test_the_whole_group_ends_with_the_block() -> None:
     command = [sys.executable, "-c", f"{parent}; import time; time.sleep(60)"]
     async with open_process("parent", command) as process:
         pid = int((await process.wait_output(r"child (\d+)"))[1])
-    with trio.fail_after(2):
+    with trio.fail_after(PATIENCE):
         while _is_running(pid):  # noqa: ASYNC110 - a foreign process sets no event of ours
             await trio.sleep(0.01)
 
@@ -36,6 +38,20 @@ async def test_silence_has_an_end() -> None:
     async with open_process("silent", [sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         with pytest.raises(ProcessFailed, match=r"within 0\.3 s"):
             await process.wait_output("never", within=0.3)
+
+
+async def test_a_line_is_read_once_it_is_whole_and_the_last_words_even_without_an_end() -> None:
+    write = "import sys, time; sys.stdout.write('port 12'); sys.stdout.flush(); time.sleep(0.3); sys.stdout.write('34')"
+    async with open_process("slow to speak", [sys.executable, "-c", write]) as process:
+        assert (await process.wait_output(r"port (\d+)"))[1] == "1234"
+
+
+def test_nobody_else_is_given_a_port_that_was_given() -> None:
+    given = [free_port() for _ in range(20)]
+    script = "from tests.parts.processes import free_port; print(*(free_port() for _ in range(20)))"
+    here = Path(__file__).parents[2]
+    told = subprocess.run([sys.executable, "-c", script], cwd=here, capture_output=True, text=True, check=True)
+    assert len({*given, *map(int, told.stdout.split())}) == 40
 
 
 def _is_running(pid: int) -> bool:
