@@ -140,8 +140,19 @@ def rekey(config: str | None, dry_run: bool) -> None:
     sys.exit(stored.rekey(team_or_exit(loaded), dry_run=dry_run))
 
 
+def _name(context: click.Context, parameter: click.Parameter, given: str) -> str:
+    """A name that somebody can have: clients may be without one, and an unset variable must not mean all of those."""
+    if not given.strip():
+        raise click.BadParameter("it is empty; name one person or client.")
+    try:
+        given.encode()
+    except UnicodeEncodeError:  # the shell's bytes were none of the locale's text
+        raise click.BadParameter("it is not text; no name is written so.") from None
+    return given
+
+
 @main.command()
-@click.argument("name", metavar="PERSON|CLIENT")
+@click.argument("name", metavar="PERSON|CLIENT", callback=_name)
 @config_option
 @click.option("--client", "as_client", is_flag=True, help="It is a client's name, even if a person has it too.")
 def revoke(name: str, config: str | None, as_client: bool) -> None:

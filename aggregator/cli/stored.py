@@ -104,6 +104,8 @@ async def _revoke(config: Config, name: str, as_client: bool) -> int:
         now = time.time()
         accounts: tuple[EndedAccount, ...] = ()
         chosen = choose(await store.find_grants(name), name, as_client=as_client)
+        if isinstance(chosen, TheseClients) and not as_client:
+            chosen = await _person_before(chosen, config, store, name)
         match chosen:
             case ThisPerson(principal):
                 ended = await store.sign_out_person(principal, now=now)
@@ -125,6 +127,8 @@ async def _revoke(config: Config, name: str, as_client: bool) -> int:
                 assert_never(chosen)
     if not ended and not accounts:
         words = f"no live grant belongs to a person or client called '{name}'; nothing was ended"
+        if not as_client:
+            words += f" but sessions in a browser, and logins in progress, of whoever has the subject '{name}'"
         return _fail(EX_NOTHING, words)
     for grant in ended:
         used = grant.last_used_at or grant.created_at
@@ -144,6 +148,18 @@ async def _revoke(config: Config, name: str, as_client: bool) -> int:
         remedy = "The client can come back whenever a person logs in and allows it."
     click.echo(remedy, err=True)
     return 0
+
+
+async def _person_before(clients: TheseClients, config: Config, store: Store, name: str) -> ThisPerson | TheseClients:
+    """A person without grants who is meant after all: clients choose their names, and accounts show that one exists.
+
+    Whether one does or not, a login of theirs in progress ends.
+    """
+    principal = principal_of(config.auth.issuer, name)
+    if await store.connections_of(principal):
+        return ThisPerson(principal)
+    await store.sign_out_person(principal, now=time.time())
+    return clients
 
 
 async def _rekey(config: Config, dry_run: bool) -> int:

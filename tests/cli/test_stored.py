@@ -14,7 +14,9 @@ from urllib.parse import parse_qsl
 
 import pytest
 import trio
+from click.testing import CliRunner
 
+from aggregator.cli import main
 from aggregator.cli.stored import Ambiguous, Nobody, TheseClients, ThisPerson, choose, rekey, revoke
 from aggregator.config.model import Auth, Config, Secret, Upstream
 from aggregator.protocol.principal import Principal
@@ -138,6 +140,39 @@ def test_a_name_that_means_nobody_ends_nothing_but_a_login_in_progress(
     assert in_store(path, lambda store: store.revoked_since(0)) == frozenset()
     eves = grant("g9", principal=Principal(ISSUER, "eve"), logged_in_at=NOW)
     assert not in_store(path, lambda store: store.add_grant(eves))
+
+
+@pytest.mark.parametrize("name", ["", "  ", "\t\n", "\udcff\udcfe"])
+def test_a_name_that_nobody_can_have_ends_nothing_and_is_wrong_usage(path: Path, name: str) -> None:
+    """An unset variable of a script must not stand for every client without a name."""
+    nameless = grant("g3", client="client-3", client_name="", expires_at=LATER)
+    in_store(path, lambda store: store.add_grant(nameless))
+    file = path.with_name("config.json")
+    settings = {"auth": {"issuer": ISSUER}, "upstreams": [{"name": "up", "url": "https://up.example/mcp"}]}
+    file.write_text(json.dumps(settings | {"storage": str(path), "secret": OLD}))
+    for flags in ([], ["--client"]):
+        ran = CliRunner().invoke(main, ["revoke", "-c", str(file), *flags, name])
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert "Error: Invalid value for 'PERSON|CLIENT'" in ran.stderr
+    assert in_store(path, lambda store: store.revoked_since(0)) == frozenset()
+
+
+def test_a_client_cannot_stand_in_for_a_person_who_is_known_by_accounts_alone(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clients choose their names: an accomplice lets one in that is called as the leaver is."""
+    in_store(path, lambda store: store.add_grant(grant("g3", principal=BOB, client_name="ada", expires_at=LATER)))
+    in_store(path, lambda store: connect(store, "https://as.example"))
+    assert revoke(config(path, OLD), "ada", as_client=False) == 0
+    assert capsys.readouterr().out.count(" of subject ada,") == 3
+    assert in_store(path, lambda store: store.connections_of(ADA)) == ()
+    assert in_store(path, lambda store: store.revoked_since(0)) == frozenset()
+
+
+def test_whoever_has_no_grant_is_signed_out_even_if_a_client_has_their_name(path: Path) -> None:
+    in_store(path, lambda store: store.add_grant(grant("g3", principal=BOB, client_name="ada", expires_at=LATER)))
+    assert revoke(config(path, OLD), "ada", as_client=False) == 0
+    assert in_store(path, lambda store: store.signed_out_at(ADA)) is not None
 
 
 def test_a_name_of_two_people_ends_nothing_and_lists_both(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
