@@ -133,11 +133,11 @@ async def _ask_all(
         printed.outcome(upstream.name, outcome)
 
     printed.wait_for(waiting, len(upstreams))
-    async with trio.open_nursery() as nursery:
-        async with open_upstreams(config, upstreams, nursery) as reached, trio.open_nursery() as asking:
+    async with open_upstreams(config, upstreams) as reached:
+        async with trio.open_nursery() as asking:
             for upstream, asked in zip(upstreams, reached.upstreams, strict=True):
                 asking.start_soon(ask, upstream, asked, reached.person)
-        nursery.cancel_scope.cancel("listed")
+        printed.wait_for_ends()
 
 
 async def _ask(
@@ -245,6 +245,11 @@ class Printed:
             text = f"connecting {of - len(waiting)}/{of}, waiting for {', '.join(waiting)}" if waiting else ""
             self._terminal.progress(text)
 
+    def wait_for_ends(self) -> None:
+        """All have answered, or had their time; programs may take seconds to end."""
+        if not self._as_json:
+            self._terminal.progress("ending the programs that were started")
+
     def outcome(self, name: str, outcome: Outcome) -> None:
         """Raises:
         BrokenPipeError: see `Terminal.data`.
@@ -267,6 +272,7 @@ class Printed:
                 assert_never(outcome)
 
     def finish(self, order: Sequence[str]) -> int:
+        self._terminal.progress("")
         if self._as_json:
             self._terminal.data(json.dumps(self._document(order), indent=2, ensure_ascii=False))
         outcomes = self._outcomes.values()

@@ -23,6 +23,7 @@ from ..protocol.principal import LOCAL, Principal
 from ..upstream.authorized import AuthorizedUpstream
 from ..upstream.kinds import open_configured, shared_credentials
 from ..upstream.proxy import parse_proxy
+from ..upstream.roster import Configured, OpenUpstream, open_roster
 
 IDENTITY: Json = {"name": "mcp-aggregator-list", "version": __version__}
 
@@ -36,30 +37,21 @@ class Reached:
 
 
 @asynccontextmanager
-async def open_upstreams(
-    config: AnyConfig | None, wanted: Sequence[AnyUpstream], nursery: trio.Nursery
-) -> AsyncIterator[Reached]:
-    """Open `wanted`, which belong to `config` or, without one, to nobody. Nothing is asked; all are closed on exit."""
+async def open_upstreams(config: AnyConfig | None, wanted: Sequence[AnyUpstream]) -> AsyncIterator[Reached]:
+    """Open `wanted`, which belong to `config` or, without one, to nobody. Nothing is asked. On exit all are closed at
+    the same time, since a program that does not heed it takes seconds to end."""
     served = [upstream for upstream in wanted if isinstance(upstream, Upstream | StdioUpstream)]  # there are no others
     async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
+        person: Principal | None = None
+        open_one = _without_logins(config)
         if isinstance(config, LocalConfig) and _has_logins(config, served):
             try:
-                with_logins = await _with_logins(config, served, nursery, stack)
+                open_one, served = await _with_logins(config, served, stack)
+                person = LOCAL
             except StoreUnavailable:
                 pass  # then without them: who is asked for a login says so
-            else:
-                yield with_logins
-                return
-        context = ssl.create_default_context()
-        if config is not None and config.ca_file is not None:
-            context.load_verify_locations(config.ca_file)
-        proxy = None if config is None else parse_proxy(config.proxy)
-        reached = []
-        for upstream in served:
-            peer = await enter(open_configured(upstream, IDENTITY, context, nursery, proxy))
-            reached.append(AuthorizedUpstream(upstream, peer, shared_credentials(upstream, nursery, time.time)))
-        yield Reached(None, reached)
+        roster = await stack.enter_async_context(open_roster(open_one, served))
+        yield Reached(person, roster.upstreams)
 
 
 def _has_logins(config: LocalConfig, upstreams: Sequence[AnyUpstream]) -> bool:
@@ -69,11 +61,27 @@ def _has_logins(config: LocalConfig, upstreams: Sequence[AnyUpstream]) -> bool:
     return config.storage != "memory" and os.path.exists(config.storage)
 
 
+def _without_logins(config: AnyConfig | None) -> OpenUpstream:
+    context = ssl.create_default_context()
+    if config is not None and config.ca_file is not None:
+        context.load_verify_locations(config.ca_file)
+    proxy = None if config is None else parse_proxy(config.proxy)
+
+    @asynccontextmanager
+    async def open_one(upstream: Configured, nursery: trio.Nursery) -> AsyncIterator[AuthorizedUpstream]:
+        async with open_configured(upstream, IDENTITY, context, nursery, proxy) as peer:
+            yield AuthorizedUpstream(upstream, peer, shared_credentials(upstream, nursery, time.time))
+
+    return open_one
+
+
 async def _with_logins(
-    config: LocalConfig, upstreams: Sequence[Upstream | StdioUpstream], nursery: trio.Nursery, stack: AsyncExitStack
-) -> Reached:
-    """Raises:
-    StoreUnavailable: if the store cannot be used.
+    config: LocalConfig, upstreams: Sequence[Configured], stack: AsyncExitStack
+) -> tuple[OpenUpstream, list[Configured]]:
+    """How upstreams are opened with the logins of the store, and what they are called to that end.
+
+    Raises:
+        StoreUnavailable: if the store cannot be used.
     """
     from ..assembly.ground import open_ground
     from ..assembly.local import as_team
@@ -81,7 +89,5 @@ async def _with_logins(
 
     team = await trio.to_thread.run_sync(as_team, config)
     ground = await stack.enter_async_context(open_ground(team, importing_for=None, clock=time.time))
-    open_one = opener(ground)
     as_persons = {upstream.name: upstream for upstream in team.upstreams}
-    reached = [await stack.enter_async_context(open_one(as_persons[each.name], nursery)) for each in upstreams]
-    return Reached(LOCAL, reached)
+    return opener(ground), [as_persons[each.name] for each in upstreams]

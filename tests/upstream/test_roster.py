@@ -275,6 +275,28 @@ async def test_a_change_that_is_not_taken_up_is_undone(autojump_clock: trio.test
         assert world.closed == ["b"]
 
 
+async def test_all_are_closed_at_the_same_time(autojump_clock: trio.testing.MockClock) -> None:
+    """A program that does not heed its end takes seconds; several take no longer than one."""
+    closed: list[str] = []
+
+    @asynccontextmanager
+    async def open_one(config: Configured, nursery: trio.Nursery) -> AsyncIterator[AuthorizedUpstream]:
+        assert isinstance(config, Upstream)
+        server = FakeServer(nursery, name=config.name)
+        peer = HttpUpstream(config.name, server, IDENTITY, nursery)
+        try:
+            yield AuthorizedUpstream(config, peer, ConfiguredCredentials(config))
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(5)
+            closed.append(config.name)
+
+    async with open_roster(open_one, [upstream("a"), upstream("b"), upstream("c")]):
+        since = trio.current_time()
+    assert sorted(closed) == ["a", "b", "c"]
+    assert trio.current_time() - since == pytest.approx(5)
+
+
 def test_a_change_is_told_by_name() -> None:
     a, b, c = upstream("a"), upstream("b"), StdioUpstream("c", prefix="c", command=("c",))
     assert change_between([a, b], [replace(b, tool_timeout=1), c]) == Change(("c",), ("b",), ("a",))
