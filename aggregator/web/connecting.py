@@ -160,6 +160,7 @@ def not_connected(
         message=message,
         name=None if upstream is None else upstream.name,
         upstream=None if upstream is None else title_of(upstream),
+        lasting=status == 502,  # trying again may not be enough
         **following(authority, then if session is not None else ()),
         request_id=request.request_id,
     )

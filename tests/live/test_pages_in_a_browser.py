@@ -111,6 +111,22 @@ def test_no_hostile_text_runs_or_makes_a_page_wider_than_its_screen(shelf: str, 
     assert [text for text in page.problems if "status of" not in text] == []
 
 
+@pytest.mark.parametrize("name", ["connections", "clients"])
+def test_no_name_is_long_enough_to_break_the_words_of_a_table(shelf: str, page: Any, name: str) -> None:
+    for width in (1100, 700, 320):
+        page.set_viewport_size({"width": width, "height": 700})
+        page.goto(f"{shelf}hostile-{name}")
+        broken = page.evaluate(
+            """[...document.querySelectorAll('thead th, td button, td .badge')].filter(one => {
+              const words = document.createRange();
+              words.selectNodeContents(one.firstChild);
+              return words.getClientRects().length > 1;
+            }).map(one => one.textContent)"""
+        )
+        assert broken == [], width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_a_copy_button_copies_and_says_so(shelf: str, page: Any) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto(shelf + "landing")

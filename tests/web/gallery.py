@@ -89,6 +89,7 @@ def gallery(pages: Pages, hostile: str | None = None) -> dict[str, Response]:
             upstream=said("Mail"),
             following=("wiki", said("Wiki")),
             then="",
+            lasting=True,
             request_id="0f5a",
             **not_connected,
         ),

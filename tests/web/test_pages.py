@@ -131,7 +131,7 @@ async def test_the_static_files_are_small() -> None:
     style, script = [
         (await route.methods["GET"](Request("GET", route.path, "", (), b"", ""))) for route in PAGES.routes
     ]
-    assert len(style.body) < 4096
+    assert len(style.body) < 5 * 1024
     assert len(script.body) < 1024
     assert header(script, "content-type") == "text/javascript; charset=utf-8"
 
