@@ -21,7 +21,7 @@ async def test_a_person_signs_in_and_sees_what_their_clients_may_call() -> None:
         here = deployment.mcp.removesuffix("/mcp")
         assert await walk_login(f"{here}/tools", f"{here}/tools", "alice", browser=browser) == f"{here}/tools"
         page = (await browser.get(f"{here}/tools?q=echo")).text
-        assert "<code>everything__echo</code> from <strong>everything</strong>" in page
+        assert "<code>everything__echo</code> from <strong><bdi>everything</bdi></strong>" in page
         assert "Signed in as <bdi>" in page
         navigation = {"accept": "text/html"}
         lost = await browser.get(f"{here}/nothing", headers=navigation)
