@@ -55,7 +55,7 @@ async def test_whoever_is_not_signed_in_signs_in_first() -> None:
 
 async def test_the_page_shows_whose_tool_it_is_and_what_it_takes() -> None:
     page = text_of(await (await signed_in(SEND)).get("/tools"))
-    assert "<code>mail__send</code> from <strong>Mail &amp; Co</strong>" in page
+    assert "<code>mail__send</code> from <strong><bdi>Mail &amp; Co</bdi></strong>" in page
     assert "says: destructive" in page
     assert "Send a letter." in page
     assert "Input schema" in page
