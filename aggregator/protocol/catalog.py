@@ -28,7 +28,8 @@ __all__ = ["Catalog", "Route", "Source", "build_catalog"]
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """The merged lists. `left_out` has one sentence per item that lost its name, was malformed or is not usable,
-    `flagged` one per hidden character in what is listed and not ours to rewrite. `counts` are of tools.
+    `flagged` one per hidden character in what is listed and not ours to rewrite, and per item that had to be mended.
+    `counts` are of tools.
 
     `for_models` are the tools without those that only pages of MCP Apps are to call; `in_frames` has the own names of
     tools by which such a page may call them.

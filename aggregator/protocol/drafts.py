@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 from .confusables import skeletons
+from .field_kinds import mended_fields, mended_tool, takes_object, with_object_properties
 from .headers import ANNOTATION, Annotated, BadAnnotation, read_annotations
 from .jsonrpc import Json, dump
 from .links import Publish, ui_uris, with_published_ui
@@ -40,14 +41,15 @@ class Draft:
     """One tool as it came. Everything else about it is worked out when it is asked for the first time, and kept.
 
     `name` is its own, None if it cannot be listed at all; `pages` are those of MCP Apps that it names; `flags` tell of
-    hidden characters that are not ours to rewrite, once it was shown. `written` is the tool as JSON of ours: to look
-    through it tells of most tools that they need no closer look.
+    hidden characters that are not ours to rewrite, and of what had to be mended, once it was shown. `written` is the
+    tool as JSON of ours: to look through it tells of most tools that they need no closer look.
     """
 
     __slots__ = (
         "__weakref__",
         "_annotated",
         "_items",
+        "_may_hide_something",
         "_named",
         "_readable",
         "_wanted",
@@ -61,13 +63,14 @@ class Draft:
         written = dump(tool) if written is None else written
         self.tool = tool
         name = tool.get("name")
-        self.name = name if is_name(name) and isinstance(tool.get("inputSchema", {}), dict) else None
+        self.name = name if is_name(name) and takes_object(tool.get("inputSchema")) else None
         self.pages = tuple(ui_uris(tool))
         self.flags: tuple[str, ...] = ()
         self._annotated: Annotated | BadAnnotation | None = None if _ANNOTATION in written else ()
         self._wanted: tuple[tuple[str, ...], tuple[str, ...], bool] | None = None
         self._named: tuple[str, int, str, tuple[str, ...]] | None = None
-        self._readable: Json | None = None if may_hide_something(written) else tool
+        self._may_hide_something = may_hide_something(written)
+        self._readable: Json | None = None
         self._items: dict[tuple[str, ...], Item] = {}
 
     def is_wanted(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
@@ -111,12 +114,16 @@ class Draft:
 
     def _read(self) -> Json:
         if self._readable is None:
-            self._readable = tool = self.tool
-            schemas: Json = {key: tool[key] for key in ("inputSchema", "outputSchema") if key in tool}
-            if hides_something(schemas):
-                shown = clean_line(tool["name"], 128)
-                self.flags = tuple(f"{shown}: {found}" for found in hidden_in_schema(tool.get("inputSchema")))
-                self._readable = {**tool, **{key: readable_schema(schema) for key, schema in schemas.items()}}
+            tool = mended_tool(self.tool)
+            told = [mended_fields(self.tool, tool)] if tool is not self.tool else []
+            if self._may_hide_something:
+                schemas: Json = {key: tool[key] for key in ("inputSchema", "outputSchema") if key in tool}
+                if hides_something(schemas):
+                    told += hidden_in_schema(tool.get("inputSchema"))
+                    tool = {**tool, **{key: readable_schema(schema) for key, schema in schemas.items()}}
+            shown = clean_line(tool["name"], 128)
+            self.flags = tuple(f"{shown}: {found}" for found in told if found)
+            self._readable = tool
         return self._readable
 
 
@@ -152,18 +159,21 @@ def as_published(tool: Json, name: str, upstream: str, display: str, publish: Pu
     if isinstance(annotations, dict):
         inner_title = clean_line(f"{display}: {text_or_empty(inner) or own_title}")
         published["annotations"] = {**annotations, "title": inner_title}
-    if "inputSchema" not in published:
-        published["inputSchema"] = {"type": "object"}
     return with_published_ui(published, publish)
 
 
 def for_handshake_client(tool: Json) -> Json:
-    """The tool as revisions before 2026-07-28 can read it: there an output schema describes an object, and one that
-    does not would fail the client's whole list."""
-    schema = tool.get("outputSchema")
-    if schema is None or (isinstance(schema, dict) and schema.get("type") == "object"):
-        return tool
-    return {key: value for key, value in tool.items() if key != "outputSchema"}
+    """The tool as revisions before 2026-07-28 can read it: there an output schema describes an object, and a property
+    is described by one. What is otherwise would fail the client's whole list."""
+    made = {key: value for key, value in tool.items() if key != "outputSchema" or _describes_object(value)}
+    for key in ("inputSchema", "outputSchema"):
+        if key in made:
+            made[key] = with_object_properties(made[key])
+    return tool if len(made) == len(tool) and all(made[key] is value for key, value in tool.items()) else made
+
+
+def _describes_object(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("type") == "object"
 
 
 def is_for(tool: Json, reader: Literal["model", "app"]) -> bool:

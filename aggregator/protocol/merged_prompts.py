@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .field_kinds import mended_fields, mended_prompt
 from .jsonrpc import Json
 from .name_claims import NameClaims, NameRefused
 from .source import Remarks, Source
@@ -41,8 +42,11 @@ def merge_prompts(sources: Sequence[Source], names: NameClaims, remarks: Remarks
                 remarks.leave_out(source, f"the prompt {clean_line(name, 128)}: {clean_line(str(exc), 250)}")
                 continue
             routes[published] = PromptRoute(source.upstream, name)
-            shown = {**with_origin(prompt, source, name), "name": published}
-            if isinstance(arguments := prompt.get("arguments"), list) and hides_something({"arguments": arguments}):
+            mended = mended_prompt(prompt)
+            if mended is not prompt and (told := mended_fields(prompt, mended)):
+                remarks.flag(source, f"the prompt {clean_line(name, 128)}: {told}")
+            shown = {**with_origin(mended, source, name), "name": published}
+            if (arguments := mended.get("arguments")) and hides_something({"arguments": arguments}):
                 remarks.flag(source, f"the prompt {clean_line(name, 128)}: hidden characters in its arguments")
                 shown["arguments"] = readable_schema(arguments)
             prompts.append(shown)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from .field_kinds import mended_fields, mended_resource
 from .jsonrpc import Json
 from .merged_prompts import with_origin
 from .source import Remarks, Source
@@ -50,7 +51,8 @@ def merge_resources(sources: Sequence[Source], uris: Uris, remarks: Remarks) -> 
                 remarks.leave_out(source, f"the resource {clean_line(uri, 128)}: it is listed twice")
             else:
                 seen.add(uri)
-                resources.append({**_named(resource, source, uri), "uri": uris.publish(source.upstream, uri)})
+                shown = _named(_mended("resource", uri, resource, source, remarks), source, uri)
+                resources.append({**shown, "uri": uris.publish(source.upstream, uri)})
         for template in source.templates[:MAX_TEMPLATES]:
             text = template.get("uriTemplate")
             published = uris.publish_template(source.upstream, text) if is_name(text) else None
@@ -58,10 +60,18 @@ def merge_resources(sources: Sequence[Source], uris: Uris, remarks: Remarks) -> 
                 remarks.leave_out(source, f"a template that is unusable beside others: {ascii(text)[:60]}")
             else:
                 made_by[published] = Place(source.upstream, str(text))
-                templates.append({**_named(template, source, str(text)), "uriTemplate": published})
+                shown = _named(_mended("template", str(text), template, source, remarks), source, str(text))
+                templates.append({**shown, "uriTemplate": published})
         if (more := len(source.templates) - MAX_TEMPLATES) > 0:
             remarks.leave_out(source, f"{more} templates after the first {MAX_TEMPLATES}")
     return MergedResources(tuple(resources), tuple(templates), made_by)
+
+
+def _mended(what: str, called: str, item: Json, source: Source, remarks: Remarks) -> Json:
+    made = mended_resource(item)
+    if made is not item and (told := mended_fields(item, made)):
+        remarks.flag(source, f"the {what} {clean_line(called, 128)}: {told}")
+    return made
 
 
 def _named(item: Json, source: Source, uri: str) -> Json:

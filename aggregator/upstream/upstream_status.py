@@ -22,7 +22,7 @@ class UpstreamStatus:
     stale: bool
     left_out: tuple[str, ...]
     standing: Standing
-    flagged: tuple[str, ...] = ()  # hidden characters in what is shown as it came
+    flagged: tuple[str, ...] = ()  # hidden characters in what is shown as it came, and fields that had to be mended
 
 
 def needs_login(listing: Listing, standing: Standing) -> bool:
