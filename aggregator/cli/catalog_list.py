@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -41,6 +42,7 @@ KINDS = {
     "resource": ("resources/list", "resources", "resources"),
     "template": ("resources/templates/list", "resourceTemplates", "resources"),
 }
+PATIENT = 30.0  # seconds in which `npx` and its like have fetched most servers
 HEARD = 3  # last lines of a program that failed which are shown
 _OF_A_SERVER = "; the log has"  # what is said after this holds for a server, which has a log and starts programs again
 
@@ -71,9 +73,10 @@ class LoginNeeded:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """It did not answer, and why."""
+    """It did not answer, and why. If only for want of time, `longer` is what is worth a try, in seconds."""
 
     reason: str
+    longer: float | None = None
 
 
 Outcome = Told | LoginNeeded | Silent
@@ -125,7 +128,7 @@ async def _ask_all(
     name_length = None if config is None else config.limits.name_length
 
     async def ask(upstream: AnyUpstream, asked: AuthorizedUpstream, person: Principal | None) -> None:
-        outcome: Outcome = Silent(f"no answer within {timeout:g} s")
+        outcome: Outcome = Silent(f"no answer within {timeout:g} s", longer=max(PATIENT, 2 * timeout))
         with trio.move_on_at(deadline):
             outcome = await _ask(upstream, asked, person, kinds, name_length)
         waiting.remove(upstream.name)
@@ -264,8 +267,9 @@ class Printed:
                     self._terminal.say(f"{name}: left out {remark}", YELLOW)
             case LoginNeeded(reason):
                 self._terminal.say(f"{name}: {reason}; {self._how_to_log_in(name)}", YELLOW)
-            case Silent(reason):
-                self._terminal.say(f"{name}: {reason.partition(_OF_A_SERVER)[0]}", RED)
+            case Silent(reason, longer):
+                wait = "" if longer is None else f"; to wait longer: {self._how_to_ask_again(name, longer)}"
+                self._terminal.say(f"{name}: {reason.partition(_OF_A_SERVER)[0]}{wait}", RED)
                 for line in self._heard.get(name, ()):
                     self._terminal.say(f"    {line}")
             case _:
@@ -286,6 +290,10 @@ class Printed:
         if isinstance(self._config, LocalConfig):
             return f"run: mcp-aggregator login {name}{self._option}"
         return f"each person connects their own account: {self._config.issuer_url}/connect/{name}"
+
+    def _how_to_ask_again(self, name: str, longer: float | None) -> str:
+        asked = f"--endpoint {shlex.quote(name)}" if self._config is None else f"{name}{self._option}"
+        return f"mcp-aggregator list {asked}{'' if longer is None else f' --timeout {longer:g}'}"
 
     def _entries(self, upstream: str, entries: Iterable[Entry]) -> None:
         terminal = self._terminal
@@ -314,8 +322,16 @@ class Printed:
                 case LoginNeeded(reason):
                     fix = self._how_to_log_in(name).removeprefix("run: ")
                     made["upstreams"].append({"name": name, "state": "needs_login", "error": reason, "fix": fix})
-                case Silent(reason):
-                    made["upstreams"].append({"name": name, "state": "unreachable", "error": reason})
+                case Silent(reason, longer):
+                    made["upstreams"].append(
+                        {
+                            "name": name,
+                            "state": "unreachable",
+                            "error": reason.partition(_OF_A_SERVER)[0],
+                            "fix": self._how_to_ask_again(name, longer),
+                            "stderr": list(self._heard.get(name, ())),
+                        }
+                    )
                 case other:
                     assert_never(other)
         return made

@@ -20,6 +20,7 @@ GLANCE = 1.0  # seconds between two looks at whether it is done
 
 _COLOURS = {"connected": GREEN, "needs_login": YELLOW, "unreachable": RED, "retrying": YELLOW}
 _WORDS = {"needs_login": "needs login"}
+_HELP = {"needs_login": "run"}  # what the command is good for; where something is to be mended first, the error says it
 
 Row = Mapping[str, Any]
 
@@ -76,7 +77,7 @@ def status_lines(rows: Sequence[Row], style: Callable[[str, str], str]) -> list[
         lines.append(style(line, _COLOURS[state]) if state in _COLOURS else line)
         indent = " " * 4
         lines += [f"{indent}{wrong}"] if wrong else []
-        lines += [f"{indent}run: {fix}"] if fix else []
+        lines += [f"{indent}{_HELP.get(state, 'to try now')}: {fix}"] if fix else []
     return lines
 
 

@@ -6,6 +6,7 @@ over the pipes, nor why the command runs: upstreams and credential helpers both 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -120,7 +121,7 @@ class Child:
             if not self.exited.is_set():
                 await self._order(b"K")
 
-    async def _started(self) -> None:
+    async def _started(self, command: Command) -> None:
         """Raises:
         UpstreamLost: if it cannot be started.
         """
@@ -130,7 +131,7 @@ class Child:
                 self.pid = number
                 return
             if word == "failed":
-                raise UpstreamLost(f"cannot be started: {os.strerror(number)}", executed=False)
+                raise UpstreamLost(f"cannot be started: {_why_not(command, number)}", executed=False)
             raise UpstreamLost("cannot be started: its guard ended", executed=False)
         raise UpstreamLost(f"cannot be started: its guard said nothing within {GUARD_START:g} s", executed=False)
 
@@ -192,10 +193,27 @@ async def open_child(command: Command) -> AsyncIterator[Child]:
     control = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     child = Child(guard, control)
     try:
-        await child._started()
+        await child._started(command)
         yield child
     finally:
         await child._bury()
+
+
+def _why_not(command: Command, number: int) -> str:
+    """What keeps it from being started, and what helps; `number` is the errno."""
+    program = command.argv[0]
+    match number:
+        case errno.ENOENT if "/" not in program:
+            return "there is no such program on the PATH; install it, or name its whole path"
+        case errno.ENOENT if os.path.exists(os.path.join(command.cwd or "", program)):
+            return "the interpreter in its first line is not there; install that, or begin the command with another"
+        case errno.ENOENT:
+            return "there is no such file; correct its path, which counts from 'cwd' or our own folder"
+        case errno.EACCES:
+            return "it may not be executed; chmod +x it, or begin the command with its interpreter"
+        case errno.ENOEXEC:
+            return "it is no program; begin the command with its interpreter"
+    return os.strerror(number)
 
 
 async def _start_guard(command: Command) -> tuple[trio.Process, socket.socket]:

@@ -141,8 +141,7 @@ class HelperCredentials:
         except UpstreamLost as exc:
             run.cause = f"its credential helper {self._command.name} {exc}"
             self._printed = None
-            self._failed = trio.current_time() + PAUSE, run.cause
-            log.warning("upstream %s: %s", self._upstream, run.cause)
+            self._failed = trio.current_time() + PAUSE, run.cause  # whoever asked says it, and once
         finally:
             self._running = None
             run.ended.set()

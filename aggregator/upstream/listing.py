@@ -227,7 +227,8 @@ class Listing:
         except UpstreamRefused as exc:
             self._failed(why_refused(exc), retry_after=exc.retry_after or 0.0)
         except UpstreamLost as exc:
-            self._failed(str(exc), same=exc.cause)
+            # Who runs a command says itself why it ended, at each attempt.
+            self._failed(str(exc), same=exc.cause, is_told=isinstance(self.config, StdioUpstream))
         except StoreUnavailable:
             self._failed("the aggregator's store is not available now")
         except Exception as exc:  # the supervisor of one upstream: no answer of its may end the process
@@ -327,10 +328,10 @@ class Listing:
         self.version += 1
         self._on_change(self)
 
-    def _failed(self, error: str, *, same: str | None = None, retry_after: float = 0.0) -> None:
-        """`same` is what errors are compared by, where their texts tell of a moment."""
+    def _failed(self, error: str, *, same: str | None = None, is_told: bool = False, retry_after: float = 0.0) -> None:
+        """`same` is what errors are compared by, where their texts tell of a moment. The log has one that `is_told`."""
         known = error if same is None else same
-        if known not in self._told:  # once, not at every attempt
+        if known not in self._told and not is_told:  # once, not at every attempt
             log.warning("upstream %s: %s", self.config.name, error)
             if len(self._told) >= TOLD:
                 self._told.clear()

@@ -52,7 +52,8 @@ def test_what_answered_is_printed_and_what_did_not_is_told(tmp_path: Path) -> No
     done = run(tmp_path, "list", "--timeout", "2", "-c", configured(tmp_path, HANGS, GOOD, ABSENT))
     assert done.returncode == 69
     assert "good__echo" in done.stdout
-    assert "hangs: no answer within 2 s\n" in done.stderr
+    again = "to wait longer: mcp-aggregator list hangs -c c.json --timeout 30"
+    assert f"hangs: no answer within 2 s; {again}\n" in done.stderr
     assert "absent: cannot connect" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
 
@@ -70,18 +71,23 @@ def test_a_program_that_is_not_there_is_shown_as_nothing_to_wait_for(tmp_path: P
     missing = {"name": "missing", "command": ["no-such-program"]}
     done = run(tmp_path, "list", "-c", configured(tmp_path, missing))
     assert done.returncode == 69
-    assert "No such file or directory\n" in done.stderr
+    assert "there is no such program on the PATH; install it, or name its whole path\n" in done.stderr
     assert "started again" not in done.stderr
 
 
 def test_machines_get_the_items_as_they_came_with_their_upstream(tmp_path: Path) -> None:
-    done = run(tmp_path, "list", "--json", "--timeout", "3", "-c", configured(tmp_path, GOOD, ABSENT))
+    ends = {"name": "ends", "command": ["/bin/sh", "-c", "echo 'no key' >&2; exit 3"]}
+    done = run(tmp_path, "list", "--json", "--timeout", "3", "-c", configured(tmp_path, GOOD, ABSENT, ends))
     told = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (69, "")
-    assert [(row["name"], row["state"]) for row in told["upstreams"]] == [
-        ("good", "answered"),
-        ("absent", "unreachable"),
-    ]
+    good, absent, ended = told["upstreams"]
+    assert (good["name"], good["state"]) == ("good", "answered")
+    assert (absent["name"], absent["state"]) == ("absent", "unreachable")
+    assert absent["fix"] == "mcp-aggregator list absent -c c.json"
+    assert (ended["error"], ended["stderr"]) == (
+        "its command ended with exit code 3 before it answered",
+        ["no key"],
+    )
     echo = next(tool for tool in told["tools"] if tool["name"] == "good__echo")
     assert echo["upstream"] == "good"
     assert "inputSchema" in echo
@@ -111,7 +117,7 @@ def test_a_terminal_shows_who_is_waited_for_and_takes_it_away_again(tmp_path: Pa
     assert "connecting 0/2, waiting for good, hangs" in text
     assert "connecting 1/2, waiting for hangs\r\x1b[2K" in text
     assert "\x1b[1mgood\x1b[0m" in text
-    assert text.endswith("hangs: no answer within 2 s\x1b[0m\r\nending the programs that were started\r\x1b[2K")
+    assert text.endswith(" --timeout 30\x1b[0m\r\nending the programs that were started\r\x1b[2K")
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:

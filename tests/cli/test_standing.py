@@ -42,7 +42,7 @@ def test_each_problem_has_its_command_below() -> None:
         "wiki      connected    3",
         "jira      unreachable  3",
         "    cannot connect",
-        "    run: mcp-aggregator retry jira",
+        "    to try now: mcp-aggregator retry jira",
         "github    needs login  3",
         "    it asks for a login",
         "    run: mcp-aggregator login github",

@@ -83,18 +83,44 @@ async def test_a_signal_is_a_negative_code() -> None:
 @pytest.mark.parametrize(
     ("argv", "cwd", "cause"),
     [
-        (("no-such-program-anywhere",), None, "cannot be started: No such file or directory"),
-        (("/etc",), None, "cannot be started: Permission denied"),
-        (("true",), "/no/such/folder", "cannot be started (cwd /no/such/folder): No such file or directory"),
+        (
+            ("no-such-program-anywhere",),
+            None,
+            "there is no such program on the PATH; install it, or name its whole path",
+        ),
+        (
+            ("./no-such-file",),
+            None,
+            "there is no such file; correct its path, which counts from 'cwd' or our own folder",
+        ),
+        (("/etc",), None, "it may not be executed; chmod +x it, or begin the command with its interpreter"),
+        (
+            ("./interpreted",),
+            "{folder}",
+            "the interpreter in its first line is not there; install that, or begin the command with another",
+        ),
+        (("./no-program",), "{folder}", "it is no program; begin the command with its interpreter"),
     ],
 )
-async def test_what_cannot_be_started_says_why(argv: tuple[str, ...], cwd: str | None, cause: str) -> None:
+async def test_what_cannot_be_started_says_why_and_what_helps(
+    argv: tuple[str, ...], cwd: str | None, cause: str, tmp_path: Path
+) -> None:
+    for name, text in (("interpreted", "#!/no/such/interpreter\n"), ("no-program", "hello\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o700)
     before = open_descriptors()
     with pytest.raises(UpstreamLost) as lost:
-        async with open_child(Command(argv, MINIMAL, cwd)):
+        async with open_child(Command(argv, MINIMAL, cwd and cwd.format(folder=tmp_path))):
             pass
-    assert (str(lost.value), lost.value.executed) == (cause, False)
+    assert (str(lost.value), lost.value.executed) == (f"cannot be started: {cause}", False)
     assert open_descriptors() == before
+
+
+async def test_a_folder_that_has_gone_is_named() -> None:
+    with pytest.raises(UpstreamLost) as lost:
+        async with open_child(Command(("true",), MINIMAL, "/no/such/folder")):
+            pass
+    assert str(lost.value) == "cannot be started (cwd /no/such/folder): No such file or directory"
 
 
 async def test_a_text_that_no_process_can_be_given_is_an_answer_and_no_crash() -> None:

@@ -363,7 +363,7 @@ async def test_real_programs_do_what_they_like_and_we_are_unharmed(tmp_path: Pat
 @pytest.mark.live
 async def test_a_missing_program_is_said() -> None:
     outcome = await outcome_of(Command(("/no/such/helper",), {}))
-    assert outcome == "its credential helper helper cannot be started: No such file or directory"
+    assert outcome.startswith("its credential helper helper cannot be started: there is no such file; correct its path")
 
 
 async def test_a_jwt_is_run_for_once_for_a_hundred_calls_once_near_its_end_and_once_after_a_401(

@@ -202,7 +202,11 @@ async def test_one_that_crashes_in_a_loop_is_logged_once_per_attempt(
     assert len(starts.at) > 10
     assert "it is started again in" in str(row.error)
     said = [record.message for record in caplog.records if record.name == "aggregator.upstream.listing"]
-    assert len(said) == len(set(said)) == 2, "no list yet, and why not"
+    assert said == [
+        "upstream up: no list within 5 s: its command was started and has not spoken MCP yet; the log has what it wrote"
+    ], "why it ended is said by who runs it"
+    ends = [record.message for record in caplog.records if "ended with exit code 1" in record.message]
+    assert len(ends) == len(starts.at) / 2, "it is started twice in an attempt, to be met in either way"
 
 
 async def test_an_upstream_that_asks_to_be_left_alone_is(autojump_clock: trio.testing.MockClock) -> None:
