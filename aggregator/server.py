@@ -145,6 +145,8 @@ async def open_aggregator(config: Servable, *, clock: Callable[[], float] = time
             relay.running,
             relay.pulse,
             relay.streams,
+            relay.replies,
+            relay.session_endpoint,
             body_limit=team.limits.body,
             clock=clock,
         )

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from ..config.model import Config
 from ..protocol.oauth.site import site_of
 from ..protocol.principal import LOCAL
+from ..upstream.authorized import AuthorizedUpstream
 from ..upstream.listings import Listings
+from ..upstream.peers import McpUpstream
 from ..upstream.roster import Roster, open_roster
 from ..upstream.streams import Streams
 from ..web.asking import Asking
 from ..web.client_sessions import ClientSessions
 from ..web.conversing import Conversing
 from ..web.gateway_tools import GatewayTools, gateway_tools
+from ..web.kept_streams import KeptStreams
 from ..web.listening import Listening
 from ..web.mailbox import Mailbox
 from ..web.mcp_methods import McpMethods
@@ -27,8 +31,11 @@ from ..web.mcp_tasks import TaskIds
 from ..web.parking import Parking
 from ..web.pulse import Pulse
 from ..web.questions import Questions
+from ..web.resumable_reply import ResumableReplies
 from ..web.running_calls import RunningCalls
+from ..web.session_endpoint import SessionEndpoint
 from ..web.session_states import SessionStates
+from ..web.taking_up import TakingUp
 from .ground import Ground
 from .opening import IDENTITY, opener
 
@@ -52,6 +59,8 @@ class Relay:
     pulse: Pulse
     streams: McpStreams
     methods: McpMethods
+    replies: ResumableReplies
+    session_endpoint: SessionEndpoint
 
 
 @asynccontextmanager
@@ -72,6 +81,7 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
         )
         site, mailbox, pulse = site_of(config.issuer_url), Mailbox(ground.store, clock=clock), Pulse()
         sessions = ClientSessions(keys, SessionStates(ground.store, mailbox))
+        sessions.states.when_over(partial(forget, listings.upstreams()))
         nursery.start_soon(pulse.run)
         nursery.start_soon(mailbox.run)
         told = Streams(listings.upstreams(), nursery, listings.relist)
@@ -90,7 +100,26 @@ async def open_relay(ground: Ground, nursery: trio.Nursery) -> AsyncIterator[Rel
             IDENTITY,
         )
         streams = McpStreams(Listening(listings, told), sessions, pulse, mailbox, tasks)
-        yield Relay(roster, listings, sessions, questions, RunningCalls(mailbox), pulse, streams, methods)
+        kept = KeptStreams(mailbox.instance)
+        nursery.start_soon(kept.run)
+        yield Relay(
+            roster,
+            listings,
+            sessions,
+            questions,
+            RunningCalls(mailbox),
+            pulse,
+            streams,
+            methods,
+            ResumableReplies(kept, nursery),
+            SessionEndpoint(streams, TakingUp(kept, sessions.states, pulse, mailbox, nursery)),
+        )
+
+
+def forget(upstreams: Mapping[str, AuthorizedUpstream | McpUpstream], client: str) -> None:
+    """A client ended its session: older upstreams need not keep theirs with it."""
+    for upstream in upstreams.values():
+        upstream.forget(client)
 
 
 def is_local_daemon(config: Config) -> bool:

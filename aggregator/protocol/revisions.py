@@ -66,6 +66,11 @@ def disconnect_cancels(revision: str) -> bool:
     return revision == STATELESS
 
 
+def has_priming(revision: str) -> bool:
+    """2025-11-25: a stream begins with an event of empty data. The SDKs of older clients take that for a message."""
+    return revision == HANDSHAKE
+
+
 def not_found_code(revision: str) -> int:
     """What a resource that is not there is answered with: since 2026-07-28 an invalid parameter (SEP-2164)."""
     return INVALID_PARAMS if revision == STATELESS else NOT_FOUND_BEFORE

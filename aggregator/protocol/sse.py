@@ -76,6 +76,14 @@ class EventReader:
                 raise EventTooLarge(f"an event is larger than {self._limit} bytes")
 
 
-def render_event(data: bytes) -> bytes:
-    """One event; `data` must be on one line, as our JSON is."""
-    return b"event: message\ndata: " + data + b"\n\n"
+def render_event(data: bytes, id: str = "") -> bytes:
+    """One event; `data` must be on one line, as our JSON is. An `id` is what its stream is taken up again with."""
+    if not id:
+        return b"event: message\ndata: " + data + b"\n\n"
+    return b"event: message\nid: " + id.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def render_priming(id: str, retry: float) -> bytes:
+    """2025-11-25: "an SSE event consisting of an event ID and an empty data field in order to prime the client to
+    reconnect (using that event ID as Last-Event-ID)"; `retry` is in seconds."""
+    return b"id: %b\nretry: %d\ndata:\n\n" % (id.encode(), round(retry * 1000))

@@ -15,9 +15,9 @@ from typing import Any
 from ..errors import Refusal, StoreUnavailable
 from .body import ClientGoneError, read_body
 from .body_budget import BodyBudget
+from .cors import cors_headers, preflight
 from .gate import Gate
 from .http import Endpoint, Request, Response, Route, see_other
-from .mcp_endpoint import cors_headers, preflight
 from .refusals import ErrorPages, render_refusal, store_is_away, unexpected
 from .reply import RawHeaders, Receive, Send, send_whole
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from ..protocol.jsonrpc import Call
@@ -11,10 +11,19 @@ from ..protocol.principal import Principal
 from ..protocol.translate import Envelope
 from .client_sessions import ClientSession
 
+Poll = Callable[[float | None], Awaitable[None]]
+
+
+async def nobody_polls(retry: float | None) -> None:
+    """The client waits for its answer where it asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request of one person, its envelope read. `envelope.capabilities` are the client's, in every revision."""
+    """One request of one person, its envelope read. `envelope.capabilities` are the client's, in every revision.
+
+    `poll` has the client come back for its answer after so many seconds, if it can (SEP-1699).
+    """
 
     call: Call
     revision: str
@@ -22,6 +31,7 @@ class Asked:
     envelope: Envelope
     headers: Mapping[str, str]
     session: ClientSession | None
+    poll: Poll = nobody_polls
 
     @property
     def can_show_urls(self) -> bool:

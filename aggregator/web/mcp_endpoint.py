@@ -8,20 +8,17 @@ disconnect, which there means cancel.
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import trio
 
-from ..errors import Refusal
 from ..protocol import jsonrpc
-from ..protocol.headers import METHOD_HEADER, NAME_HEADER, VERSION_HEADER, Mismatch, check_envelope, unsupported
+from ..protocol.accept import prefers_events
+from ..protocol.headers import VERSION_HEADER, Mismatch, check_envelope
 from ..protocol.jsonrpc import Batch, Call, Failure, Json, Notice, Success, Unreadable, failure, parse_strict, render
 from ..protocol.revisions import (
-    FOR_CLIENTS,
-    PROTOCOL_VERSION_KEY,
     STATELESS,
     WITHOUT_HEADER,
     agreed_revision,
@@ -34,29 +31,15 @@ from .asked import Asked, Rendered
 from .authentication import Authenticated, Authentication
 from .body import read_body
 from .client_sessions import ClientSession, ClientSessions
-from .http import Response
+from .mcp_headers import SESSION_HEADER, check_media_types, read_headers, revision_of
 from .mcp_methods import McpMethods
-from .mcp_streams import STREAMS_PER_PERSON, McpStreams
+from .mcp_streams import McpStreams
 from .pulse import Pulse
 from .questions import Questions
 from .reply import RawHeaders, Receive, Reply, Send, send_whole
+from .resumable_reply import ResumableReplies
 from .running_calls import RunningCalls
-
-SESSION_HEADER = "mcp-session-id"
-
-_ROUTING_HEADERS = frozenset({VERSION_HEADER, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, "content-type", "accept"})
-
-# What a page may send: the transport's own headers, and last-event-id, which SDKs of 2025-11-25 add on a retry.
-_SCRIPT_HEADERS = (
-    "authorization",
-    "content-type",
-    *sorted(_ROUTING_HEADERS - {"content-type", "accept"}),
-    "last-event-id",
-)
-_PARAMETER_HEADER = re.compile(r"(?<![^, ])mcp-param-[a-z0-9_.-]+(?![^, ])", re.ASCII)
-MAX_PARAMETER_HEADERS = 64
-
-log = logging.getLogger(__name__)
+from .session_endpoint import SessionEndpoint, wrong_method
 
 
 class McpEndpoint:
@@ -71,6 +54,8 @@ class McpEndpoint:
         running: RunningCalls,
         pulse: Pulse,
         streams: McpStreams,
+        replies: ResumableReplies,
+        session_endpoint: SessionEndpoint,
         *,
         body_limit: int,
         clock: Callable[[], float],
@@ -82,6 +67,8 @@ class McpEndpoint:
         self._running = running
         self._pulse = pulse
         self._streams = streams
+        self._replies = replies
+        self._session_endpoint = session_endpoint
         self._body_limit = body_limit
         self._clock = clock
 
@@ -93,15 +80,19 @@ class McpEndpoint:
             ClientGoneError: see `read_body`.
         """
         if scope["method"] not in ("POST", "GET", "DELETE"):
-            raise _wrong_method(scope["method"])
+            raise wrong_method(scope["method"])
         who = self._authentication.authenticate(scope["headers"])
-        headers = _headers(scope["headers"])
+        headers = read_headers(scope["headers"])
         if (text := headers.get(SESSION_HEADER)) is not None and headers.get(VERSION_HEADER) != STATELESS:
             await self._sessions.recall(text, who.principal, now=self._clock())
         if scope["method"] != "POST":
-            await self._attend_session(scope["method"], who, headers, receive, send, extra)
+            session = None if headers.get(VERSION_HEADER) == STATELESS else self._find_session(who, headers)
+            if session is None:
+                raise wrong_method(scope["method"])
+            answer = self._session_endpoint.answer
+            await answer(scope["method"], session, who.principal, headers, receive, send, extra)
             return
-        _check_media_types(headers)
+        check_media_types(headers)
         body = await read_body(receive, self._body_limit)
         message: jsonrpc.Message | jsonrpc.Batch | None = None
         try:
@@ -111,7 +102,7 @@ class McpEndpoint:
                 case tuple():
                     await self._answer_batch(message, who, headers, send, extra)
                 case Notice():
-                    await self._hear(message, _revision(message, headers), who, headers)
+                    await self._hear(message, revision_of(message, headers), who, headers)
                     await send_whole(send, 202, extra, b"")
                 case Success() | Failure():
                     await self._take_answer(message, who, headers)
@@ -123,37 +114,6 @@ class McpEndpoint:
             # Below the revisions' tables: a message that cannot be read is 400 in each of them.
             await Reply(send, STATELESS, extra).finish(_unreadable(exc))
 
-    async def _attend_session(
-        self,
-        method: str,
-        who: Authenticated,
-        headers: Mapping[str, str],
-        receive: Receive,
-        send: Send,
-        extra: RawHeaders,
-    ) -> None:
-        """GET opens the stream of a session, DELETE ends it (2025-11-25; the stateless revision has neither).
-
-        Raises:
-            Refusal: 405 without a session, 404 for one that is not this person's, 406 for one who takes no stream.
-        """
-        session = None if headers.get(VERSION_HEADER) == STATELESS else self._find_session(who, headers)
-        if session is None:
-            raise _wrong_method(method)
-        if method == "DELETE":
-            await self._streams.end_session(session)
-            await send_whole(send, 204, extra, b"")
-            return
-        if "text/event-stream" not in headers.get("accept", "") and "*/*" not in headers.get("accept", "*/*"):
-            raise Refusal(406, "invalid_request", "GET opens an event stream; Accept must name text/event-stream.")
-        self._check_room(who)
-        await self._streams.follow(session, who.principal, Reply(send, session.revision, extra), receive)
-
-    def _check_room(self, who: Authenticated) -> None:
-        if not self._streams.has_room(who.principal):
-            told = f"You have {STREAMS_PER_PERSON} streams open already; close one of them."
-            raise Refusal(429, "temporarily_unavailable", told)
-
     async def _answer(
         self,
         call: Call,
@@ -163,13 +123,13 @@ class McpEndpoint:
         send: Send,
         extra: RawHeaders,
     ) -> None:
-        asked = self._asked(call, _revision(call, headers), who, headers)
+        asked = self._asked(call, revision_of(call, headers), who, headers)
         if call.method == "initialize" and not is_stateless(asked.revision):
             text = self._sessions.begin(who.principal, asked.revision, _capabilities(call.params), now=self._clock())
             extra = [*extra, (SESSION_HEADER.encode(), text.encode())]
-        reply = Reply(send, asked.revision, extra)
+        reply = self._reply(asked.session, asked.revision, (call,), headers, send, extra)
         if call.method == "subscriptions/listen" and is_stateless(asked.revision):
-            self._check_room(who)
+            self._streams.check_room(who.principal)
             await self._streams.subscribe(asked, reply, receive)
             return
         if (outcome := self._methods.answer_at_once(asked)) is not None:
@@ -183,9 +143,29 @@ class McpEndpoint:
             if outcome is not None:  # else the client is gone
                 await _finish(reply, outcome)
         else:
-            with self._pulse.keeping(reply):
-                outcome = await self._running.run(asked, lambda: self._do(asked, reply))
-            await _finish(reply, outcome)
+            asked = replace(asked, poll=reply.poll)
+            try:
+                with self._pulse.keeping(reply):
+                    await reply.begin()
+                    outcome = await self._running.run(asked, lambda: self._do(asked, reply))
+                await _finish(reply, outcome)
+            finally:
+                await reply.close()
+
+    def _reply(
+        self,
+        session: ClientSession | None,
+        revision: str,
+        calls: Sequence[Call],
+        headers: Mapping[str, str],
+        send: Send,
+        extra: RawHeaders,
+    ) -> Reply:
+        """One that can be taken up where it breaks, for a client that has a session."""
+        if session is None:
+            return Reply(send, revision, extra)
+        prefers = prefers_events(headers.get("accept", ""))
+        return self._replies.reply(send, extra, session, calls, prefers_events=prefers)
 
     async def _answer_batch(
         self, batch: Batch, who: Authenticated, headers: Mapping[str, str], send: Send, extra: RawHeaders
@@ -200,12 +180,13 @@ class McpEndpoint:
             if isinstance(part, Notice):
                 await self._hear(part, revision, who, headers)
         asked = {
-            place: self._asked(part, _revision(part, headers), who, headers)
+            place: self._asked(part, revision_of(part, headers), who, headers)
             for place, part in enumerate(batch)
             if isinstance(part, Call)
         }
         answers = {place: render(_unreadable(part)) for place, part in enumerate(batch) if isinstance(part, Unreadable)}
-        reply = Reply(send, revision, extra)
+        calls = [one.call for one in asked.values()]
+        reply = self._reply(self._find_session(who, headers), revision, calls, headers, send, extra)
 
         async def answer(place: int, one: Asked) -> None:
             outcome = self._methods.answer_at_once(one)
@@ -213,14 +194,17 @@ class McpEndpoint:
                 outcome = await self._running.run(one, lambda: self._do(one, reply))
             answers[place] = outcome.body if isinstance(outcome, Rendered) else render(outcome)
 
-        with self._pulse.keeping(reply):
-            async with trio.open_nursery() as nursery:
-                for place, one in asked.items():
-                    nursery.start_soon(answer, place, one)
-        if answers:
-            await reply.finish_rendered(b"[" + b",".join(answers[place] for place in sorted(answers)) + b"]")
-        else:
+        if not asked and not answers:
             await send_whole(send, 202, extra, b"")
+            return
+        try:
+            with self._pulse.keeping(reply):
+                async with trio.open_nursery() as nursery:
+                    for place, one in asked.items():
+                        nursery.start_soon(answer, place, one)
+            await reply.finish_rendered(b"[" + b",".join(answers[place] for place in sorted(answers)) + b"]")
+        finally:
+            await reply.close()
 
     def _asked(self, call: Call, revision: str, who: Authenticated, headers: Mapping[str, str]) -> Asked:
         """Raises:
@@ -270,15 +254,6 @@ class McpEndpoint:
         return None if text is None else self._sessions.find(text, who.principal, now=self._clock())
 
 
-def _wrong_method(method: str) -> Refusal:
-    return Refusal(
-        405,
-        "invalid_request",
-        f"{method[:20]} is for sessions of 2025-11-25 and before, and names one in Mcp-Session-Id; all else is POST.",
-        headers=(("allow", "POST"),),
-    )
-
-
 async def _finish(reply: Reply, outcome: Success | Failure | Rendered) -> None:
     if isinstance(outcome, Rendered):
         await reply.finish_rendered(*outcome.pieces)
@@ -292,45 +267,6 @@ async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> No
     scope.cancel("the client disconnected")
 
 
-def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers by name; those that decide what a request means must not stand twice, since readers would differ."""
-    headers: dict[str, str] = {}
-    for key, value in raw:
-        name = key.decode("latin-1").lower()
-        if name in headers and (name in _ROUTING_HEADERS or name.startswith("mcp-param-")):
-            raise Refusal(400, "invalid_request", f"The header {name} stands more than once; send it once.")
-        headers[name] = value.decode("latin-1")
-    return headers
-
-
-def _check_media_types(headers: Mapping[str, str]) -> None:
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise Refusal(415, "invalid_request", f"Content-Type is '{kind[:60]}'; send application/json.")
-    accept = headers.get("accept", "*/*").lower()
-    if "*/*" not in accept and not ("application/json" in accept and "text/event-stream" in accept):
-        raise Refusal(
-            406, "invalid_request", "Accept must name both application/json and text/event-stream; answers use either."
-        )
-
-
-def _revision(message: Call | Notice, headers: Mapping[str, str]) -> str:
-    """The revision whose rules the message follows. A request in the stateless form must say so in its header.
-
-    Raises:
-        Mismatch: for a revision that we do not speak, or a body that names another than the header.
-    """
-    named = headers.get(VERSION_HEADER)
-    if named == STATELESS:
-        return named
-    if named not in (None, *FOR_CLIENTS) and message.method != "initialize":
-        raise unsupported(str(named))
-    meta = message.params.get("_meta")
-    if isinstance(message, Call) and isinstance(meta, dict) and meta.get(PROTOCOL_VERSION_KEY, named) != named:
-        raise Mismatch(jsonrpc.HEADER_MISMATCH, "MCP-Protocol-Version differs from the revision in params._meta")
-    return named if named in FOR_CLIENTS else WITHOUT_HEADER
-
-
 def _unreadable(exc: Unreadable) -> Failure:
     return failure(exc.id, exc.code, str(exc))
 
@@ -338,30 +274,3 @@ def _unreadable(exc: Unreadable) -> Failure:
 def _capabilities(params: Json) -> Json:
     capabilities = params.get("capabilities")
     return capabilities if isinstance(capabilities, dict) else {}
-
-
-def preflight(origin: str, requested: str) -> Response:
-    """The answer to a browser's question whether a page of an allowed `origin` may call us (Fetch, CORS).
-
-    `requested` is its Access-Control-Request-Headers: `Mcp-Param-*` have as many names as tools have parameters.
-    """
-    parameters = _PARAMETER_HEADER.findall(requested.lower())[:MAX_PARAMETER_HEADERS]
-    return Response(
-        204,
-        b"",
-        (
-            *cors_headers(origin),
-            ("access-control-allow-methods", "POST, GET, DELETE"),
-            ("access-control-allow-headers", ", ".join((*_SCRIPT_HEADERS, *parameters))),
-            ("access-control-max-age", "600"),
-        ),
-    )
-
-
-def cors_headers(origin: str) -> tuple[tuple[str, str], ...]:
-    """What lets a page of an allowed `origin` read our answers."""
-    return (
-        ("access-control-allow-origin", origin),
-        ("access-control-expose-headers", "mcp-session-id, www-authenticate, x-request-id"),
-        ("vary", "origin"),
-    )

@@ -14,7 +14,7 @@ from functools import partial
 
 import trio
 
-from ..errors import StoreUnavailable
+from ..errors import Refusal, StoreUnavailable
 from ..protocol.jsonrpc import INVALID_PARAMS, Json, Notice, Success, failure
 from ..protocol.principal import Principal
 from ..protocol.subscriptions import KINDS, Wanted, acknowledged, ended, read_filter, tagged
@@ -66,8 +66,14 @@ class McpStreams:
     def close(self) -> None:
         self._closing.set()
 
-    def has_room(self, principal: Principal) -> bool:
-        return self._open.get(principal.key, 0) < STREAMS_PER_PERSON
+    def check_room(self, principal: Principal) -> None:
+        """
+        Raises:
+            Refusal: 429 for a person who has too many streams open.
+        """
+        if self._open.get(principal.key, 0) >= STREAMS_PER_PERSON:
+            told = f"You have {STREAMS_PER_PERSON} streams open already; close one of them."
+            raise Refusal(429, "temporarily_unavailable", told)
 
     async def follow(self, session: ClientSession, principal: Principal, reply: Reply, receive: Receive) -> None:
         """The GET stream of a session (2025-11-25, listening for messages). A newer one of the session replaces it,

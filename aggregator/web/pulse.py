@@ -18,9 +18,9 @@ STALLED = 10.0  # seconds for a client to take one comment; its connection is so
 
 
 class Beating(Protocol):
-    """An answer under way. `written_at` is when bytes last went out, of trio's clock."""
+    """An answer under way. `due_at` is when its client shall hear something, in trio's time; what goes out moves it."""
 
-    written_at: float
+    due_at: float
 
     async def keep_alive(self) -> None: ...
 
@@ -48,9 +48,9 @@ class Pulse:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(BEAT)
-                silent_since = trio.current_time() - SILENCE
+                now = trio.current_time()
                 for answer in self._open - self._busy:
-                    if answer.written_at <= silent_since:
+                    if answer.due_at <= now:
                         self._busy.add(answer)
                         nursery.start_soon(self._beat, answer)
 

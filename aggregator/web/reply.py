@@ -13,6 +13,7 @@ import trio
 from ..protocol.jsonrpc import Call, Failure, Notice, Success, render
 from ..protocol.revisions import http_status
 from ..protocol.sse import render_event
+from .pulse import SILENCE
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -36,9 +37,9 @@ class Reply:
         self._headers = headers
         self._streaming = False
         self._finished = False
-        self.written_at = trio.current_time()  # when bytes last went out
-        self._broken = False  # a send was cancelled half-way; whatever came after it would be garbage
-        self.on_break: Callable[[], None] = _ignore  # told when the stream can no longer be written to
+        self.due_at = trio.current_time() + SILENCE  # see `Pulse`
+        self._closed = False  # it can be written to no more: it has ended, or a send was cancelled half-way
+        self.on_break: Callable[[], None] = _ignore  # told when a send was cancelled half-way
         self._writing = trio.Lock()  # the calls of a batch share one stream
 
     @property
@@ -46,38 +47,51 @@ class Reply:
         """Whether the client has been sent anything."""
         return self._streaming or self._finished
 
+    async def begin(self) -> None:
+        """Become a stream now, if the client wants one whatever comes."""
+
+    async def close(self) -> None:
+        """Whatever was answered, nothing more comes."""
+
+    async def poll(self, retry: float | None) -> None:
+        """SEP-1699: have the client come back after `retry` seconds instead of waiting here, if it can: not to this."""
+
     async def notice(self, message: Notice | Call) -> None:
         """Send a notification, or a question of ours, on its way now; the answer follows as an event too."""
-        await self._write(render_event(render(message)))
+        await self.pass_on(render_event(render(message)))
 
     async def keep_alive(self) -> None:
         """Send bytes that mean nothing, so that nobody on the way takes a long silence for the end."""
-        await self._write(COMMENT)
+        await self.pass_on(COMMENT)
 
-    async def _write(self, event: bytes) -> None:
+    async def pass_on(self, events: bytes) -> None:
+        """Send events that are rendered already."""
+        if not self._finished:
+            await self._write(events)
+
+    async def _write(self, events: bytes, *, is_last: bool = False) -> None:
         async with self._writing:
-            if self._broken or self._finished:
+            if self._closed or (self._finished and not is_last):
                 return
-            self._broken = True
-            self.written_at = trio.current_time()
+            self._closed = True
+            self.due_at = trio.current_time() + SILENCE
             try:
                 if not self._streaming:
                     self._streaming = True
                     await self._send(
                         {"type": "http.response.start", "status": 200, "headers": [*EVENT_HEADERS, *self._headers]}
                     )
-                await self._send({"type": "http.response.body", "body": event, "more_body": True})
-                self._broken = False
-            finally:
-                if self._broken:
-                    self.on_break()
+                await self._send({"type": "http.response.body", "body": events, "more_body": not is_last})
+                self._closed = is_last
+            except BaseException:
+                self.on_break()
+                raise
 
     async def end(self) -> None:
         """End a stream that answers nothing."""
         self._finished = True
-        async with self._writing:
-            if self._streaming and not self._broken:
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        if self._streaming:
+            await self._write(b"", is_last=True)
 
     async def finish(self, outcome: Success | Failure) -> None:
         status = http_status(outcome.code, self._revision) if isinstance(outcome, Failure) else 200
@@ -86,14 +100,10 @@ class Reply:
     async def finish_rendered(self, *pieces: bytes, status: int = 200) -> None:
         """`finish` for an answer that is JSON already. A broken stream stays unfinished: the server then closes it."""
         self._finished = True
-        if not self._streaming:  # and nothing will begin to
+        if self._streaming:
+            await self._write(render_event(b"".join(pieces)), is_last=True)
+        else:  # and nothing will begin to
             await send_whole(self._send, status, [(b"content-type", b"application/json"), *self._headers], *pieces)
-            return
-        async with self._writing:
-            if not self._broken:
-                await self._send(
-                    {"type": "http.response.body", "body": render_event(b"".join(pieces)), "more_body": False}
-                )
 
 
 def _ignore() -> None:

@@ -54,10 +54,15 @@ class Received:
         for event in self.body.decode().split("\n\n")[:-1]:
             if event.startswith(":"):
                 continue  # a comment, to keep the connection alive
-            name, data = event.split("\n")
-            assert name == "event: message"
-            found.append(json.loads(data.removeprefix("data: ")))
+            fields = dict(line.split(":", 1) for line in event.split("\n"))
+            if data := fields["data"].strip():
+                assert fields["event"] == " message"
+                found.append(json.loads(data))
         return found
+
+    def event_ids(self) -> list[str]:
+        """The id of every event so far that has one."""
+        return [line[4:] for line in self.body.decode().splitlines() if line.startswith("id: ")]
 
     async def wait_messages(self, count: int) -> list[Any]:
         while not (self.status and (self.is_stream or self.ended)) or len(self.messages()) < count:

@@ -6,11 +6,13 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
+from aggregator.assembly.relay import forget
 from aggregator.config.model import Auth, Config, Upstream
 from aggregator.errors import ConnectNeeded, Refusal
 from aggregator.protocol.headers import NAMED_BY, encode_value
@@ -39,6 +41,7 @@ from aggregator.web.conversing import Conversing
 from aggregator.web.gate import Gate
 from aggregator.web.gateway_tools import GatewayTools, gateway_tools
 from aggregator.web.http import Response, Route
+from aggregator.web.kept_streams import KeptStreams
 from aggregator.web.listening import Listening
 from aggregator.web.mailbox import Mailbox
 from aggregator.web.mcp_endpoint import McpEndpoint
@@ -48,8 +51,11 @@ from aggregator.web.mcp_tasks import TaskIds
 from aggregator.web.parking import Parking
 from aggregator.web.pulse import Pulse
 from aggregator.web.questions import Questions
+from aggregator.web.resumable_reply import ResumableReplies
 from aggregator.web.running_calls import RunningCalls
+from aggregator.web.session_endpoint import SessionEndpoint
 from aggregator.web.session_states import SessionStates
+from aggregator.web.taking_up import TakingUp
 
 from .asgi import Browser, Ongoing, Received
 from .mcp_server import LEGACY, META, MODERN, FakeServer
@@ -157,6 +163,7 @@ class Relay:
     streams: McpStreams
     nursery: trio.Nursery
     mailbox: Mailbox
+    kept: KeptStreams
 
     def modern(self, person: str = "alice", **more: Any) -> ModernClient:
         return ModernClient(self, person, **more)
@@ -198,6 +205,7 @@ async def open_relay(
         mailbox = Mailbox(store, clock=_wall_time)
         nursery.start_soon(mailbox.run)
         sessions = ClientSessions(KEYS, SessionStates(store, mailbox))
+        sessions.states.when_over(partial(forget, connected))
         connections, site = FakeConnections(), site_of(ISSUER)
         listings = Listings(
             [
@@ -230,6 +238,8 @@ async def open_relay(
             mailbox,
             tasks,
         )
+        kept = KeptStreams(mailbox.instance)
+        nursery.start_soon(kept.run)
         endpoint = McpEndpoint(
             bearer,
             sessions,
@@ -238,6 +248,8 @@ async def open_relay(
             running,
             pulse,
             streams,
+            ResumableReplies(kept, nursery),
+            SessionEndpoint(streams, TakingUp(kept, sessions.states, pulse, mailbox, nursery)),
             body_limit=settings.limits.body,
             clock=lambda: NOW,
         )
@@ -257,6 +269,7 @@ async def open_relay(
                 streams,
                 nursery,
                 mailbox,
+                kept,
             )
         nursery.cancel_scope.cancel()
 

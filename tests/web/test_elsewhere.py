@@ -15,7 +15,8 @@ from aggregator.protocol.jsonrpc import Success, failure
 from aggregator.store.memory import MemoryStore
 from aggregator.store.session_rows import SessionRow
 from aggregator.upstream.peers import Answered
-from aggregator.web.carried_legs import FIRST_WORD, _parse_outcome, _render_outcome
+from aggregator.web.carried import FIRST_WORD
+from aggregator.web.carried_legs import _parse_outcome, _render_outcome
 from aggregator.web.mailbox import MAX_BODY
 from aggregator.web.running_calls import CANCELLED
 
