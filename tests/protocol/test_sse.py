@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.protocol.sse import MAX_LINES, EventReader, EventTooLarge, render_event
+from aggregator.protocol.sse import MAX_LINES, EventReader, EventTooLarge, render_event, render_priming
 
 lines = st.binary(max_size=20).filter(lambda line: b"\n" not in line and b"\r" not in line)
 
@@ -103,3 +103,15 @@ def test_a_long_line_in_small_pieces_costs_neither_time_nor_memory_beyond_itself
         tracemalloc.stop()
     assert peak < 12_000_000
     assert [len(event) for event in reader.feed(b"\n\n")] == [4_000_000]
+
+
+def test_an_event_with_an_id_is_read_back_with_it() -> None:
+    reader = EventReader()
+    assert reader.feed(render_event(b'{"a":1}', "here.3")) == [b'{"a":1}']
+    assert reader.last_id == "here.3"
+
+
+def test_a_priming_event_says_how_to_come_back_and_nothing_else() -> None:
+    reader = EventReader()
+    assert reader.feed(render_priming("here.0", 0.3)) == [b""]
+    assert (reader.last_id, reader.retry) == ("here.0", 300)
