@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -134,6 +135,32 @@ def test_an_altered_token_is_unsealable_and_never_another_error(place: int, byte
         "insert": token[:place] + chr(byte) + token[place:],
     }[how]
     assert opens(ring, altered) == (altered == token)
+
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@pytest.mark.requirement("AP1")
+@given(st.dictionaries(_TEXTS, _VALUES, max_size=4), st.sampled_from(Purpose))
+def test_whatever_was_sealed_opens_as_it_was(payload: dict[str, Any], purpose: Purpose) -> None:
+    ring = KeyRing([K1])
+    opened = ring.open(purpose, ring.seal(purpose, payload, now=NOW, lifetime=60), now=NOW)
+    assert opened == {**payload, "iat": NOW, "exp": NOW + 60}
+
+
+@pytest.mark.requirement("AP1")
+@pytest.mark.parametrize("taken", list(product([False, True], repeat=5)))
+def test_parts_of_two_tokens_make_no_third(taken: tuple[bool, ...]) -> None:
+    ring = KeyRing([K1])
+    one, other = (ring.seal(Purpose.ACCESS, {"who": "ada", "n": n}, now=NOW, lifetime=60) for n in (1, 2))
+    parts = zip(taken, one.split("."), other.split("."), strict=True)
+    spliced = ".".join(second if is_taken else first for is_taken, first, second in parts)
+    assert opens(ring, spliced) == (spliced in (one, other))
 
 
 @given(st.text(max_size=300) | st.just("a" * (MAX_TOKEN + 1)))

@@ -97,6 +97,7 @@ def test_the_metadata_of_a_path_issuer_stands_between_host_and_path() -> None:
 _PAIR = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"(?:, |$)')
 
 
+@pytest.mark.requirement("AP6")
 @given(
     st.lists(
         st.tuples(
