@@ -21,7 +21,7 @@ from ..protocol.subscriptions import BETWEEN_CALLS, Wanted
 from ..protocol.translate import Envelope
 from .credentials import Credential, Credentials
 from .pauses import Pauses
-from .peers import NOBODY, Answered, Hear, McpUpstream, OnNotice, OnRequest, Outgoing, Peer, refuse
+from .peers import NOBODY, SILENT, Answered, Hear, McpUpstream, OnNotice, Outgoing, Peer, Respondent, SessionKey
 
 _CREDENTIALS = frozenset({401, 403})
 
@@ -84,19 +84,15 @@ class AuthorizedUpstream:
         on_notice: OnNotice,
         extra_headers: tuple[tuple[str, str], ...] = (),
         *,
-        capabilities: Json | None = None,
-        on_request: OnRequest = refuse,
+        respondent: Respondent = SILENT,
     ) -> Answered:
         """Have the upstream answer one request of `principal`; see `McpUpstream.request`.
-
-        `capabilities` is what the upstream may ask through `on_request`.
 
         Raises:
             ConnectNeeded: if the person has to connect their account first; nothing was executed.
             UpstreamLost, UpstreamRefused: see `McpUpstream.request`.
             StoreUnavailable: if the person's credential is not known now.
         """
-        asked = capabilities or {}
 
         async def hear(notice: Notice) -> None:
             if notice.method not in BETWEEN_CALLS:
@@ -108,18 +104,18 @@ class AuthorizedUpstream:
             credential = await self._current(principal)
             self._pauses.check(credential.owner, trio.current_time())
             outgoing = Outgoing(
-                method, params, envelope, principal.key, extra_headers, credential, asked, bool(self._overhearing)
+                method, params, envelope, principal.key, extra_headers, credential, respondent, bool(self._overhearing)
             )
             try:
-                return await self._upstream.request(outgoing, hear, on_request)
+                return await self._upstream.request(outgoing, hear)
             except UpstreamRefused as exc:
                 self._pauses.note(exc, credential.owner, trio.current_time())
                 credential = await self._renewed(principal, credential, exc)
             outgoing = Outgoing(
-                method, params, envelope, principal.key, extra_headers, credential, asked, bool(self._overhearing)
+                method, params, envelope, principal.key, extra_headers, credential, respondent, bool(self._overhearing)
             )
             try:
-                return await self._upstream.request(outgoing, hear, on_request)
+                return await self._upstream.request(outgoing, hear)
             except UpstreamRefused as exc:
                 await self._renewed(principal, credential, exc)  # so that the person is asked, where that helps
                 raise
@@ -146,10 +142,10 @@ class AuthorizedUpstream:
         with self._used():
             credential = await self._current(principal)
             try:
-                return await self._upstream.meet((session, credential.owner, ""), credential)
+                return await self._upstream.meet(SessionKey(session, credential.owner), credential)
             except UpstreamRefused as exc:
                 renewed = await self._renewed(principal, credential, exc)
-            return await self._upstream.meet((session, renewed.owner, ""), renewed)
+            return await self._upstream.meet(SessionKey(session, renewed.owner), renewed)
 
     async def listen(
         self, principal: Principal | None, wanted: Wanted, hear: Hear, acknowledge: Callable[[Wanted], None]
@@ -158,11 +154,11 @@ class AuthorizedUpstream:
         owner = NOBODY if principal is None else principal.key
         credential = await self._current(principal)
         try:
-            await self._upstream.listen((owner, credential.owner, ""), credential, wanted, hear, acknowledge)
+            await self._upstream.listen(SessionKey(owner, credential.owner), credential, wanted, hear, acknowledge)
             return
         except UpstreamRefused as exc:
             renewed = await self._renewed(principal, credential, exc)
-        await self._upstream.listen((owner, renewed.owner, ""), renewed, wanted, hear, acknowledge)
+        await self._upstream.listen(SessionKey(owner, renewed.owner), renewed, wanted, hear, acknowledge)
 
     @contextmanager
     def overheard(self, hear: Callable[[str, Notice], None]) -> Iterator[None]:
@@ -191,6 +187,10 @@ class AuthorizedUpstream:
 
     def doubt(self) -> None:
         self._upstream.doubt()
+
+    def forget(self, client: str) -> None:
+        """See `McpUpstream.forget`."""
+        self._upstream.forget(client)
 
     def retry(self) -> None:
         """Somebody wants it to be tried now: nothing that it waits for, or asked us to wait for, counts any more."""

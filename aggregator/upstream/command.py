@@ -33,14 +33,12 @@ from .peers import (
     Answered,
     Hear,
     OnNotice,
-    OnRequest,
     Outgoing,
     Peer,
     SessionKey,
     drop,
     list_pages,
     notice_for_client,
-    refuse,
 )
 from .restarts import Restarts
 
@@ -105,6 +103,9 @@ class CommandUpstream:
     def doubt(self) -> None:
         """Nothing to do: a process cannot become another, and a new one is asked anew."""
 
+    def forget(self, client: str) -> None:
+        """Nothing to do: the process is everybody's."""
+
     def retry(self) -> None:
         """Start it now, if it waits."""
         self._restarts, self.retry_at = Restarts(), None
@@ -116,7 +117,7 @@ class CommandUpstream:
             return self.peer
         return (await self._wait_life()).peer
 
-    async def request(self, outgoing: Outgoing, on_notice: OnNotice, on_request: OnRequest = refuse) -> Answered:
+    async def request(self, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
         """See `McpUpstream.request`. What the process had not been asked when it ended is asked again, once.
 
         Raises:
@@ -125,7 +126,7 @@ class CommandUpstream:
         for last in (False, True):
             life = await self._wait_life()
             try:
-                return await self._ask(life, outgoing, on_notice, on_request)
+                return await self._ask(life, outgoing, on_notice)
             except UpstreamLost as exc:
                 if last or exc.executed:
                     raise
@@ -301,12 +302,13 @@ class CommandUpstream:
             await self._changed.wait()
         return self._life
 
-    async def _ask(self, life: Life, outgoing: Outgoing, on_notice: OnNotice, on_request: OnRequest) -> Answered:
+    async def _ask(self, life: Life, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
         id = secrets.token_hex(12)
         envelope, revision = outgoing.envelope, life.peer.revision
         token = id if envelope.progress_token is not None else None
+        able = outgoing.respondent.capabilities
         params = params_for_upstream(
-            outgoing.params, revision, envelope, token=token, client=self._client, askable=outgoing.capabilities
+            outgoing.params, revision, envelope, token=token, client=self._client, askable=able
         )
 
         async def hear(notice: Notice) -> None:
@@ -316,8 +318,8 @@ class CommandUpstream:
         _set_log_level(life, envelope.log_level)
         is_use = outgoing.owner != NOBODY
         try:
-            answering = on_request if self._able and outgoing.capabilities else None
-            outcome = await life.wire.ask(Call(id, outgoing.method, params), outgoing.owner, hear, answering)
+            respondent = outgoing.respondent if self._able and able else None
+            outcome = await life.wire.ask(Call(id, outgoing.method, params), outgoing.owner, hear, respondent)
         finally:
             if is_use:
                 life.used_at = trio.current_time()

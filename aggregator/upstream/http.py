@@ -14,7 +14,6 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import assert_never
 
 import trio
 
@@ -26,35 +25,33 @@ from ..protocol.jsonrpc import (
     UNSUPPORTED_VERSION,
     Call,
     Failure,
-    Id,
     Json,
     Message,
     Notice,
     Success,
     render,
 )
-from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
-from ..protocol.subscriptions import BETWEEN_CALLS, Wanted
+from ..protocol.revisions import STATELESS, is_stateless
+from ..protocol.subscriptions import Wanted
 from ..protocol.translate import Envelope, params_for_upstream
 from .credentials import NOTHING, Credential
-from .exchange import Exchange, Interrupted, converse, open_exchange, read_outcome
-from .http_streams import STREAMS, listen_in_session, listen_stateless, resume, stateless_headers
+from .exchange import Exchange, open_exchange, read_outcome
+from .http_streams import STREAMS, listen_in_session, listen_stateless, stateless_headers
 from .peers import (
     LISTING,
     Answered,
     Hear,
     OnNotice,
-    OnRequest,
     Outgoing,
     Peer,
     SessionKey,
     drop,
     list_pages,
     notice_for_client,
-    refuse,
     stateless_peer,
 )
 from .proxy import Proxy
+from .session_requests import SessionRequests
 from .session_streams import SessionStreams
 from .sessions import Ticket, Tickets
 
@@ -75,7 +72,6 @@ class HttpUpstream:
         self, name: str, exchange: Exchange, client: Json, nursery: trio.Nursery, streams: Exchange | None = None
     ) -> None:
         self.name = name
-        self._nursery = nursery
         self.peer: Peer | None = None
         self._in_doubt = False
         self._exchange = exchange
@@ -83,17 +79,19 @@ class HttpUpstream:
         self._client = client
         self._tickets = Tickets(exchange, client)
         self._session_streams = SessionStreams(self._streams, self._tickets, nursery)
+        self._in_session = SessionRequests(exchange, self._tickets, self._session_streams, client, nursery)
         self._probing = trio.Lock()
 
     def __repr__(self) -> str:
         revision = self.peer.revision if self.peer else "revision unknown"
         return f"<HttpUpstream {self.name} {revision}, {len(self._tickets)} sessions>"
 
-    async def request(self, outgoing: Outgoing, on_notice: OnNotice, on_request: OnRequest = refuse) -> Answered:
+    async def request(self, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
         """Have the upstream answer; progress and log messages for the client go to `on_notice` as they come.
 
-        What an older upstream asks meanwhile goes to `on_request`, each question in a task of its own, which ends
-        with this request.
+        What an older upstream asks meanwhile goes to the respondent, each question in a task of its own. One that asks
+        on the streams of sessions, which say of no request that it is meant, runs requests of clients without sessions
+        in a session each, while they are not too many.
 
         A request that the upstream certainly did not execute (an ended session, another revision) is sent once more.
         When cancelled, an upstream that knows `notifications/cancelled` is told so, within two seconds.
@@ -118,9 +116,11 @@ class HttpUpstream:
                         raise refused
                     return Answered(outcome, STATELESS)
                 continue
-            ticket = await self._tickets.ticket(outgoing.session, outgoing.credential)
+            respondent = outgoing.respondent
+            alone = self._session_streams.asked and bool(respondent.capabilities) and not respondent.session
+            ticket = await self._tickets.ticket(outgoing.session, outgoing.credential, alone=alone)
             try:
-                outcome = await self._ask_in_session(ticket, outgoing, on_notice, on_request)
+                outcome = await self._in_session.ask(ticket, outgoing, on_notice)
                 # Codes that 2026-07-28 brought: the server was upgraded, and it ran nothing.
                 if last or not isinstance(outcome, Failure) or outcome.code not in _UPGRADED:
                     return Answered(outcome, ticket.revision)
@@ -128,7 +128,7 @@ class HttpUpstream:
                 # 2025-11-25, session management 4: 404 means the session is over; the client starts a new one.
                 if last or exc.status != 404 or ticket.session_id is None:
                     raise
-            self._tickets.drop(outgoing.session, ticket)
+            self._tickets.drop(ticket)
             self.doubt()  # a server that forgot its sessions may have been upgraded, too
         raise AssertionError("the second round returns or raises")
 
@@ -139,6 +139,10 @@ class HttpUpstream:
     def doubt(self) -> None:
         """What is known of the upstream may be out of date: the next request asks it anew."""
         self._in_doubt = True
+
+    def forget(self, client: str) -> None:
+        """See `McpUpstream.forget`."""
+        self._tickets.forget(client)
 
     def retry(self) -> None:
         """Nothing waits here: each request goes at once."""
@@ -191,7 +195,7 @@ class HttpUpstream:
                 # Many servers answer a lost session with 400 instead of 404.
                 is_lost = ticket is not None and ticket.session_id is not None and exc.status in (400, 404)
                 if ticket is not None and is_lost:
-                    self._tickets.drop(session, ticket)
+                    self._tickets.drop(ticket)
                 if last:
                     raise
                 self.doubt()
@@ -213,7 +217,12 @@ class HttpUpstream:
         envelope = outgoing.envelope
         token = id if envelope.progress_token is not None else None
         params = params_for_upstream(
-            outgoing.params, STATELESS, envelope, token=token, client=self._client, askable=outgoing.capabilities
+            outgoing.params,
+            STATELESS,
+            envelope,
+            token=token,
+            client=self._client,
+            askable=outgoing.respondent.capabilities,
         )
         headers = stateless_headers(outgoing.method, outgoing.params, outgoing.extra_headers)
         headers.extend(outgoing.credential.headers)
@@ -225,80 +234,6 @@ class HttpUpstream:
         body = render(Call(id, outgoing.method, params))
         async with self._exchange.send("POST", headers, body) as answer:
             return await read_outcome(answer, id, hear), answer.status
-
-    async def _ask_in_session(
-        self, ticket: Ticket, outgoing: Outgoing, on_notice: OnNotice, on_request: OnRequest
-    ) -> Success | Failure:
-        id = secrets.token_hex(12)
-        envelope = outgoing.envelope
-        token = id if envelope.progress_token is not None else None
-        params = params_for_upstream(outgoing.params, ticket.revision, envelope, token=token, client=self._client)
-        answering: dict[Id, trio.CancelScope] = {}
-
-        async def hear(message: Message) -> None:
-            match message:
-                case Notice("notifications/cancelled", about):
-                    if (scope := answering.get(about.get("requestId", ""))) is not None:
-                        scope.cancel("the upstream no longer wants to know")
-                case Notice(method) if method in BETWEEN_CALLS:
-                    await on_notice(message)
-                case Notice():
-                    if (shown := notice_for_client(message, envelope, id)) is not None:
-                        await on_notice(shown)
-                case Call(asked, "ping", _):
-                    await self._tickets.say(ticket, Success(asked, {}))
-                case Call(asked, _, _):
-                    scope = answering[asked] = trio.CancelScope()
-                    # Not here: what comes after the question, a cancellation perhaps, has to be read meanwhile.
-                    self._nursery.start_soon(self._answer, ticket, message, on_request, scope)
-                case Success() | Failure():
-                    pass
-                case _:
-                    assert_never(message)
-
-        body = render(Call(id, outgoing.method, params))
-        is_sent = False
-        ticket.calls += 1
-        try:
-            await self._session_streams.join(outgoing, ticket, hear, on_notice)
-            await self._set_log_level(ticket, envelope.log_level)
-            is_sent = True
-            try:
-                async with self._exchange.send("POST", ticket.headers(), body) as answer:
-                    outcome, status = await read_outcome(answer, id, hear), answer.status
-            except Interrupted as exc:
-                outcome, status = await resume(self._exchange, ticket, exc, id, hear), 200
-        except trio.Cancelled:
-            # 2025-11-25: disconnection is not cancellation; it has to be said. Not here, where somebody waits for the
-            # end of this very call.
-            if is_sent:
-                told = Notice("notifications/cancelled", {"requestId": id})
-                self._nursery.start_soon(self._tickets.say, ticket, told)
-            raise
-        finally:
-            for scope in answering.values():
-                scope.cancel("the request that it was asked in has ended")
-            self._session_streams.leave(ticket, hear)
-            ticket.calls -= 1
-            ticket.used_at = trio.current_time()
-        # Many servers, the reference one among them, answer a lost session with 400 instead of 404.
-        if isinstance(outcome, Failure) and (status == 404 or (status == 400 and "session" in outcome.message.lower())):
-            raise UpstreamRefused(404, f"HTTP {status}: {outcome.message[:200]} ({outcome.code})")
-        return outcome
-
-    async def _answer(self, ticket: Ticket, question: Call, on_request: OnRequest, scope: trio.CancelScope) -> None:
-        with scope:
-            await self._tickets.say(ticket, await on_request(question))
-
-    async def _set_log_level(self, ticket: Ticket, wanted: str | None) -> None:
-        """A session has one level: the lowest that any request on it asked for. What is too low for one is filtered."""
-        if wanted not in LOG_LEVELS or "logging" not in ticket.capabilities:
-            return
-        if ticket.log_level is None or not at_least(wanted, ticket.log_level):
-            id = secrets.token_hex(12)
-            body = render(Call(id, "logging/setLevel", {"level": wanted}))
-            await converse(self._exchange, ticket.headers(), body, id, drop)
-            ticket.log_level = wanted
 
     async def _discover(self, credential: Credential) -> Peer | None:
         """2026-07-28, `server/discover`; None if the upstream is older."""

@@ -7,8 +7,9 @@ needs to know which one it has. This file does no I/O of its own.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import METHOD_NOT_FOUND, Call, Failure, Json, Message, Notice, Success, dump, failure
@@ -23,9 +24,18 @@ MAX_ITEMS = 10_000  # of one listing; the same
 MAX_LISTING = 8 * 2**20  # bytes of all its items: we keep them, and everybody who lists gets them
 NOBODY = ""  # the owner of sessions in which we list on no one's behalf
 
-# Whose session: a person's key or nobody's, the owner of the credential, and what the person's client can be asked.
-SessionKey = tuple[str, str, str]
-LISTING: SessionKey = (NOBODY, EVERYONE, "")
+
+class SessionKey(NamedTuple):
+    """Whose session at an older upstream. `owner` is a person's key or nobody's, `account` the owner of the credential,
+    `asked` what can be asked in it, as JSON, and `client` the session of the client that can be."""
+
+    owner: str
+    account: str
+    asked: str = ""
+    client: str = ""
+
+
+LISTING = SessionKey(NOBODY, EVERYONE)
 
 # Notifications that concern the session, not the call on whose stream they come.
 _SESSION_NOTICES = frozenset(
@@ -56,12 +66,36 @@ class Peer:
     instructions: str = ""
 
 
+async def refuse(question: Call) -> Failure:
+    """Nobody can be asked."""
+    return failure(question.id, METHOD_NOT_FOUND, f"{question.method[:80]} is not available")
+
+
+@dataclass(frozen=True, slots=True)
+class Respondent:
+    """Who answers what an upstream asks while a request runs.
+
+    `capabilities` is what can be asked: nothing, if nobody can be. `session` is the client's own: all of its requests
+    have one person in front of one program, so one may answer for another. It is empty for a client without sessions,
+    of which no two requests are known to be the same program's. Time in a block of `standing` is not the request's.
+    """
+
+    capabilities: Json = field(default_factory=dict)
+    answer: OnRequest = refuse
+    session: str = ""
+    standing: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+SILENT = Respondent()  # nobody can be asked anything
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One request on somebody's behalf, in the words of the client's revision but with the upstream's own names.
 
-    `owner` is the person's key, or `NOBODY`. `capabilities` is what the client can be asked meanwhile: an upstream of a
-    handshake revision learns it once for a session, so a session belongs to one owner, one credential's and one set.
+    `owner` is the person's key, or `NOBODY`. An upstream of a handshake revision learns once for a session what can be
+    asked in it, and may ask on a stream that belongs to no request: so a session belongs to one owner, one credential's
+    and one set of capabilities, and to one session of a client that can be asked something. Others share one.
     """
 
     method: str
@@ -70,13 +104,14 @@ class Outgoing:
     owner: str
     extra_headers: tuple[tuple[str, str], ...] = ()
     credential: Credential = NOTHING
-    capabilities: Json = field(default_factory=dict)
+    respondent: Respondent = SILENT
     overheard: bool = False  # somebody wants to know of changes that the upstream tells this session only
 
     @property
     def session(self) -> SessionKey:
-        asked = dump(self.capabilities).decode() if self.capabilities else ""
-        return self.owner, self.credential.owner, asked
+        if not (able := self.respondent.capabilities):
+            return SessionKey(self.owner, self.credential.owner)
+        return SessionKey(self.owner, self.credential.owner, dump(able).decode(), self.respondent.session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +150,14 @@ class McpUpstream(Protocol):
         """
         ...
 
-    async def request(self, outgoing: Outgoing, on_notice: OnNotice, on_request: OnRequest = ...) -> Answered:
+    def forget(self, client: str) -> None:
+        """The session of a client, by its id, has ended: nobody will ask or answer in it any more."""
+        ...
+
+    async def request(self, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
         """Have the upstream answer; progress and log messages for the client go to `on_notice` as they come.
 
-        What an upstream of a handshake revision asks meanwhile, `on_request` answers. When cancelled, the upstream is
+        What an upstream of a handshake revision asks meanwhile, the respondent answers. When cancelled, the upstream is
         told to stop.
 
         Raises:
@@ -226,11 +265,6 @@ def instructions_in(result: Json) -> str:
 
 def as_object(value: object) -> Json:
     return value if isinstance(value, dict) else {}
-
-
-async def refuse(question: Call) -> Failure:
-    """Nobody can be asked."""
-    return failure(question.id, METHOD_NOT_FOUND, f"{question.method[:80]} is not available")
 
 
 async def drop(message: Message | Notice) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import trio
@@ -20,7 +21,7 @@ from ..protocol.jsonrpc import INVALID_REQUEST, Call, Message, Notice, Success, 
 from ..protocol.subscriptions import BETWEEN_CALLS
 from .credentials import EVERYONE
 from .exchange import Exchange, OnMessage, read_stream
-from .peers import NOBODY, OnNotice, Outgoing, refuse
+from .peers import NOBODY, OnNotice, Outgoing, Respondent, refuse
 from .sessions import Ticket, Tickets
 
 PATIENCE = 2.0  # seconds that a request waits for the stream of its session
@@ -29,23 +30,51 @@ UNAVAILABLE = 600.0  # seconds until an upstream that has no such streams is ask
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0  # seconds before one that broke is opened again
 
 _NEVER = frozenset({405, 501})
-_FOR_ALL = frozenset({"notifications/progress", "notifications/cancelled"})  # who is meant stands in them
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listener:
+    """A request that runs in a session: who answers for it, and what hears what is said of it."""
+
+    respondent: Respondent
+    hear: OnMessage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    """What is being asked; it may be about any of these requests, and ends with the last of them."""
+
+    scope: trio.CancelScope
+    about: set[Listener]
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     settled: trio.Event = field(default_factory=trio.Event)  # open, or known not to open now
-    hearing: list[OnMessage] = field(default_factory=list)  # requests that run in the session
+    listeners: list[Listener] = field(default_factory=list)  # requests that run in the session
+    questions: set[_Question] = field(default_factory=set)
     overhear: OnNotice | None = None  # the last one's; of use for what no request is about, even when that has ended
+
+    def concerned(self) -> Listener | None:
+        """Who hears what is said, or asked, of no request by name. Nothing says which one it is about: so it has to be
+        the only one, or all have to be of the same session of a client; then it is the newest, whose own stream is the
+        most likely to be open still."""
+        sessions = {listener.respondent.session for listener in self.listeners}
+        is_clear = len(self.listeners) == 1 or (len(sessions) == 1 and "" not in sessions)
+        return self.listeners[-1] if is_clear else None
 
 
 class SessionStreams:
-    """Those of one upstream. Their tasks run in `nursery`."""
+    """Those of one upstream. Their tasks run in `nursery`.
+
+    `asked` is whether the upstream ever asked something on one.
+    """
 
     def __init__(self, streams: Exchange, tickets: Tickets, nursery: trio.Nursery) -> None:
+        self.asked = False
         self._exchange = streams
         self._tickets = tickets
         self._nursery = nursery
@@ -55,16 +84,16 @@ class SessionStreams:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def join(self, outgoing: Outgoing, ticket: Ticket, hear: OnMessage, overhear: OnNotice) -> None:
-        """A request begins in the session: `hear` gets what is asked meanwhile. Waits for the stream, if there is one
-        to be had and something may come on it. `leave` undoes it, however this ended."""
+    async def join(self, outgoing: Outgoing, ticket: Ticket, listener: Listener, overhear: OnNotice) -> None:
+        """A request begins in the session: `listener` gets what is asked meanwhile. Waits for the stream, if there is
+        one to be had and something may come on it. `leave` undoes it, however this ended."""
         stream = self._open.get(id(ticket))
         if stream is None:
             if not _is_needed(outgoing, ticket) or trio.current_time() < self._not_before:
                 return
             stream = self._open[id(ticket)] = _Stream()
             self._nursery.start_soon(self._run, ticket, stream)
-        stream.hearing.append(hear)
+        stream.listeners.append(listener)
         stream.overhear = overhear
         stream.scope.deadline = math.inf
         with trio.move_on_after(PATIENCE) as waiting:
@@ -72,12 +101,17 @@ class SessionStreams:
         if waiting.cancelled_caught:
             stream.settled.set()  # the others need not wait again
 
-    def leave(self, ticket: Ticket, hear: OnMessage) -> None:
+    def leave(self, ticket: Ticket, listener: Listener) -> None:
         stream = self._open.get(id(ticket))
-        if stream is not None and hear in stream.hearing:
-            stream.hearing.remove(hear)
-            if not stream.hearing:
-                stream.scope.deadline = trio.current_time() + LINGER
+        if stream is None or listener not in stream.listeners:
+            return
+        stream.listeners.remove(listener)
+        if not stream.listeners:
+            stream.scope.deadline = trio.current_time() + LINGER
+        for question in stream.questions:
+            question.about.discard(listener)
+            if not question.about:
+                question.scope.cancel("the requests that it may be about have ended")
 
     async def _run(self, ticket: Ticket, stream: _Stream) -> None:
         async def receive(message: Message) -> None:
@@ -110,22 +144,45 @@ class SessionStreams:
         match message:
             case Call(asked, "ping", _):
                 await self._tickets.say(ticket, Success(asked, {}))
-            case Call(asked, _, _) if len(stream.hearing) > 1:
-                # They may be requests of different clients of the person, and nothing says whose question it is.
-                told = "several requests run in this session; ask on the stream of the one that this is about"
-                await self._tickets.say(ticket, failure(asked, INVALID_REQUEST, told))
-            case Call() if not stream.hearing:
-                await self._tickets.say(ticket, await refuse(message))
             case Call():
-                await stream.hearing[0](message)
+                self.asked = True
+                await self._take(ticket, stream, message)
+            case Notice("notifications/cancelled"):
+                ticket.take_back(message)
             case Notice(method) if method in BETWEEN_CALLS:
                 if stream.overhear is not None:
                     await stream.overhear(message)
-            case Notice(method) if method in _FOR_ALL or len(stream.hearing) == 1:
-                for hear in list(stream.hearing):
-                    await hear(message)
+            case Notice("notifications/progress"):  # whom it is for stands in it
+                for listener in list(stream.listeners):
+                    await listener.hear(message)
+            case Notice() if (concerned := stream.concerned()) is not None:
+                await concerned.hear(message)
             case _:
                 pass
+
+    async def _take(self, ticket: Ticket, stream: _Stream, question: Call) -> None:
+        if not stream.listeners:
+            await self._tickets.say(ticket, await refuse(question))
+        elif (concerned := stream.concerned()) is None:
+            told = "several requests run in this session; ask on the stream of the one that this is about"
+            await self._tickets.say(ticket, failure(question.id, INVALID_REQUEST, told))
+        else:
+            asked = _Question(ticket.is_asking(question), set(stream.listeners))
+            stream.questions.add(asked)
+            self._nursery.start_soon(self._answer, ticket, stream, question, asked, concerned.respondent)
+
+    async def _answer(
+        self, ticket: Ticket, stream: _Stream, question: Call, asked: _Question, respondent: Respondent
+    ) -> None:
+        """An answer is good even when the request has ended on whose stream the client was asked: it comes by a POST of
+        its own. Meanwhile no time counts for any of those that may be waiting for it."""
+        try:
+            with ExitStack() as standing:
+                for listener in asked.about:
+                    standing.enter_context(listener.respondent.standing())
+                await self._tickets.answer(ticket, question, respondent.answer, asked.scope)
+        finally:
+            stream.questions.discard(asked)
 
 
 def _is_needed(outgoing: Outgoing, ticket: Ticket) -> bool:
@@ -134,4 +191,4 @@ def _is_needed(outgoing: Outgoing, ticket: Ticket) -> bool:
     if ticket.session_id is None or outgoing.owner == NOBODY:
         return False
     # A session of an account of one's own, in which nothing can be asked, is that on which `streams` listens.
-    return bool(outgoing.capabilities) or (outgoing.overheard and outgoing.credential.owner == EVERYONE)
+    return bool(outgoing.respondent.capabilities) or (outgoing.overheard and outgoing.credential.owner == EVERYONE)

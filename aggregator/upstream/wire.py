@@ -9,6 +9,7 @@ MCP's revisions, nor how the process started or why it ended.
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import trio
@@ -30,7 +31,7 @@ from ..protocol.jsonrpc import (
 )
 from ..protocol.lines import LineReader, Overlong
 from ..protocol.subscriptions import BETWEEN_CALLS
-from .peers import Hear, OnNotice, OnRequest
+from .peers import Hear, OnNotice, Respondent
 from .rate_limited_log import RateLimitedLog
 
 MAX_LINE = 4 * 2**20  # bytes of one message
@@ -50,12 +51,13 @@ class _Asked:
     line: bytes
     owner: str
     notices: trio.MemorySendChannel[Notice | Call]
-    can_answer: bool = False  # what the process asks meanwhile
+    respondent: Respondent | None = None  # to what the process asks meanwhile
     written: bool = False
     given_up: bool = False
     outcome: Success | Failure | None = field(default=None, repr=False)
     lasting: bool = False
     trouble: str | None = None  # why it has no outcome, where that is this call's own affair
+    questions: dict[Id, Call] = field(default_factory=dict)  # of the process, which its respondent has to answer
 
 
 class Wire:
@@ -83,10 +85,11 @@ class Wire:
         return sum(not asked.lasting for asked in self._asked.values())
 
     async def ask(
-        self, call: Call, owner: str, on_notice: OnNotice, on_request: OnRequest | None = None
+        self, call: Call, owner: str, on_notice: OnNotice, respondent: Respondent | None = None
     ) -> Success | Failure:
         """The answer to `call`, whose id is a text that nobody used before; what is said meanwhile goes to `on_notice`.
-        What the process asks while no other call runs, `on_request` answers, in a task that ends with this call.
+        What the process asks while only calls of the same client run, `respondent` answers, in a task that ends with
+        this call; then another of them is asked again.
 
         When cancelled, the process is told, if it was asked at all.
 
@@ -98,7 +101,7 @@ class Wire:
         assert isinstance(call.id, str)
         lasting = call.method == "subscriptions/listen"
         asked = self._asked[call.id] = _Asked(
-            render(call) + b"\n", owner, sender, lasting=lasting, can_answer=on_request is not None
+            render(call) + b"\n", owner, sender, lasting=lasting, respondent=respondent
         )
         if owner:
             self._owners.add(owner)
@@ -109,7 +112,7 @@ class Wire:
                 except trio.BrokenResourceError:
                     pass  # lost meanwhile
                 else:
-                    await self._converse(notices, on_notice, on_request)
+                    await self._converse(asked, notices, on_notice)
         except trio.Cancelled:
             if asked.written and asked.outcome is None:
                 self.post(Notice("notifications/cancelled", {"requestId": call.id, "reason": "nobody waits for it"}))
@@ -119,15 +122,17 @@ class Wire:
             del self._asked[call.id]
             sender.close()
             notices.close()
+            for question in asked.questions.values():
+                self._put(question)  # it may have been about another call
         if asked.outcome is None:
             raise UpstreamLost(asked.trouble or self._lost or "was lost", executed=asked.written)
         return asked.outcome
 
     async def _converse(
-        self, heard: trio.MemoryReceiveChannel[Notice | Call], on_notice: OnNotice, on_request: OnRequest | None
+        self, asked: _Asked, heard: trio.MemoryReceiveChannel[Notice | Call], on_notice: OnNotice
     ) -> None:
         """Everything that is said and asked until the answer comes."""
-        if on_request is None:
+        if (respondent := asked.respondent) is None:
             async for message in heard:
                 if isinstance(message, Notice):
                     await on_notice(message)
@@ -135,14 +140,19 @@ class Wire:
         answering: dict[Id, trio.CancelScope] = {}
 
         async def answer(question: Call, scope: trio.CancelScope) -> None:
-            with scope:
-                self.post(await on_request(question))
+            with scope, ExitStack() as standing:
+                for other in self._running():
+                    if other.respondent is not None:
+                        standing.enter_context(other.respondent.standing())
+                answered = await respondent.answer(question)
+                asked.questions.pop(question.id, None)
+                self.post(answered)
 
         async with trio.open_nursery() as nursery:
             async for message in heard:
                 match message:
-                    case Call(asked):
-                        scope = answering[asked] = trio.CancelScope()
+                    case Call(id):
+                        scope = answering[id] = trio.CancelScope()
                         nursery.start_soon(answer, message, scope)
                     case Notice("notifications/cancelled", about):
                         if (asking := answering.get(about.get("requestId", ""))) is not None:
@@ -234,15 +244,21 @@ class Wire:
                         log.debug("upstream %s: dropped a %s", self._name, message.method)
             case Call(id, "ping", _):
                 self.post(Success(id, {}))
-            case Call(id, method, _):
-                asked = self._asker()
-                try:
-                    if asked is None:
-                        raise trio.WouldBlock
-                    asked.notices.send_nowait(message)
-                    return True
-                except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                    self.post(failure(id, METHOD_NOT_FOUND, f"{method[:80]} is not available"))
+            case Call():
+                return self._put(message)
+        return False
+
+    def _put(self, question: Call) -> bool:
+        """Have somebody answer what the process asks; whether there is anybody."""
+        if (asked := self._asker()) is not None:
+            try:
+                asked.notices.send_nowait(question)
+            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            else:
+                asked.questions[question.id] = question
+                return True
+        self.post(failure(question.id, METHOD_NOT_FOUND, f"{question.method[:80]} is not available"))
         return False
 
     def _answered(self, id: object, outcome: Success | Failure) -> bool:
@@ -260,17 +276,29 @@ class Wire:
         if notice.method == "notifications/progress":
             token = notice.params.get("progressToken")
             return self._asked.get(token) if isinstance(token, str) else None
+        if notice.method == "notifications/cancelled":
+            id = notice.params.get("requestId")
+            if not isinstance(id, str | int):
+                return None
+            return next((asked for asked in self._asked.values() if asked.questions.pop(id, None)), None)
         if len(self._owners) > 1:
             return None
         return next((asked for asked in reversed(self._asked.values()) if asked.owner), None)
 
+    def _running(self) -> list[_Asked]:
+        """The calls of people that the process may be at work for."""
+        return [asked for asked in self._asked.values() if asked.owner and asked.written and asked.outcome is None]
+
     def _asker(self) -> _Asked | None:
         """In whose call the process asks something. Nothing says so, and it may be about somebody's data: it is told
-        that nobody can be asked unless one call runs, and all calls of this process were one and the same person's."""
-        running = [asked for asked in self._asked.values() if asked.owner and asked.written and asked.outcome is None]
-        if len(running) != 1 or len(self._owners) > 1 or not running[0].can_answer:
+        that nobody can be asked unless one call runs, or several of one session of a client, of which it is the newest;
+        and all calls of this process were one and the same person's."""
+        running = self._running()
+        sessions = {None if asked.respondent is None else asked.respondent.session for asked in running}
+        is_clear = len(running) == 1 or (len(sessions) == 1 and "" not in sessions)
+        if not is_clear or None in sessions or len(self._owners) > 1:
             return None
-        return running[0]
+        return running[-1]
 
     def _refuse(self, line: Overlong) -> None:
         """The call whose answer it was, as far as can be told, is told so; another would wait in vain."""

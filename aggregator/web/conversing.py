@@ -32,7 +32,7 @@ from ..protocol.questions import (
 )
 from ..protocol.revisions import STATELESS, is_stateless
 from ..upstream.authorized import AuthorizedUpstream
-from ..upstream.peers import Answered, OnRequest, refuse
+from ..upstream.peers import SILENT, Answered, OnRequest, Respondent, refuse
 from .asked import Asked
 from .parking import Parking
 from .questions import Questions
@@ -120,7 +120,7 @@ class Conversing:
         clock: ToolClock,
     ) -> Answered:
         """For a client with handshakes: whatever is asked goes out on its stream, and comes back by a POST."""
-        on_request = self._live(asked, tell, capabilities, clock) if capabilities else refuse
+        respondent = self._respondent(asked, tell, capabilities, clock)
         rounds = 0
         pause = FIRST_PAUSE
         original = params
@@ -132,8 +132,7 @@ class Conversing:
                 asked.envelope,
                 tell,
                 headers,
-                capabilities=capabilities,
-                on_request=on_request,
+                respondent=respondent,
             )
             match answered.outcome:
                 case Success(_, result) if is_stateless(answered.revision) and _wants_input(result):
@@ -186,7 +185,11 @@ class Conversing:
         params = params_for_client(question, asked.revision, secrets.token_hex(16))
         return await self._questions.ask(tell, asked.principal, asked.session, question["method"], params)
 
-    def _live(self, asked: Asked, tell: Tell, capabilities: Json, clock: ToolClock) -> OnRequest:
+    def _respondent(self, asked: Asked, tell: Tell, capabilities: Json, clock: ToolClock) -> Respondent:
+        """The client, asked on the stream of this request. It answers for all requests of its session."""
+        if asked.session is None or not capabilities:
+            return SILENT
+
         async def answer(question: Call) -> Success | Failure:
             if missing_capability(question.method, question.params, capabilities) is not None:
                 return await refuse(question)
@@ -198,7 +201,7 @@ class Conversing:
                 case Failure(_, error):
                     return Failure(question.id, error)
 
-        return answer
+        return Respondent(capabilities, answer, asked.session.id, clock.standing)
 
     async def _park(
         self,
@@ -220,8 +223,7 @@ class Conversing:
                 asked.envelope,
                 on_notice,
                 headers,
-                capabilities=capabilities,
-                on_request=on_request,
+                respondent=Respondent(capabilities, on_request),
             )
 
         return _asked_fairly(asked, await self._parking.run(asked, work, tell, timeout=timeout))

@@ -53,6 +53,7 @@ class SessionStates:
         self._store = store
         self._mailbox = mailbox
         self._states: OrderedDict[str, SessionState | None] = OrderedDict()
+        self._when_over: list[Callable[[str], None]] = []
         mailbox.hear("session", self._hear)
         mailbox.when_missed(self._doubt)
 
@@ -67,6 +68,10 @@ class SessionStates:
     def begun(self, session: str) -> None:
         """The session began here and now: nobody said anything of it yet."""
         self._put(session, None)
+
+    def when_over(self, over: Callable[[str], None]) -> None:
+        """Have `over` called with the id of every session that this process knew when it learns that it has ended."""
+        self._when_over.append(over)
 
     async def recall(self, session: str) -> None:
         """Look into the store if this process does not know the session. With the store away it stays unknown: what
@@ -92,7 +97,7 @@ class SessionStates:
         row = await self._store.change_session(session, owner, change, expires_at=expires_at)
         if row is None:
             return False
-        self._of(session).learn(row)
+        self._learn(session, self._of(session), row)
         await self._mailbox.post(EVERYBODY, "session", owner, {"session": session})
         return True
 
@@ -116,7 +121,14 @@ class SessionStates:
         if row is None and not state.watching and self._states.get(session) is state:
             self._put(session, None)
         else:
-            state.learn(row or SessionRow())
+            self._learn(session, state, row or SessionRow())
+
+    def _learn(self, session: str, state: SessionState, row: SessionRow) -> None:
+        was_over = state.row.is_over
+        state.learn(row)
+        if row.is_over and not was_over:
+            for over in self._when_over:
+                over(session)
 
     async def _hear(self, content: Json) -> None:
         session = str(content["session"])

@@ -22,7 +22,7 @@ from aggregator.upstream.child import Command
 from aggregator.upstream.command import CommandUpstream, open_command
 from aggregator.upstream.credentials import NOTHING
 from aggregator.upstream.handshake import SILENCE
-from aggregator.upstream.peers import LISTING, Answered, Outgoing
+from aggregator.upstream.peers import LISTING, Answered, Outgoing, Respondent
 
 from ..fakes.child import FakeChild, FakeStarts, Script, answer, modern, older
 
@@ -488,7 +488,9 @@ async def test_a_stateless_process_learns_what_an_older_client_can_be_asked(auto
     async with commanding(modern) as (upstream, starts):
         able: dict[str, Any] = {"elicitation": {"form": {}}}
         envelope = Envelope(OLDER, able)
-        outgoing = Outgoing("tools/call", {"name": "t", "arguments": {}}, envelope, "alice", capabilities=able)
+        outgoing = Outgoing(
+            "tools/call", {"name": "t", "arguments": {}}, envelope, "alice", respondent=Respondent(able)
+        )
         await upstream.request(outgoing, ignore)
         [child] = starts.runs
         asked = child.heard[-1]["params"]["_meta"]

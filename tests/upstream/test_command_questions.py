@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import trio
@@ -9,7 +13,7 @@ import trio
 from aggregator.protocol.jsonrpc import Call, Notice, Success
 from aggregator.protocol.translate import Envelope
 from aggregator.upstream.command import CommandUpstream
-from aggregator.upstream.peers import Outgoing
+from aggregator.upstream.peers import Outgoing, Respondent
 
 from ..fakes.child import FakeChild, answer
 from .test_command import MODERN, OLDER, commanding
@@ -35,8 +39,10 @@ async def asking(child: FakeChild) -> None:
                 pass
 
 
-async def ask_and_answer(upstream: CommandUpstream, together: int = 1, owner: str = "alice") -> list[Any]:
-    """What calls that run at once are told; each answers with its own number."""
+async def ask_and_answer(
+    upstream: CommandUpstream, together: int = 1, owner: str = "alice", sessions: Sequence[str] = ()
+) -> list[Any]:
+    """What calls that run at once are told; each answers with its own number. `sessions` are those of their clients."""
     told: list[Any] = [None] * together
 
     async def ignore(notice: Notice) -> None: ...
@@ -47,9 +53,13 @@ async def ask_and_answer(upstream: CommandUpstream, together: int = 1, owner: st
             return Success(question.id, {"roots": [number]})
 
         outgoing = Outgoing(
-            "tools/call", {"name": str(together)}, Envelope(MODERN, {}), owner, capabilities={"roots": {}}
+            "tools/call",
+            {"name": str(together)},
+            Envelope(MODERN, {}),
+            owner,
+            respondent=Respondent({"roots": {}}, answer_mine, sessions[number] if sessions else ""),
         )
-        outcome = (await upstream.request(outgoing, ignore, answer_mine)).outcome
+        outcome = (await upstream.request(outgoing, ignore)).outcome
         assert isinstance(outcome, Success)
         told[number] = outcome.result["told"]
 
@@ -70,6 +80,111 @@ async def test_where_there_is_one_person_an_older_process_may_ask_them(autojump_
 async def test_a_process_that_asks_while_two_calls_run_is_told_that_nobody_can_be_asked(autojump_clock: Any) -> None:
     async with commanding(asking, one_person=True) as (upstream, _):
         assert await ask_and_answer(upstream, together=2) == [None, None]
+
+
+async def test_a_process_may_ask_a_client_while_only_its_calls_run(autojump_clock: Any) -> None:
+    """Which of them asks is not known, and makes no difference: the same person sits before the same program."""
+    async with commanding(asking, one_person=True) as (upstream, _):
+        told = await ask_and_answer(upstream, together=2, sessions=("one", "one"))
+        assert all(answer["roots"] for answer in told)
+        assert await ask_and_answer(upstream, together=2, sessions=("one", "other")) == [None, None]
+        assert await ask_and_answer(upstream, together=2, sessions=("one", "")) == [None, None]
+
+
+async def asking_once(child: FakeChild) -> None:
+    """A server whose call `asks` asks for roots when a second call, `ends`, runs too; that one ends at once."""
+    calls: dict[str, Any] = {}
+    while True:
+        message = await child.hear()
+        match message.get("method"):
+            case "initialize":
+                await answer(child, message, {"protocolVersion": OLDER})
+            case "tools/call":
+                calls[message["params"]["name"]] = message
+                if len(calls) == 2:
+                    await child.send(id="roots", method="roots/list", params={})
+            case "end":
+                await answer(child, calls.pop("ends"), {"content": []})
+            case "take back":
+                await child.send(method="notifications/cancelled", params={"requestId": "roots"})
+            case None:
+                await answer(child, calls.pop("asks"), {"content": [], "told": message.get("result")})
+            case _:
+                pass
+
+
+@dataclass
+class TwoCalls:
+    """The calls of one client to `asking_once`. Whom it asks waits until `may_answer`; `standing` clocks stand."""
+
+    upstream: CommandUpstream
+    asked: list[str] = field(default_factory=list)
+    told: dict[str, Any] = field(default_factory=dict)
+    standing: Counter[str] = field(default_factory=Counter)
+    may_answer: trio.Event = field(default_factory=trio.Event)
+    running: list[trio.CancelScope] = field(default_factory=list)
+
+    async def call(self, name: str) -> None:
+        async def respond(question: Call) -> Success:
+            self.asked.append(name)
+            await self.may_answer.wait()
+            return Success(question.id, {"roots": [name]})
+
+        @contextmanager
+        def stand() -> Iterator[None]:
+            self.standing[name] += 1
+            try:
+                yield
+            finally:
+                self.standing[name] -= 1
+
+        async def ignore(notice: Notice) -> None: ...
+
+        respondent = Respondent({"roots": {}}, respond, "one", stand)
+        outgoing = Outgoing("tools/call", {"name": name}, Envelope(MODERN, {}), "alice", respondent=respondent)
+        with trio.CancelScope() as scope:
+            self.running.append(scope)
+            outcome = (await self.upstream.request(outgoing, ignore)).outcome
+            assert isinstance(outcome, Success)
+            self.told[name] = outcome.result.get("told")
+
+    async def do(self, method: str) -> None:
+        """Have the process do what `asking_once` does for a message of this name."""
+        life = self.upstream._life
+        assert life is not None
+        life.wire.post(Notice(method, {}))
+        await trio.sleep(10)
+
+
+@asynccontextmanager
+async def two_calls() -> AsyncIterator[TwoCalls]:
+    """The first one runs, the second one, which is newer, is the one that is asked."""
+    async with commanding(asking_once, one_person=True) as (upstream, _), trio.open_nursery() as nursery:
+        calls = TwoCalls(upstream)
+        for name in ("asks", "ends"):
+            nursery.start_soon(calls.call, name)
+            await trio.sleep(10)
+        assert calls.asked == ["ends"]
+        assert calls.standing == {"asks": 1, "ends": 1}
+        yield calls
+
+
+async def test_a_question_moves_on_when_the_call_ends_in_which_it_was_asked(autojump_clock: Any) -> None:
+    async with two_calls() as calls:
+        await calls.do("end")
+        assert calls.asked == ["ends", "asks"]
+        assert calls.standing == {"asks": 1, "ends": 0}
+        calls.may_answer.set()
+    assert calls.told == {"ends": None, "asks": {"roots": ["asks"]}}
+
+
+async def test_a_question_that_a_process_takes_back_is_asked_of_nobody_any_more(autojump_clock: Any) -> None:
+    async with two_calls() as calls:
+        await calls.do("take back")
+        assert calls.standing == {"asks": 0, "ends": 0}
+        await calls.do("end")
+        assert calls.asked == ["ends"]
+        calls.running[0].cancel()
 
 
 async def test_a_process_that_serves_several_people_asks_nobody(autojump_clock: Any) -> None:

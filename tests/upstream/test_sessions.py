@@ -10,7 +10,9 @@ import trio
 
 from aggregator.errors import UpstreamLost, UpstreamRefused
 from aggregator.protocol.jsonrpc import Notice
-from aggregator.upstream.sessions import FAREWELL, IDLE, Tickets
+from aggregator.upstream.credentials import EVERYONE
+from aggregator.upstream.peers import SessionKey
+from aggregator.upstream.sessions import FAREWELL, IDLE, LOOK_AGAIN, PER_PERSON, Ticket, Tickets
 
 from ..fakes.mcp_server import LEGACY, FakeServer, Incoming, Raw
 
@@ -36,7 +38,7 @@ async def test_one_person_gets_one_session_however_many_ask_at_once(autojump_clo
         server.before = slow
 
         async def ask(owner: str) -> None:
-            got.append((owner, (await tickets.ticket((owner, "", ""))).session_id))
+            got.append((owner, (await tickets.ticket(SessionKey(owner, EVERYONE))).session_id))
 
         async with trio.open_nursery() as nursery:
             for i in range(20):
@@ -50,7 +52,7 @@ async def test_one_person_gets_one_session_however_many_ask_at_once(autojump_clo
 
 async def test_a_ticket_carries_what_was_agreed_on() -> None:
     async with kept() as (server, tickets):
-        ticket = await tickets.ticket(("alice", "", ""))
+        ticket = await tickets.ticket(SessionKey("alice", EVERYONE))
         assert (ticket.revision, ticket.session_id, ticket.server["name"]) == (LEGACY, "s1", "fake")
         assert dict(ticket.headers())[b"mcp-protocol-version"] == LEGACY.encode()
         (hello,) = server.calls("initialize")
@@ -61,7 +63,7 @@ async def test_a_ticket_carries_what_was_agreed_on() -> None:
 
 async def test_an_upstream_without_sessions_is_never_sent_one() -> None:
     async with kept(sessions=False) as (server, tickets):
-        ticket = await tickets.ticket(("alice", "", ""))
+        ticket = await tickets.ticket(SessionKey("alice", EVERYONE))
         assert ticket.session_id is None
         assert b"mcp-session-id" not in dict(ticket.headers())
         await tickets.close()
@@ -75,10 +77,10 @@ async def test_when_the_opener_is_cancelled_the_next_one_opens(autojump_clock: t
 
         async def first() -> None:
             with trio.move_on_after(0.5):
-                await tickets.ticket(("alice", "", ""))
+                await tickets.ticket(SessionKey("alice", EVERYONE))
 
         async def second() -> None:
-            await tickets.ticket(("alice", "", ""))
+            await tickets.ticket(SessionKey("alice", EVERYONE))
             opened.append(trio.current_time())
 
         async with trio.open_nursery() as nursery:
@@ -102,10 +104,10 @@ async def test_cancelling_anywhere_leaves_the_tickets_usable_and_no_second_sessi
                         scope.cancel()
 
                     nursery.start_soon(cancel)
-                    nursery.start_soon(tickets.ticket, ("alice", "", ""))
-                    nursery.start_soon(tickets.ticket, ("alice", "", ""))
-            ticket = await tickets.ticket(("alice", "", ""))
-            assert ticket is await tickets.ticket(("alice", "", ""))
+                    nursery.start_soon(tickets.ticket, SessionKey("alice", EVERYONE))
+                    nursery.start_soon(tickets.ticket, SessionKey("alice", EVERYONE))
+            ticket = await tickets.ticket(SessionKey("alice", EVERYONE))
+            assert ticket is await tickets.ticket(SessionKey("alice", EVERYONE))
             assert len(tickets) == 1
             assert not tickets._opening
             await trio.testing.wait_all_tasks_blocked()
@@ -132,10 +134,10 @@ async def test_a_handshake_that_fails_is_tried_again_by_the_next_one(answer: Jso
     async with kept() as (server, tickets):
         server.scripts["initialize"] = script
         with pytest.raises(UpstreamLost, match=words) as lost:
-            await tickets.ticket(("alice", "", ""))
+            await tickets.ticket(SessionKey("alice", EVERYONE))
         assert not lost.value.executed
         server.scripts.clear()
-        assert (await tickets.ticket(("alice", "", ""))).session_id == "s1"
+        assert (await tickets.ticket(SessionKey("alice", EVERYONE))).session_id == "s1"
 
 
 @pytest.mark.parametrize("revision", ["2025-11-25", "2025-06-18", "2025-03-26"])
@@ -148,7 +150,7 @@ async def test_revisions_that_share_the_transport_are_spoken(revision: str) -> N
     async with kept(sessions=False) as (server, tickets):
         server.scripts["initialize"] = script
         server.scripts["notifications/initialized"] = lambda incoming: accepted()
-        ticket = await tickets.ticket(("alice", "", ""))
+        ticket = await tickets.ticket(SessionKey("alice", EVERYONE))
         assert (ticket.revision, ticket.capabilities, ticket.server) == (revision, {}, {})
 
 
@@ -164,14 +166,14 @@ async def test_a_session_whose_beginning_fails_is_ended() -> None:
     async with kept() as (server, tickets):
         server.scripts["notifications/initialized"] = refuse
         with pytest.raises(UpstreamRefused):
-            await tickets.ticket(("alice", "", ""))
+            await tickets.ticket(SessionKey("alice", EVERYONE))
         assert [request.headers["mcp-session-id"] for request in server.calls("DELETE")] == ["s1"]
         assert not server.sessions
 
 
 async def test_what_is_said_on_the_side_is_bounded_and_fails_nobody(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as (server, tickets):
-        ticket = await tickets.ticket(("alice", "", ""))
+        ticket = await tickets.ticket(SessionKey("alice", EVERYONE))
         server.dead = "gone"
         await tickets.say(ticket, Notice("notifications/cancelled", {"requestId": "x"}))
         server.dead, server.hung = None, True
@@ -186,23 +188,23 @@ async def test_what_is_said_on_the_side_is_bounded_and_fails_nobody(autojump_clo
 async def test_idle_sessions_are_ended_and_busy_ones_are_not(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as (server, tickets), trio.open_nursery() as nursery:
         nursery.start_soon(tickets.reap)
-        busy = await tickets.ticket(("alice", "", ""))
+        busy = await tickets.ticket(SessionKey("alice", EVERYONE))
         busy.calls += 1
-        await tickets.ticket(("bob", "", ""))
+        await tickets.ticket(SessionKey("bob", EVERYONE))
         await trio.sleep(IDLE * 2)
         assert list(server.sessions) == ["s1"]
         busy.calls -= 1
         await trio.sleep(IDLE)
         assert not server.sessions
         assert len(tickets) == 0
-        assert (await tickets.ticket(("alice", "", ""))).session_id == "s3"
+        assert (await tickets.ticket(SessionKey("alice", EVERYONE))).session_id == "s3"
         nursery.cancel_scope.cancel()
 
 
 async def test_closing_ends_all_sessions_together_and_in_time(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as (server, tickets):
         for i in range(10):
-            await tickets.ticket((f"p{i}", "", ""))
+            await tickets.ticket(SessionKey(f"p{i}", EVERYONE))
         server.hung = True
         started = trio.current_time()
         await tickets.close()
@@ -212,9 +214,92 @@ async def test_closing_ends_all_sessions_together_and_in_time(autojump_clock: tr
 
 async def test_a_ticket_is_dropped_once_and_a_newer_one_stays() -> None:
     async with kept() as (_, tickets):
-        old = await tickets.ticket(("alice", "", ""))
-        tickets.drop(("alice", "", ""), old)
-        new = await tickets.ticket(("alice", "", ""))
-        tickets.drop(("alice", "", ""), old)
+        old = await tickets.ticket(SessionKey("alice", EVERYONE))
+        tickets.drop(old)
+        new = await tickets.ticket(SessionKey("alice", EVERYONE))
+        tickets.drop(old)
         assert old.lost
-        assert await tickets.ticket(("alice", "", "")) is new
+        assert await tickets.ticket(SessionKey("alice", EVERYONE)) is new
+
+
+def session_of(client: str, owner: str = "alice") -> SessionKey:
+    return SessionKey(owner, EVERYONE, '{"roots":{}}', client)
+
+
+async def test_each_client_that_can_be_asked_has_a_session_of_its_own(autojump_clock: trio.testing.MockClock) -> None:
+    async with kept() as (server, tickets):
+        one, other = [await tickets.ticket(session_of(client)) for client in ("one", "other")]
+        assert one is not other
+        assert one is await tickets.ticket(session_of("one"))
+        assert [hello.params["capabilities"]["roots"] for hello in server.calls("initialize")] == [{}, {}]
+
+
+async def test_a_person_has_a_limited_number_of_sessions(autojump_clock: trio.testing.MockClock) -> None:
+    """The one that was not used for longest makes room. Who finds none has one together with others."""
+    async with kept() as (server, tickets), reaped(tickets):
+        held = []
+        for number in range(PER_PERSON):
+            held.append(await tickets.ticket(session_of(str(number))))
+            await trio.sleep(0.1)
+        held[0].calls += 1
+        newest = await tickets.ticket(session_of("newest"))
+        assert newest.key.client == "newest"
+        assert (held[0].lost, held[1].lost, held[2].lost) == (False, True, False)
+        assert len(tickets) == PER_PERSON
+        await tickets.ticket(session_of("0", owner="bob"))
+        await trio.sleep(LOOK_AGAIN + 1)
+        assert [call.headers["mcp-session-id"] for call in server.calls("DELETE")] == [held[1].session_id]
+        for ticket in (*held, newest):
+            ticket.calls += 1
+        shared = await tickets.ticket(session_of("another"))
+        assert shared.key.client == ""
+        assert shared is await tickets.ticket(session_of("a third"))
+
+
+async def test_whoever_wants_to_be_alone_gets_the_first_session_that_nobody_uses(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with kept() as (server, tickets):
+        server.before = slow
+        together: list[Ticket] = []
+
+        async def use() -> None:
+            ticket = await tickets.ticket(session_of(""), alone=True)
+            assert not ticket.calls
+            ticket.calls += 1
+            together.append(ticket)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(use)
+        assert len({id(ticket) for ticket in together}) == 5
+        free = next(ticket for ticket in together if ticket.key.client == "")
+        free.calls = 0
+        assert await tickets.ticket(session_of(""), alone=True) is free
+        for _ in range(PER_PERSON - 3):
+            await use()
+        assert len(tickets) == PER_PERSON + 1, "the shared one does not count"
+        assert (await tickets.ticket(session_of(""), alone=True)).key.client == "", "no room: shared"
+
+
+async def test_the_sessions_of_a_client_that_ended_its_own_are_ended_soon(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with kept() as (server, tickets), reaped(tickets):
+        gone, other = [await tickets.ticket(session_of(client)) for client in ("gone", "other")]
+        gone.calls += 1
+        tickets.forget("gone")
+        await trio.sleep(LOOK_AGAIN * 2)
+        assert not server.calls("DELETE"), "a call is running in it"
+        gone.calls -= 1
+        await trio.sleep(LOOK_AGAIN + 1)
+        assert [call.headers["mcp-session-id"] for call in server.calls("DELETE")] == [gone.session_id]
+        assert (gone.lost, other.lost) == (True, False)
+
+
+@asynccontextmanager
+async def reaped(tickets: Tickets) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tickets.reap)
+        yield
+        nursery.cancel_scope.cancel()

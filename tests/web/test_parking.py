@@ -215,7 +215,7 @@ async def test_a_parked_call_that_fails_unexpectedly_fails_alone(
         asks(server, ("elicitation/create", FORM))
         client = client_of(relay)
         await client.names()
-        relay.upstreams["up"]._exchange = Exploding()
+        relay.upstreams["up"]._in_session._exchange = Exploding()
         received = await client.request("tools/call", CALL)
         assert received.status == 500
         assert "a mistake of ours" in caplog.text
