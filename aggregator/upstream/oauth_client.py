@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ssl import SSLContext
@@ -95,12 +95,20 @@ class OAuthClient:
         return f"<OAuthClient of {len(self._upstreams)} upstreams, {self._discovery!r}>"
 
     async def begin(
-        self, upstream: Upstream, *, challenge: str, wanted_scope: str | None, state: str, redirect_uri: str
+        self,
+        upstream: Upstream,
+        *,
+        challenge: str,
+        wanted_scope: str | None,
+        state: str,
+        redirect_uri: str,
+        unanswered: Collection[str] = (),
     ) -> Beginning:
         """Where a person connects their account at `upstream`.
 
         `challenge` is the upstream's WWW-Authenticate, empty if it said nothing. `wanted_scope` is what the login must
-        bring, besides what is asked for anyway.
+        bring, besides what is asked for anyway. `unanswered` are the client ids of logins that were begun a moment ago
+        and from which the person did not come back: perhaps the server does not know us any more.
 
         Raises:
             ConnectFailed: if the way there cannot be had.
@@ -108,11 +116,17 @@ class OAuthClient:
         """
         with trio.move_on_after(BEGIN_WITHIN):
             filled = await self._programs.filled(upstream)
-            return await self._begin(filled, challenge, wanted_scope, state, redirect_uri)
+            return await self._begin(filled, challenge, wanted_scope, state, redirect_uri, unanswered)
         raise ConnectFailed(f"its authorization server took longer than {BEGIN_WITHIN:g} seconds", temporary=True)
 
     async def _begin(
-        self, upstream: Upstream, challenge: str, wanted_scope: str | None, state: str, redirect_uri: str
+        self,
+        upstream: Upstream,
+        challenge: str,
+        wanted_scope: str | None,
+        state: str,
+        redirect_uri: str,
+        unanswered: Collection[str],
     ) -> Beginning:
         account, challenged = upstream.account, parse_challenge(challenge)
         allowed = () if upstream.browser_login is None else upstream.browser_login.scope_filter
@@ -130,6 +144,7 @@ class OAuthClient:
             found.server,
             redirect_uri=redirect_uri,
             scope=scope_to_register(scope, allowed_of(found.scopes, allowed), account.scopes),
+            unanswered=unanswered,
         )
         resource = found.resource if account.send_resource else None
         verifier = secrets.token_urlsafe(48)  # RFC 7636 4.1: 64 characters of 384 bits

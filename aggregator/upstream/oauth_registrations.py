@@ -8,7 +8,8 @@ This file must not know people or tokens.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Collection
 from weakref import WeakValueDictionary
 
 import trio
@@ -27,6 +28,7 @@ from ..protocol.brokering.registration import (
     secret_method,
 )
 from ..protocol.brokering.server import ServerMetadata
+from ..protocol.brokering.tokens import ClientRefused, probe_request, process_token_response
 from ..protocol.oidc.documents import quotable_url
 from ..store import Store, UpstreamRegistration
 from .oauth_discovery import Discovery
@@ -60,9 +62,18 @@ class Registrations:
         self._locks: WeakValueDictionary[tuple[str, str], trio.Lock] = WeakValueDictionary()
 
     async def client_for(
-        self, upstream: Upstream, server: ServerMetadata, *, redirect_uri: str, scope: str | None
+        self,
+        upstream: Upstream,
+        server: ServerMetadata,
+        *,
+        redirect_uri: str,
+        scope: str | None,
+        unanswered: Collection[str] = (),
     ) -> Client:
         """Who we are in a new login at `server`; we register if we must, once for all who ask.
+
+        `unanswered` are the client ids of logins from which nobody came back: a registration among them is used only
+        if the server still knows it.
 
         Raises:
             ConnectFailed: if we cannot become a client there.
@@ -84,7 +95,10 @@ class Registrations:
             if known is not None and fits(
                 known.redirect_uri, known.scope, known.expires_at, redirect_uri=redirect_uri, scope=scope, now=now
             ):
-                return _client(known)
+                client = _client(known)
+                if client.client_id not in unanswered or await self._is_known(upstream, server, client, redirect_uri):
+                    return client
+                await self.forget(upstream, server.issuer, client.client_id)
             return await self._register(upstream, server, chosen.endpoint, redirect_uri, scope)
 
     async def known(self, upstream: Upstream, issuer: str, client_id: str) -> Client:
@@ -117,6 +131,20 @@ class Registrations:
         """
         if await self._store.forget_registration(upstream.name, issuer, client_id):
             log.warning("%s: %s no longer knows our registration; the next login registers anew", upstream.name, issuer)
+
+    async def _is_known(self, upstream: Upstream, server: ServerMetadata, client: Client, redirect_uri: str) -> bool:
+        """Whether the server still takes us for its client, unless it says otherwise.
+
+        RFC 6749 4.1.2.1: to whom an unknown client sends, the server speaks itself and "MUST NOT automatically
+        redirect". So we never hear of it, and everybody's logins would end there. Its token endpoint tells.
+        """
+        headers, form = probe_request(client, redirect_uri=redirect_uri, nonce=secrets.token_urlsafe(48))
+        try:
+            answer = await self._http.post_form(reach_of(upstream), server.token_endpoint, headers, form)
+        except ConnectFailed:
+            return True
+        told = process_token_response(answer.status, answer.headers, answer.body, scope=None, now=self._clock())
+        return not isinstance(told, ClientRefused)
 
     async def _bind(self, upstream: Upstream, client_id: str, server: ServerMetadata) -> None:
         """Let the configured client be that of one authorization server: the first that the upstream names.

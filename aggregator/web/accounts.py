@@ -5,7 +5,7 @@ This file must not know any page.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,9 +29,17 @@ class UpstreamOAuth(Protocol):
     """Being an OAuth client of upstreams' authorization servers."""
 
     async def begin(
-        self, upstream: Upstream, *, challenge: str, wanted_scope: str | None, state: str, redirect_uri: str
+        self,
+        upstream: Upstream,
+        *,
+        challenge: str,
+        wanted_scope: str | None,
+        state: str,
+        redirect_uri: str,
+        unanswered: Collection[str],
     ) -> Beginning:
-        """Where a person connects their account at `upstream`.
+        """Where a person connects their account at `upstream`. `unanswered` are the client ids of their logins there
+        that are under way, as far as is known: whoever begins again may not have got through.
 
         Raises:
             UpstreamLost: when the way there cannot be had; the text is for the person and the operator.

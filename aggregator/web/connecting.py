@@ -15,15 +15,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..config.model import AnyUpstream, Config, Upstream
-from ..errors import ConnectFailed, Refusal, UpstreamLost
-from ..protocol.brokering.flow import ConnectFlow, seal_connect
+from ..errors import ConnectFailed, Refusal, Unsealable, UpstreamLost
+from ..protocol.brokering.flow import ConnectFlow, open_connect, seal_connect
 from ..protocol.oauth.browser import BrowserSession
 from ..protocol.oauth.site import Site
 from ..protocol.oauth.words import display_name
 from .accounts import Accounts
 from .authority import Authority
 from .browser_session import find_session, session_of_form
-from .cookies import flow_cookie, surplus_flows
+from .cookies import flow_cookie, flow_cookies, surplus_flows
 from .http import Request, Response
 from .sign_in import begin_sign_in
 
@@ -79,6 +79,7 @@ async def go_and_connect(
             wanted_scope=None if stored is None else stored.wanted_scope,
             state=flow_id,
             redirect_uri=await way_back(authority.config, authority.site, accounts, upstream, flow_id),
+            unanswered=_clients_under_way(authority, upstream, request),
         )
     except UpstreamLost as exc:
         _forget(accounts, flow_id)
@@ -114,6 +115,19 @@ async def way_back(config: Config, site: Site, accounts: Accounts, upstream: Ups
     if accounts.returns is None or login is None or not comes_back_by_port(config, upstream):
         return page
     return await accounts.returns.expect(flow_id, login.callback_port, page)
+
+
+def _clients_under_way(authority: Authority, upstream: Upstream, request: Request) -> frozenset[str]:
+    """As whom this browser has gone to the upstream's authorization server and not come back."""
+    clients: set[str] = set()
+    for sealed in flow_cookies(authority.site, request).values():
+        try:
+            beginning = open_connect(authority.keys, sealed, now=authority.clock()).beginning
+        except Unsealable:
+            continue  # a login of another kind, or one too old
+        if beginning.upstream == upstream.name:
+            clients.add(beginning.client_id)
+    return frozenset(clients)
 
 
 def _forget(accounts: Accounts, flow_id: str) -> None:

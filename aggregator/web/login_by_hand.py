@@ -72,6 +72,11 @@ class PendingLogins:
             raise Refusal(400, "invalid_request", told)
         return login.beginning
 
+    def clients_of(self, principal: Principal, upstream: str) -> frozenset[str]:
+        """As whom the person has gone to the upstream's authorization server and not come back."""
+        mine = (login.beginning for login in self._logins.values() if login.principal == principal)
+        return frozenset(beginning.client_id for beginning in mine if beginning.upstream == upstream)
+
     def spend(self, state: str) -> None:
         self._logins.pop(state, None)
 
@@ -102,6 +107,7 @@ class LoginByHand:
                 wanted_scope=None if stored is None else stored.wanted_scope,
                 state=state,
                 redirect_uri=await way_back(self.config, self.site, self.accounts, upstream, state),
+                unanswered=self.pending.clients_of(person, upstream.name),
             )
         except UpstreamLost as exc:
             self._forget(state)

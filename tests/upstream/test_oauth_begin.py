@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from aggregator.config.model import Secret, Upstream
-from aggregator.errors import ConnectFailed
+from aggregator.errors import ConnectFailed, Unfetchable
 from aggregator.protocol.brokering import Beginning
 from aggregator.store import Store
 from aggregator.store.memory import open_memory_store
@@ -301,6 +301,45 @@ async def test_a_secret_that_ends_soon_is_replaced(world: World, store: Store) -
     client = client_of(world, store)
     assert (await begin(client)).client_id == "c1"
     assert (await begin(client)).client_id == "c2"
+
+
+@pytest.mark.parametrize(
+    ("says", "client_id"),
+    [
+        (answer({"error": "invalid_client"}, 401), "c2"),
+        (answer({"error": "unauthorized_client"}, 401), "c2"),
+        (answer({"error": "invalid_grant"}, 400), "c1"),
+        (answer({"error": "invalid_client"}, 503), "c1"),
+        (answer(b"<html>", 404, content_type="text/html"), "c1"),
+    ],
+)
+async def test_who_got_no_answer_becomes_another_client_if_the_server_does_not_know_this_one(
+    world: World, store: Store, says: Answer, client_id: str
+) -> None:
+    """A server tells the person alone that it does not know the client: everybody's logins would end there for ever."""
+    client = client_of(world, store)
+    await begin(client)
+    world.places[f"{ISSUER}/token"] = says
+    world.asked.clear()
+    assert (await begin(client)).client_id == "c1"
+    assert world.urls("POST") == []
+    assert (await begin(client, unanswered={"somebody else's"})).client_id == "c1"
+    assert (await begin(client, unanswered={"c1"})).client_id == client_id
+    assert (await begin(client)).client_id == client_id
+    probe = next(each for each in world.asked if each.method == "POST")
+    assert (probe.form["client_id"], probe.form["grant_type"]) == ("c1", "authorization_code")
+    assert len(probe.form["code"]) > 40
+
+
+async def test_a_server_that_does_not_say_whether_it_knows_us_is_believed_to(world: World, store: Store) -> None:
+    client = client_of(world, store)
+    await begin(client)
+
+    async def away(asked: Asked) -> Answer:
+        raise Unfetchable("gone")
+
+    world.places[f"{ISSUER}/token"] = away
+    assert (await begin(client, unanswered={"c1"})).client_id == "c1"
 
 
 @pytest.mark.requirement("UP5")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -37,13 +37,22 @@ class FakeOAuth:
     down: str | None = None
     hangs: bool = False
     begun: list[tuple[str, str, str | None]] = field(default_factory=list)  # upstream, challenge, wanted scope
+    unanswered: list[frozenset[str]] = field(default_factory=list)  # for each of `begun`
     redeemed: list[str] = field(default_factory=list)
     codes: dict[str, tuple[str, str]] = field(default_factory=dict)  # issuer and challenge by code
 
     async def begin(
-        self, upstream: Upstream, *, challenge: str, wanted_scope: str | None, state: str, redirect_uri: str
+        self,
+        upstream: Upstream,
+        *,
+        challenge: str,
+        wanted_scope: str | None,
+        state: str,
+        redirect_uri: str,
+        unanswered: Collection[str],
     ) -> Beginning:
         await trio.lowlevel.checkpoint()
+        self.unanswered.append(frozenset(unanswered))
         if self.down is not None:
             raise UpstreamLost(self.down)
         self.begun.append((upstream.name, challenge, wanted_scope))

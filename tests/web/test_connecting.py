@@ -49,6 +49,18 @@ async def test_get_changes_nothing_however_often() -> None:
     assert (world.fakes.oauth.begun, world.saved) == ([], {})
 
 
+async def test_who_begins_again_without_having_come_back_is_known_to_have_done_so() -> None:
+    world = World()
+    browser = await world.signed_in()
+    oauth = world.fakes.oauth
+    url = await begun(browser)
+    await begun(browser, "slack")
+    await browser.get(oauth.allow(await begun(browser)))
+    await browser.get(oauth.allow(url))
+    await begun(browser)
+    assert oauth.unanswered == [frozenset(), frozenset(), {"mcp-aggregator"}, frozenset()]
+
+
 @pytest.mark.requirement("UP4", "UP9")
 async def test_a_person_connects_their_account_and_reads_which_one() -> None:
     world = World()

@@ -53,6 +53,16 @@ class World:
         return caught.value
 
 
+async def test_who_begins_again_without_having_come_back_is_known_to_have_done_so() -> None:
+    world = World()
+    first = await world.begun()
+    await world.begun("slack")
+    await world.ask("login/finish", pasted=world.landed(await world.begun()))
+    await world.ask("login/finish", pasted=world.landed(first))
+    await world.begun()
+    assert world.fakes.oauth.unanswered == [frozenset(), frozenset(), {"mcp-aggregator"}, frozenset()]
+
+
 async def test_a_login_begun_here_is_finished_with_the_address_that_the_browser_ended_at() -> None:
     world = World()
     told = await world.ask("login", upstream="gmail")

@@ -45,6 +45,12 @@ def code_request(client: Client, *, code: str, redirect_uri: str, verifier: str,
     return headers, _with_resource(form, resource)
 
 
+def probe_request(client: Client, *, redirect_uri: str, nonce: str) -> Exchange:
+    """One with a code that no server gave: it tells whether `client` is known, since that is looked at first (RFC 6749
+    4.1.3: "ensure that the authorization code was issued to the authenticated" client)."""
+    return code_request(client, code=nonce, redirect_uri=redirect_uri, verifier=nonce, resource=None)
+
+
 def refresh_request(client: Client, *, refresh_token: str, resource: str | None) -> Exchange:
     """The scope stays what it was (RFC 6749 6: "if omitted is treated as equal")."""
     headers, form = client_authentication(client)
@@ -71,7 +77,8 @@ def process_token_response(
     if error is not None:  # some send it with 200
         if error.code in _NO_LONGER_GOOD:
             return Ended(f"its authorization server ended it ({error.shown})")
-        if error.code == "invalid_client":
+        # RFC 6749 5.2 has 401 for a client that failed to prove itself, whatever word stands beside it.
+        if error.code == "invalid_client" or (status == 401 and error.code == "unauthorized_client"):
             return ClientRefused(f"its authorization server does not take us for its client ({error.shown})")
         return Postponed(f"its authorization server refuses ({error.shown})", wait)
     if status != 200:

@@ -77,6 +77,7 @@ TABLE: list[tuple[int, Any, type]] = [
     (400, b"", Postponed),
     (400, b"invalid_grant", Postponed),
     (401, {"error": "invalid_client"}, ClientRefused),
+    (401, {"error": "unauthorized_client"}, ClientRefused),  # the MCP Python SDK before 2.0
     (401, {"error": "invalid_grant"}, Ended),
     (401, b"", Postponed),
     (403, {"error": "invalid_grant"}, Ended),  # Auth0
