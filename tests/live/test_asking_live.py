@@ -53,10 +53,39 @@ async def test_every_client_is_asked_by_every_server() -> None:
         for kind, mode in CLIENTS:
             async with trio.open_nursery() as nursery:
                 for tool in TOOLS:
-                    # Not two at once at one person's session: nothing would say whose question it is.
-                    if not tool.endswith("beside"):
-                        nursery.start_soon(ask, kind, mode, tool)
-            await ask(kind, mode, TOOLS[-1])
+                    nursery.start_soon(ask, kind, mode, tool)
+
+
+@pytest.mark.parametrize("kind", ["python1", "python2"])
+async def test_calls_of_two_clients_of_one_person_are_each_asked_where_they_came_from(kind: Kind) -> None:
+    """Twice as many calls as clients run when the server asks for roots and samples, on the streams of its sessions.
+
+    Clients of 2026-07-28 have no sessions: theirs run apart once the server is known to ask so.
+    """
+    async with AsyncExitStack() as stack:
+        upstreams = {"up": await stack.enter_async_context(open_older_python_server())}
+        deployment = await stack.enter_async_context(open_deployment(upstreams))
+        token = await obtain_token(deployment.mcp)
+        mode: Mode = "2026" if kind == "python2" else "legacy"
+
+        async def survey(folder: str, times: int, together: int) -> None:
+            run = await run_client(
+                kind,
+                deployment.mcp,
+                tool="up__survey",
+                arguments={"together": together},
+                mode=mode,
+                folder=folder,
+                times=times,
+                token=token,
+            )
+            assert [result["content"][0]["text"] for result in run.results] == [f"file:///{folder} {folder}"] * times
+
+        if mode == "2026":
+            await survey("first", 1, 1)
+        async with trio.open_nursery() as nursery:
+            for folder in ("home", "work"):
+                nursery.start_soon(survey, folder, 2, 4)
 
 
 async def test_every_client_calls_a_server_of_the_typescript_sdk_1() -> None:

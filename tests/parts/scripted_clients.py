@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -47,6 +47,7 @@ class ClientRun:
     authorized: bool
     output: str
     read: dict[str, dict[str, Any]] | None = None
+    results: list[dict[str, Any]] = field(default_factory=list)
 
 
 async def run_client(
@@ -58,6 +59,8 @@ async def run_client(
     mode: Mode = "legacy",
     read: bool = False,
     answer: Mapping[str, Any] | None = None,
+    folder: str | None = None,
+    times: int = 1,
     token: str | None = None,
     metadata_url: str | None = None,
     state: Path | None = None,
@@ -73,6 +76,8 @@ async def run_client(
     a folder. With `metadata_url` the client is that of the document there instead of registering (mcp-remote cannot).
     With `read` it reads every resource and gets the prompts called ``simple_prompt`` (mcp-remote cannot).
     With `answer` it can be asked for a form, and fills it in so (mcp-remote cannot).
+    With `folder` it can be asked for its roots and for a sample, and answers both with that name (Python only).
+    The tool is called `times` times at once, each with a result in `results` (Python only).
     With `mode` ``2026`` the client offers 2026-07-28 first; kinds outside `MODERN_KINDS` cannot.
     `password`, `browser` and `on_page` are those of `walk_login`.
 
@@ -88,6 +93,10 @@ async def run_client(
         asked.append("--read")
     if answer is not None:
         asked += ["--answer", json.dumps(dict(answer))]
+    if folder is not None:
+        asked += ["--folder", folder]
+    if times > 1:
+        asked += ["--times", str(times)]
     if metadata_url is not None:
         asked += ["--metadata-url", metadata_url]
     with TemporaryDirectory() as scratch:
@@ -157,5 +166,6 @@ def _parse_run(process: Running, authorized: bool) -> ClientRun:
                 authorized,
                 output,
                 seen.get("read"),
+                seen.get("results", []),
             )
     raise ProcessFailed(f"{process.name} ended with {process.process.returncode}:\n{output[-4000:]}")

@@ -18,7 +18,7 @@ from mcp import ClientSession
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamablehttp_client
 from mcp.shared.auth import OAuthClientMetadata
-from mcp.types import ElicitResult
+from mcp.types import CreateMessageResult, ElicitResult, ListRootsResult, Root, TextContent
 from python_login import FileStorage, RedirectListener
 
 
@@ -30,6 +30,8 @@ async def main() -> None:
     parser.add_argument("--mode")
     parser.add_argument("--answer", type=json.loads)
     parser.add_argument("--read", action="store_true")
+    parser.add_argument("--folder")  # it has this root, and says its name when it is asked for a sample
+    parser.add_argument("--times", type=int, default=1)  # of the tool, all at once
     parser.add_argument("--state", type=Path)
     parser.add_argument("--metadata-url")
     asked = parser.parse_args()
@@ -74,10 +76,22 @@ async def main() -> None:
     async def on_form(context: Any, params: Any) -> ElicitResult:
         return ElicitResult(action="accept", content=asked.answer)
 
+    async def on_roots(context: Any) -> ListRootsResult:
+        return ListRootsResult(roots=[Root(uri=f"file:///{asked.folder}")])
+
+    async def on_sample(context: Any, params: Any) -> CreateMessageResult:
+        content = TextContent(type="text", text=asked.folder)
+        return CreateMessageResult(role="assistant", content=content, model="scripted")
+
     async with (
         transport as (reader, writer, _),
         ClientSession(
-            reader, writer, logging_callback=on_log, elicitation_callback=on_form if asked.answer else None
+            reader,
+            writer,
+            logging_callback=on_log,
+            elicitation_callback=on_form if asked.answer else None,
+            list_roots_callback=on_roots if asked.folder else None,
+            sampling_callback=on_sample if asked.folder else None,
         ) as session,
     ):
         opened = await session.initialize()
@@ -87,10 +101,14 @@ async def main() -> None:
             if page.nextCursor is None:
                 break
             page = await session.list_tools(page.nextCursor)
-        result = None
-        if asked.tool:
+        results = []
+
+        async def call() -> None:
             called = await session.call_tool(asked.tool, asked.arguments, progress_callback=on_progress)
-            result = called.model_dump(mode="json", by_alias=True, exclude_none=True)
+            results.append(called.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+        if asked.tool:
+            await asyncio.gather(*(call() for _ in range(asked.times)))
         read = None
         if asked.read:
             read = {"resources": {}, "templates": {}, "prompts": {}}
@@ -107,7 +125,8 @@ async def main() -> None:
             "protocol": opened.protocolVersion,
             "read": read,
             "tools": tools,
-            "result": result,
+            "result": results[0] if results else None,
+            "results": results,
             "progress": progress,
             "logs": logs,
         }

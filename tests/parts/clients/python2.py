@@ -20,7 +20,7 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
-from mcp_types import ElicitResult
+from mcp_types import CreateMessageResult, ElicitResult, ListRootsResult, Root, TextContent
 from pydantic import AnyUrl
 from python_login import FileStorage, RedirectListener
 
@@ -33,6 +33,8 @@ async def main() -> None:
     parser.add_argument("--mode", choices=["legacy", "2026"], default="2026")
     parser.add_argument("--answer", type=json.loads)
     parser.add_argument("--read", action="store_true")
+    parser.add_argument("--folder")  # it has this root, and says its name when it is asked for a sample
+    parser.add_argument("--times", type=int, default=1)  # of the tool, all at once
     parser.add_argument("--state", type=Path)
     parser.add_argument("--metadata-url")
     asked = parser.parse_args()
@@ -63,6 +65,13 @@ async def main() -> None:
     async def on_form(context: Any, params: Any) -> ElicitResult:
         return ElicitResult(action="accept", content=asked.answer)
 
+    async def on_roots(context: Any) -> ListRootsResult:
+        return ListRootsResult(roots=[Root(uri=f"file:///{asked.folder}")])
+
+    async def on_sample(context: Any, params: Any) -> CreateMessageResult:
+        content = TextContent(type="text", text=asked.folder)
+        return CreateMessageResult(role="assistant", content=content, model="scripted")
+
     login = OAuthClientProvider(
         asked.url,
         metadata,
@@ -82,6 +91,8 @@ async def main() -> None:
             logging_callback=on_log,
             log_level="debug",
             elicitation_callback=on_form if asked.answer else None,
+            list_roots_callback=on_roots if asked.folder else None,
+            sampling_callback=on_sample if asked.folder else None,
         ) as client,
     ):
         tools, page = [], await client.list_tools()
@@ -90,10 +101,14 @@ async def main() -> None:
             if page.next_cursor is None:
                 break
             page = await client.list_tools(cursor=page.next_cursor)
-        result = None
-        if asked.tool:
+        results = []
+
+        async def call() -> None:
             called = await client.call_tool(asked.tool, asked.arguments, progress_callback=on_progress)
-            result = called.model_dump(mode="json", by_alias=True, exclude_none=True)
+            results.append(called.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+        if asked.tool:
+            await asyncio.gather(*(call() for _ in range(asked.times)))
         read: dict[str, dict[str, Any]] | None = None
         if asked.read:
             read = {"resources": {}, "templates": {}, "prompts": {}}
@@ -110,7 +125,8 @@ async def main() -> None:
             "protocol": client.protocol_version,
             "read": read,
             "tools": tools,
-            "result": result,
+            "result": results[0] if results else None,
+            "results": results,
             "progress": progress,
             "logs": logs,
         }

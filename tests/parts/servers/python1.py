@@ -22,6 +22,7 @@ PAGE = 300
 
 server = FastMCP("python1")
 endings: list[str] = []
+surveys: list[anyio.Event] = []  # one for each that waits until enough run
 
 
 @server.tool()
@@ -59,6 +60,21 @@ async def ask_beside(ctx: Context) -> str:
     """The same, on the stream of the session, where this SDK sends whatever it is not told to send elsewhere."""
     answer = await ctx.session.elicit("What is your name?", Name.model_json_schema())
     return f"Hello, {answer.content['name']}!" if answer.action == "accept" else f"they {answer.action}"
+
+
+@server.tool()
+async def survey(ctx: Context, together: int = 1) -> str:
+    """Asks for roots and a sample, on the stream of the session, once so many of its calls run."""
+    surveys.append(complete := anyio.Event())
+    if len(surveys) >= together:
+        for waiting in surveys:
+            waiting.set()
+        surveys.clear()
+    await complete.wait()
+    (root,) = (await ctx.session.list_roots()).roots
+    text = types.TextContent(type="text", text="Where are you?")
+    sample = await ctx.session.create_message([types.SamplingMessage(role="user", content=text)], max_tokens=10)
+    return f"{root.uri} {sample.content.text}"
 
 
 @server.tool(name="endings")
