@@ -182,6 +182,21 @@ async def test_a_question_belongs_to_the_browser_of_the_login_and_ends_after_ten
     assert (await browser.decide(page)).status == 403
 
 
+@pytest.mark.requirement("CO4")
+async def test_a_question_is_answered_under_its_own_name_only() -> None:
+    """A cookie that somebody managed to rename, or to put beside another, is none."""
+    deployment = Deployment()
+    browser = Browser(deployment)
+    page = await browser.to_consent(await deployment.register())
+    [(name, question)] = browser.flows.items()
+    other = "x" * len(hidden_fields(page)["flow"])
+    browser.jar[name.replace(hidden_fields(page)["flow"], other)] = question
+    assert (await browser.get("/consent?flow=" + other)).status == 403
+    form = hidden_fields(page) | {"flow": other, "decision": "allow"}
+    assert (await browser.post("/consent", form, *FROM_OWN_PAGE)).status == 403
+    assert await deployment.store.grants_of(ANNA.principal) == ()
+
+
 async def test_a_login_in_progress_is_no_question_yet() -> None:
     deployment = Deployment()
     browser = Browser(deployment)
