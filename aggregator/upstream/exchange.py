@@ -31,7 +31,6 @@ from .proxy import ProxiedNetwork, Proxy
 MAX_BODY = 16 * 2**20  # bytes of one JSON answer
 # Seconds. Node, behind most MCP servers, drops idle connections after 5; we must be the first to let go.
 KEEP_ALIVE = 4.0
-CONNECTIONS = 200  # at once to one upstream: the bulkhead between a slow upstream and everything else
 END_OF_STREAM = 0.02  # seconds to wait for the end after the answer came, so that the connection can be used again
 
 _SECONDS = re.compile(r"[0-9]{1,6}")  # Retry-After in its usual form; a date is not worth a parser
@@ -185,9 +184,9 @@ def _refuse_unasked(response: httpcore2.Response) -> None:
 
 @asynccontextmanager
 async def open_exchange(
-    url: str, context: ssl.SSLContext, proxy: Proxy | None = None, *, connections: int = CONNECTIONS
+    url: str, context: ssl.SSLContext, proxy: Proxy | None = None, *, connections: int
 ) -> AsyncIterator[HttpExchange]:
-    """A pool of HTTP/1.1 connections to one upstream; closes them on exit.
+    """A pool of HTTP/1.1 connections to one upstream, so many at once at most; closes them on exit.
 
     Through `proxy`, unless the upstream is on this computer: https in a tunnel, plain http as a request to the proxy.
 

@@ -14,6 +14,7 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import trio
 
@@ -44,6 +45,7 @@ from .peers import (
     OnNotice,
     Outgoing,
     Peer,
+    Respondent,
     SessionKey,
     drop,
     list_pages,
@@ -62,6 +64,10 @@ _UPGRADED = frozenset({HEADER_MISMATCH, UNSUPPORTED_VERSION})
 # version.
 _OF_STATELESS = frozenset({HEADER_MISMATCH, MISSING_CAPABILITY, INVALID_PARAMS})
 
+AT_WORK = 200  # requests at once: the bulkhead between a slow upstream and everything else
+ASKING = 2000  # connections of those that wait for people, beside these; as many as calls can be parked
+WORDS = 20  # connections for answers, cancellations and farewells, which must not wait behind what they are to end
+
 log = logging.getLogger(__name__)
 
 
@@ -69,7 +75,13 @@ class HttpUpstream:
     """One upstream. Opened by `open_upstream`, which also ends its sessions."""
 
     def __init__(
-        self, name: str, exchange: Exchange, client: Json, nursery: trio.Nursery, streams: Exchange | None = None
+        self,
+        name: str,
+        exchange: Exchange,
+        client: Json,
+        nursery: trio.Nursery,
+        streams: Exchange | None = None,
+        words: Exchange | None = None,
     ) -> None:
         self.name = name
         self.peer: Peer | None = None
@@ -77,7 +89,8 @@ class HttpUpstream:
         self._exchange = exchange
         self._streams = streams or exchange
         self._client = client
-        self._tickets = Tickets(exchange, client)
+        self._at_work = trio.CapacityLimiter(AT_WORK)
+        self._tickets = Tickets(exchange, client, words)
         self._session_streams = SessionStreams(self._streams, self._tickets, nursery)
         self._in_session = SessionRequests(exchange, self._tickets, self._session_streams, client, nursery)
         self._probing = trio.Lock()
@@ -89,6 +102,8 @@ class HttpUpstream:
     async def request(self, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
         """Have the upstream answer; progress and log messages for the client go to `on_notice` as they come.
 
+        `AT_WORK` requests run at once, those that wait for a person's answer not counted; who comes then waits.
+
         What an older upstream asks meanwhile goes to the respondent, each question in a task of its own. One that asks
         on the streams of sessions, which say of no request that it is meant, runs requests of clients without sessions
         in a session each, while they are not too many.
@@ -99,6 +114,18 @@ class HttpUpstream:
         Raises:
             UpstreamLost, UpstreamRefused: see `converse`.
         """
+        try:
+            self._at_work.acquire_nowait()
+        except trio.WouldBlock:
+            await self._at_work.acquire()
+        try:
+            return await self._request(outgoing, on_notice)
+        finally:
+            self._at_work.release()
+
+    async def _request(self, outgoing: Outgoing, on_notice: OnNotice) -> Answered:
+        if outgoing.respondent.capabilities:
+            outgoing = replace(outgoing, respondent=self._unhurried(outgoing.respondent))
         for last in (False, True):
             peer = self.peer
             if peer is None or self._in_doubt:
@@ -131,6 +158,18 @@ class HttpUpstream:
             self._tickets.drop(ticket)
             self.doubt()  # a server that forgot its sessions may have been upgraded, too
         raise AssertionError("the second round returns or raises")
+
+    def _unhurried(self, respondent: Respondent) -> Respondent:
+        """The same, whose thinking takes no other request's place."""
+
+        async def answer(question: Call) -> Success | Failure:
+            self._at_work.total_tokens += 1
+            try:
+                return await respondent.answer(question)
+            finally:
+                self._at_work.total_tokens -= 1
+
+        return replace(respondent, answer=answer)
 
     @property
     def is_in_doubt(self) -> bool:
@@ -273,10 +312,11 @@ async def open_upstream(
     `nursery` runs the reaper of idle sessions and what has to be said after a cancelled call.
     """
     async with (
-        open_exchange(url, context, proxy) as exchange,
+        open_exchange(url, context, proxy, connections=AT_WORK + ASKING) as exchange,
         open_exchange(url, context, proxy, connections=STREAMS) as streams,
+        open_exchange(url, context, proxy, connections=WORDS) as words,
     ):
-        upstream = HttpUpstream(name, exchange, client, nursery, streams)
+        upstream = HttpUpstream(name, exchange, client, nursery, streams, words)
         nursery.start_soon(upstream.reap)
         try:
             yield upstream

@@ -32,6 +32,7 @@ IDLE = 600.0  # seconds; a session costs its server memory, and a new one costs 
 PER_PERSON = 32  # sessions in which one person can be asked; whoever comes then shares one
 LOOK_AGAIN = 30.0  # seconds; whether there are idle ones, or those of sessions that have ended
 FAREWELL = 2.0  # seconds for a DELETE that must be sent but may be lost
+TELLING = 30.0  # seconds for an upstream to take the answer to what it asked
 
 JSON_AND_EVENTS: Headers = [
     (b"content-type", b"application/json"),
@@ -91,10 +92,12 @@ class Ticket:
 
 
 class Tickets:
-    """The tickets of one upstream, by whose they are."""
+    """The tickets of one upstream, by whose they are. `words` is for what is said beside requests, however many of them
+    the `exchange` is busy with."""
 
-    def __init__(self, exchange: Exchange, client: Json) -> None:
+    def __init__(self, exchange: Exchange, client: Json, words: Exchange | None = None) -> None:
         self._exchange = exchange
+        self._words = words or exchange
         self._client = client
         self._held: dict[SessionKey, Ticket] = {}
         self._opening: dict[SessionKey, trio.Event] = {}
@@ -216,19 +219,24 @@ class Tickets:
                 raise UpstreamRefused(answer.status, f"HTTP {answer.status} to {notice.method}")
 
     async def say(self, ticket: Ticket, message: Message) -> None:
-        """Post a notification or an answer; whether it arrives is not worth failing for. Bounded, shielded."""
+        """Post what is not worth failing for if it does not arrive. Bounded, shielded."""
         with trio.move_on_after(FAREWELL, shield=True):
-            try:
-                async with self._exchange.send("POST", ticket.headers(), render(message)):
-                    pass
-            except UpstreamLost as exc:
-                log.debug("could not say %s: %s", type(message).__name__, exc)
+            await self._say(ticket, message)
+
+    async def _say(self, ticket: Ticket, message: Message) -> None:
+        try:
+            async with self._words.send("POST", ticket.headers(), render(message)):
+                pass
+        except UpstreamLost as exc:
+            log.debug("could not say %s: %s", type(message).__name__, exc)
 
     async def answer(self, ticket: Ticket, question: Call, answer: OnRequest, scope: trio.CancelScope) -> None:
         """Have `answer` answer what the upstream asked, and say so, in the scope that `Ticket.is_asking` gave."""
         try:
             with scope:
-                await self.say(ticket, await answer(question))
+                outcome = await answer(question)
+                with trio.move_on_after(TELLING):  # without it a request waits in vain
+                    await self._say(ticket, outcome)
         finally:
             if ticket.asking.get(question.id) is scope:
                 del ticket.asking[question.id]
@@ -238,7 +246,7 @@ class Tickets:
             return
         with trio.move_on_after(FAREWELL, shield=True):
             try:
-                async with self._exchange.send("DELETE", ticket.headers(), b""):
+                async with self._words.send("DELETE", ticket.headers(), b""):
                     pass
             except UpstreamLost as exc:
                 log.debug("could not end a session: %s", exc)

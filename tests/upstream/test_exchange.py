@@ -284,7 +284,7 @@ async def test_a_compressed_answer_is_refused_unread(encoding: str) -> None:
 
 
 async def test_a_pool_opens_without_a_network() -> None:
-    async with open_exchange("http://up.example.com/mcp", ssl.create_default_context()) as exchange:
+    async with open_exchange("http://up.example.com/mcp", ssl.create_default_context(), connections=1) as exchange:
         assert "up.example.com" in repr(exchange)
 
 

@@ -37,7 +37,7 @@ def through(proxy: HttpProxy, user: str = "") -> Proxy:
 
 async def post(url: str, context: ssl.SSLContext, proxy: Proxy | None) -> int:
     async with (
-        open_exchange(url, context, proxy) as exchange,
+        open_exchange(url, context, proxy, connections=1) as exchange,
         exchange.send("POST", [(b"x-own", b"1")], b"{}") as answer,
     ):
         return answer.status
