@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable
 
 from ..config.model import Upstream
-from ..errors import ConnectNeeded
+from ..errors import ConnectNeeded, UpstreamLost
 from ..protocol.brokering.challenge import parse_challenge
 from ..protocol.principal import Principal
 from .connection_life import is_refreshable
@@ -68,7 +68,7 @@ class PersonalCredentials:
             return held.credential  # somebody has refreshed it, or connected, in the meantime
         return await self._replaced(held)
 
-    async def _replaced(self, held: Held) -> Credential | None:
+    async def _replaced(self, held: Held) -> Credential:
         """Another credential than this one, which was refused with 401.
 
         One refusal is worth one refresh, and what is new and refused all the same is not refreshed again: neither the
@@ -76,7 +76,8 @@ class PersonalCredentials:
         """
         if self._clock() - held.connection.issued_at < SETTLED:
             if held.connection.generation == 0:
-                return None  # the person has just logged in: asking them again is of no use
+                # Asking the person again is of no use: they have just logged in.
+                raise UpstreamLost("it refuses the login although it was just made (401)", executed=False)
             self._connections.note_refused(held)
             raise ConnectNeeded(self._upstream.name, "it refuses the login although it was just renewed")
         if not is_refreshable(held.connection):

@@ -84,8 +84,8 @@ class Asking:
                 {"elicitations": [elicitation]},
             )
         text = (
-            f"Authentication required for {upstream.name}: {reason}. Nothing was run. Please visit {url} to connect "
-            "the account, then call again."
+            f"Authentication required for {upstream.name}: {reason}. Nothing was run. Please visit {url} in a browser "
+            "to connect the account (it opens for its person alone, so show them the link), then call again."
         )
         return failed(asked.call, text, asked.revision)
 

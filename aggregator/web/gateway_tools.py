@@ -7,6 +7,7 @@ and never a token: the URLs they name hold an upstream's name and nothing else
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any, Protocol
 
@@ -62,6 +63,11 @@ def gateway_tools(needing: tuple[str, ...]) -> tuple[Json, ...]:
     return (_auth(needing), *(_auth_of(name) for name in needing), _STATUS, _UNAUTH)
 
 
+# Models have no browser: what they are given has to say what it is for.
+_NEXT = (
+    "An authUrl is a page that the person opens in a browser to connect their own account; it opens for them alone. "
+    "Show them the link. When they have connected, the server's tools are listed and can be called."
+)
 _BEHIND = (
     "Renewed logins cannot be stored at the moment. If this server is restarted now, some accounts have to be "
     "connected again; tell the people who run it."
@@ -121,6 +127,8 @@ class GatewayTools:
         if server is not None and not rows:
             return self._unknown(server, revision)
         status: Json = {"dashboardUrl": self._site.url("/connections"), "servers": [self._row(row) for row in rows]}
+        if any("authUrl" in row for row in status["servers"]):
+            status["next"] = _NEXT
         if self._connections.is_behind:
             status["warning"] = _BEHIND
         return text_result(json.dumps(status, indent=2, ensure_ascii=False), revision)
@@ -153,7 +161,7 @@ class GatewayTools:
         if status.standing.account:
             row["account"] = status.standing.account
         if status.standing.next_try_at is not None:
-            row["nextTryAt"] = status.standing.next_try_at
+            row["nextTryAt"] = _moment(status.standing.next_try_at)
         if status.stale:
             row["stale"] = True
         if status.left_out:
@@ -161,6 +169,10 @@ class GatewayTools:
         if status.flagged:
             row["flagged"] = list(status.flagged)
         return row
+
+
+def _moment(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def connect_url(site: Site, upstream: str) -> str:
@@ -190,7 +202,8 @@ def _auth_of(upstream: str) -> Json:
         "name": auth_tool(upstream),
         "title": f"Authenticate {upstream}",
         "description": f"[{upstream}] Authenticate with {upstream}. This server requires authentication before its "
-        f'tools become available. Equivalent to calling gateway__auth with server="{upstream}".',
+        f'tools become available. Equivalent to calling gateway__auth with server="{upstream}". Returns a link, '
+        "authUrl, that the person opens in a browser.",
         "inputSchema": {"type": "object", "properties": {}},
         "annotations": {"title": f"Authenticate {upstream}", "readOnlyHint": True, "openWorldHint": True},
     }

@@ -236,7 +236,10 @@ async def test_a_token_refused_just_after_the_login_is_the_upstreams_own_refusal
 ) -> None:
     await store.save_connection(row())
     async with instance(store, server, wall) as (_, credentials):
-        assert await credentials.renewed(ADA, await credentials.current(ADA), 401, "") is None
+        refused = await credentials.current(ADA)
+        with pytest.raises(UpstreamLost, match="it refuses the login although it was just made") as caught:
+            await credentials.renewed(ADA, refused, 401, "")
+    assert not caught.value.executed
     assert server.asked == []
 
 

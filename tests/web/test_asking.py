@@ -218,9 +218,11 @@ async def test_status_and_the_auth_tools_name_the_link_and_no_token() -> None:
             assert status["servers"][0]["name"] == "up"
             assert status["servers"][0]["authenticated"] is False
             assert status["servers"][0]["authUrl"] == LINK
+            assert "the person opens in a browser" in status["next"]
             theirs = json.loads((await relay.modern("bob").call(name, arguments))["result"]["content"][0]["text"])
             assert theirs["servers"][0]["authenticated"] is True
             assert "authUrl" not in theirs["servers"][0]
+            assert "next" not in theirs
             for text in (json.dumps(answer), json.dumps(theirs)):
                 assert "alice" not in text
                 assert "b1" not in text

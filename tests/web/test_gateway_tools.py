@@ -60,7 +60,7 @@ async def test_a_login_that_is_being_renewed_is_said_so_although_nothing_can_be_
             server.dead = "the login cannot be renewed now"
             (row,) = await status(relay.modern("alice"))
             assert (row["state"], row["lastError"]) == ("retrying", "it is busy")
-            assert row["nextTryAt"] == 1_790_000_000.0
+            assert row["nextTryAt"] == "2026-09-21T14:13:20Z"
         nursery.cancel_scope.cancel()
 
 
@@ -105,6 +105,11 @@ async def test_other_names_of_ours_lead_nowhere(name: str) -> None:
 
 
 def test_our_tools_keep_the_words_of_the_predecessor() -> None:
+    auth = next(tool for tool in gateway_tools(("up",)) if tool["name"] == "gateway__up__auth")
+    assert auth["description"].startswith(
+        "[up] Authenticate with up. This server requires authentication before its tools become available. "
+        'Equivalent to calling gateway__auth with server="up".'
+    )
     unauth = next(tool for tool in gateway_tools(()) if tool["name"] == "gateway__unauth")
     assert unauth["description"] == (
         "Remove stored authentication for an upstream MCP server, so you can re-authenticate or disconnect it."
