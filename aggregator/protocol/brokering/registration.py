@@ -123,6 +123,11 @@ def process_registration_response(
     """
     issuer = quotable_url(server.issuer)
     if status not in (200, 201):
+        if server.is_assumed and status in (404, 405):
+            raise ConnectFailed(
+                "it names no authorization server, and at its own address there is none; if it does not work without "
+                "an account, the operator sets its 'authorizationServer'"
+            )
         raise _refused(issuer, status, headers, body, now)
     try:
         fields = read_object(body)

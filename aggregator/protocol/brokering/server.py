@@ -43,6 +43,7 @@ class ServerMetadata:
     iss_promised: bool = False
     takes_client_documents: bool = False
     answers_as: str | None = None
+    is_assumed: bool = False  # nobody has said that there is one; see `default_server`
 
 
 def metadata_urls(issuer: str) -> tuple[str, ...]:
@@ -63,6 +64,7 @@ def default_server(origin: str) -> ServerMetadata:
         token_endpoint=origin + "/token",
         registration_endpoint=origin + "/register",
         auth_methods=("none", "client_secret_post", "client_secret_basic"),
+        is_assumed=True,
     )
 
 

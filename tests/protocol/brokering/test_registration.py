@@ -21,7 +21,7 @@ from aggregator.protocol.brokering.registration import (
     process_registration_response,
     secret_method,
 )
-from aggregator.protocol.brokering.server import ServerMetadata
+from aggregator.protocol.brokering.server import ServerMetadata, default_server
 from aggregator.protocol.learned_url import parse_learned_url
 from aggregator.protocol.oauth.client_document import process_client_document
 
@@ -187,6 +187,15 @@ def test_a_refused_registration_says_whether_trying_again_helps(
         registered(fields, status=status, wait="7")
     assert words in str(caught.value)
     assert caught.value.temporary is temporary
+
+
+def test_where_nobody_spoke_of_a_server_and_none_is_there_the_upstream_has_none() -> None:
+    """The operator of one that works without an account has nothing to set up."""
+    with pytest.raises(ConnectFailed, match="names no authorization server") as caught:
+        process_registration_response(default_server("https://up.example"), 404, {}, b"", method="none", now=0.0)
+    assert "'clientId'" not in str(caught.value)
+    with pytest.raises(ConnectFailed, match="does not register us"):
+        process_registration_response(default_server("https://up.example"), 403, {}, b"", method="none", now=0.0)
 
 
 def test_a_servers_own_words_are_not_quoted() -> None:
