@@ -57,26 +57,30 @@ class Uris:
     _known: frozenset[str] = field(default=frozenset(), repr=False)
 
     def locate(self, uri: str) -> Place | None:
-        """Whose `uri` is: said in itself, listed, made by a template, or of a scheme that one upstream alone uses.
+        """Whose `uri` is: said in itself, claimed, or of a scheme that one upstream alone uses."""
+        if (found := self.named(uri) or self.claimed(uri)) is not None:
+            return found
+        if len(self.order) == 1:
+            return Place(self.order[0], uri)
+        by_scheme = self.schemes.get(scheme_of(uri) or "")
+        return None if by_scheme is None else Place(self.order[by_scheme], uri)
 
-        Between upstreams the first configured decides, whether by its list or by a template: what a URI means does
-        not change because a later one begins to list it.
-        """
-        if (own := parse_own(uri)) is not None and (name := self._name(own.upstream)) is not None:
-            return Place(name, own.uri)
+    def named(self, uri: str) -> Place | None:
+        """Whose `uri` is, if it says so itself."""
+        own = parse_own(uri)
+        name = None if own is None else self._name(own.upstream)
+        return None if own is None or name is None else Place(name, own.uri)
+
+    def claimed(self, uri: str) -> Place | None:
+        """The first configured upstream that has `uri` in its list, or a template that makes it: what a URI means does
+        not change because a later one begins to list it."""
         owner = self.exact.get(uri, len(self.order))
-        scheme = scheme_of(uri) or ""
-        for claimant, template in self.templates.get(scheme, ()):
+        for claimant, template in self.templates.get(scheme_of(uri) or "", ()):
             if claimant >= owner:
                 break
             if template.matches(uri):
                 return Place(self.order[claimant], uri)
-        if owner < len(self.order):
-            return Place(self.order[owner], uri)
-        if len(self.order) == 1:
-            return Place(self.order[0], uri)
-        by_scheme = self.schemes.get(scheme)
-        return None if by_scheme is None else Place(self.order[by_scheme], uri)
+        return Place(self.order[owner], uri) if owner < len(self.order) else None
 
     def publish(self, upstream: str, uri: str) -> str:
         """`uri` of `upstream` for a list: a text that leads back to it."""

@@ -112,6 +112,11 @@ class Listing:
         return self._fresh_until <= trio.current_time()
 
     @property
+    def first_time(self) -> trio.Event | None:
+        """Set at the end of the first attempt ever, while that is under way."""
+        return self.running if self.source is None and self.error is None else None
+
+    @property
     def may_come(self) -> bool:
         """An attempt is under way, and the one before it did not fail."""
         return self.running is not None and not self._failures

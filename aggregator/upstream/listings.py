@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from ..config.model import AnyUpstream, ConnectRetry, StdioUpstream
+from ..config.model import ConnectRetry, StdioUpstream
 from ..protocol.catalog import Catalog, build_catalog
 from ..protocol.jsonrpc import Json
 from ..protocol.names import may_publish
@@ -198,7 +198,7 @@ class Listings:
         """Everything that is known now; None while there is something to wait for. Begins what is due."""
         if (known := self._known(view)) is not None:
             return known.catalog
-        listings = self._listings(view)
+        listings = self.listings_of(view)
         for listing in listings:
             listing.refresh_if_due()
         if any(listing.is_awaited for listing in listings):
@@ -218,7 +218,7 @@ class Listings:
         and no longer than `patience`."""
         with trio.move_on_after(self._patience):
             while (catalog := self.catalog_at_hand(view)) is None:
-                for listing in self._listings(view):
+                for listing in self.listings_of(view):
                     if listing.is_awaited and listing.running is not None:
                         await listing.running.wait()
             return catalog
@@ -226,44 +226,10 @@ class Listings:
 
     def known_catalog(self, view: View) -> Catalog:
         """What is known now, whatever is under way. Begins what is due."""
-        listings = self._listings(view)
+        listings = self.listings_of(view)
         for listing in listings:
             listing.refresh_if_due()
         return self._merged(view, listings)
-
-    async def catalog_for(self, view: View, name: str) -> Catalog:
-        """A catalog good enough to locate the published tool `name`.
-
-        Waits for upstreams that could have published it and were never listed, in the order of configuration: a
-        name's first owner keeps it. An unknown name has them listed anew, at most every `SHORTEST_TTL` seconds,
-        since a tool may have come since.
-        """
-        return await self._catalog_where(
-            view, lambda catalog: name in catalog.routes, lambda upstream: may_publish(upstream.prefix, name)
-        )
-
-    async def catalog_where(self, view: View, found: Callable[[Catalog], bool]) -> Catalog:
-        """As `catalog_for`, for what may belong to any upstream: the first catalog in which it is `found`, or the last
-        that can be had."""
-        return await self._catalog_where(view, found, lambda upstream: True)
-
-    async def _catalog_where(
-        self, view: View, found: Callable[[Catalog], bool], may_have: Callable[[AnyUpstream], bool]
-    ) -> Catalog:
-        listings = self._listings(view)
-        if found(catalog := self._merged(view, listings)):
-            for listing in listings:
-                listing.refresh_if_due()
-            return catalog
-        candidates = [listing for listing in listings if may_have(listing.config)]
-        for listing in candidates:
-            listing.refresh_soon()
-        for listing in candidates:
-            if listing.may_come and listing.running is not None:
-                await listing.running.wait()
-            if found(catalog := self._merged(view, listings)):
-                break
-        return catalog
 
     def absent(self, view: View, name: str) -> Listing | None:
         """The listing that probably has the published tool `name` but could not be had; None if there is none.
@@ -272,14 +238,14 @@ class Listings:
         """
         candidates = [
             listing
-            for listing in self._listings(view)
+            for listing in self.listings_of(view)
             if listing.source is None and listing.error is not None and may_publish(listing.config.prefix, name)
         ]
         return min(candidates, key=lambda listing: not listing.config.prefix, default=None)
 
     def doubt(self, view: View, name: str) -> None:
         """What is known of this upstream's tools is out of date: list them anew, behind everybody's back."""
-        for listing in self._listings(view):
+        for listing in self.listings_of(view):
             if listing.upstream.name == name:
                 listing.refresh_soon()
 
@@ -305,10 +271,10 @@ class Listings:
         """Seconds for which a list made now will do."""
         if (known := self._known(view)) is not None:
             return max(SHORTEST_TTL, known.aged_at - trio.current_time())
-        return min((listing.life for listing in self._listings(view)), default=DEFAULT_TTL)
+        return min((listing.life for listing in self.listings_of(view)), default=DEFAULT_TTL)
 
     def status(self, view: View) -> tuple[UpstreamStatus, ...]:
-        listings = self._listings(view)
+        listings = self.listings_of(view)
         catalog = self._merged(view, listings)
         return tuple(
             status_of(listing, standing, catalog) for listing, standing in zip(listings, view.standings, strict=True)
@@ -320,7 +286,7 @@ class Listings:
         known = self._settled.get(view.key)
         return known if known is not None and known.turn == self._turn and trio.current_time() < known.until else None
 
-    def _listings(self, view: View) -> list[Listing]:
+    def listings_of(self, view: View) -> list[Listing]:
         """One per upstream, in the order of configuration."""
         members = view.members
         if view.standings is members.nobody:

@@ -8,6 +8,7 @@ from ..protocol import jsonrpc
 from ..protocol.jsonrpc import Failure, Json, Success, failure
 from ..protocol.revisions import is_stateless
 from ..upstream.listings import Listings
+from ..upstream.locating import locate_prompt, locate_template
 from .asked import Asked
 from .conversing import Tell
 from .relaying import Errand, Relaying
@@ -52,8 +53,7 @@ class McpPrompts:
     async def _get(self, asked: Asked, name: str, tell: Tell) -> Success | Failure:
         started = trio.current_time()
         view = self._listings.view_at_hand(asked.principal) or await self._listings.view(asked.principal)
-        catalog = await self._listings.catalog_where(view, lambda found: found.locate_prompt(name) is not None)
-        route = catalog.locate_prompt(name)
+        catalog, route = await locate_prompt(self._listings, view, name)
         if route is None:
             unknown = failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Unknown prompt: {name[:128]}")
             return self._relaying.absent(asked, view, name, started) or unknown
@@ -67,12 +67,12 @@ class McpPrompts:
         upstream: str | None = None
         own = subject
         if key == "name":
-            catalog = await self._listings.catalog_where(view, lambda found: found.locate_prompt(subject) is not None)
-            if (route := catalog.locate_prompt(subject)) is not None:
+            _, route = await locate_prompt(self._listings, view, subject)
+            if route is not None:
                 upstream, own = route.upstream, route.prompt
         else:
-            catalog = await self._listings.catalog_where(view, lambda found: found.locate_template(subject) is not None)
-            if (place := catalog.locate_template(subject)) is not None:
+            _, place = await locate_template(self._listings, view, subject)
+            if place is not None:
                 upstream, own = place.upstream, place.uri
         if upstream is None:
             unknown = failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Nothing to complete is called {subject[:128]}")

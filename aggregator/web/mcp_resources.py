@@ -10,6 +10,7 @@ from ..protocol.revisions import not_found_code
 from ..protocol.uris import Place
 from ..store.session_rows import MAX_SUBSCRIPTIONS, Subscribe, Unsubscribe
 from ..upstream.listings import Listings, View
+from ..upstream.locating import locate_uri
 from .asked import Asked
 from .client_sessions import ClientSessions
 from .conversing import Tell
@@ -42,8 +43,8 @@ class McpResources:
         if not isinstance(uri, str):
             return failure(id, jsonrpc.INVALID_PARAMS, "'uri' must be a string")
         view = await self._listings.view(asked.principal)
-        catalog = await self._listings.catalog_where(view, lambda found: found.locate_uri(uri) is not None)
-        if catalog.locate_uri(uri) is None:
+        _, place = await locate_uri(self._listings, view, uri)
+        if place is None:
             told = f"Resource not found: {uri[:200]}{self._unasked(view)}"
             return failure(id, not_found_code(asked.revision), told, {"uri": uri})
         if asked.session is None:
@@ -68,8 +69,7 @@ class McpResources:
 
     async def _relay(self, asked: Asked, uri: str, tell: Tell) -> Success | Failure:
         view = self._listings.view_at_hand(asked.principal) or await self._listings.view(asked.principal)
-        catalog = await self._listings.catalog_where(view, lambda found: found.locate_uri(uri) is not None)
-        place = catalog.locate_uri(uri)
+        catalog, place = await locate_uri(self._listings, view, uri)
         if place is None:
             text = f"Resource not found: {uri[:200]}{self._unasked(view)}"
             return failure(asked.call.id, not_found_code(asked.revision), text, {"uri": uri})

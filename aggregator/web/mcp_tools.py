@@ -13,6 +13,7 @@ from ..protocol.jsonrpc import Failure, Json, Success, failure
 from ..protocol.revisions import is_stateless
 from ..protocol.translate import tool_error
 from ..upstream.listings import Listings
+from ..upstream.locating import locate_tool
 from .asked import Asked
 from .conversing import Tell
 from .gateway_tools import GatewayTools
@@ -48,8 +49,7 @@ class McpTools:
     async def _relay(self, asked: Asked, name: str, arguments: Json, tell: Tell) -> Success | Failure:
         started = trio.current_time()
         view = self._listings.view_at_hand(asked.principal) or await self._listings.view(asked.principal)
-        catalog = await self._listings.catalog_for(view, name)
-        route = catalog.locate(name)
+        catalog, route = await locate_tool(self._listings, view, name)
         if route is None and (answer := self._relaying.absent(asked, view, name, started)) is not None:
             return answer
         if route is None:
