@@ -128,13 +128,13 @@ async def resume(
         headers = [*ticket.stream_headers(), (b"last-event-id", lost.last_event.encode())]
         try:
             async with exchange.send("GET", headers, b"") as answer:
+                if answer.status >= 300:
+                    break  # whatever it says is about this GET, and no answer to the request
                 return await read_outcome(answer, id, on_message)
         except Interrupted as exc:
             futile = 0 if exc.last_event != lost.last_event else futile + 1
             lost = exc
-        except (UpstreamRefused, UpstreamLost) as exc:
-            if isinstance(exc, UpstreamRefused):
-                break
+        except UpstreamLost:
             futile += 1
     raise UpstreamLost(str(first)) from first
 

@@ -44,6 +44,8 @@ class Polling:
         match piece:
             case int():
                 return Raw(piece, {"content-type": "text/plain"})
+            case Raw():
+                return piece
             case None:
                 return Raw(200, STREAM, [b": nothing new\n\n"])
             case _:
@@ -70,9 +72,13 @@ async def test_a_call_whose_stream_was_closed_is_taken_up_where_it_ended(
         assert server.calls("GET")[0].headers["mcp-session-id"] == server.calls()[0].headers["mcp-session-id"]
 
 
-@pytest.mark.parametrize("answer", [400, 404, 405])
+# What servers of the TypeScript SDK 1.x answer whose session is no more: an error without an id.
+NO_SESSION = b'{"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": "Bad Request: No valid session ID"}}'
+
+
+@pytest.mark.parametrize("answer", [400, 404, 405, *(Raw(status, chunks=[NO_SESSION]) for status in (400, 404))])
 async def test_a_server_that_cannot_take_it_up_has_lost_the_call_which_may_have_run(
-    answer: int, autojump_clock: trio.testing.MockClock
+    answer: int | Raw, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with behind(LEGACY) as (server, upstream):
         Polling(server, answer)
