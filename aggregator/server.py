@@ -207,7 +207,7 @@ async def serve(
             if config.tls is not None and context is not None:
                 nursery.start_soon(watch_certificate, config.tls, context)
             await start_reloading(nursery, aggregator, reload)
-            log.info("%s serves %s", IDENTITY["name"], ", ".join(upstream.name for upstream in config.upstreams))
+            log.info("%s serves %s", IDENTITY["name"], _names(config))
             urls = [url_of(listener, scheme="https" if config.tls else "http") for listener in sockets]
             log.info("MCP endpoint %s%s on %s", config.issuer_url, config.listen.path, ", ".join(urls))
             nursery.start_soon(service.feed_watchdog)
@@ -264,6 +264,10 @@ class _Ready:
         self.task_status.started(value)
 
 
+def _names(config: Servable) -> str:
+    return ", ".join(upstream.name for upstream in config.upstreams if upstream.enabled) or "no upstream"
+
+
 async def tell_status(aggregator: Aggregator, service: Service) -> None:
     """Until cancelled; returns if nobody listens."""
     while service.is_there:
@@ -301,7 +305,7 @@ async def serve_stdio(config: LocalConfig, *, shutdown: trio.Event | None = None
                 )
                 log.info("pages for connecting accounts: %s/connections", config.issuer_url)
             await start_reloading(nursery, aggregator, reload)
-            log.info("%s serves %s", IDENTITY["name"], ", ".join(upstream.name for upstream in config.upstreams))
+            log.info("%s serves %s", IDENTITY["name"], _names(config))
             await attend(aggregator, config, pipes.lines(), pipes.write, shutdown=shutdown)
             nursery.cancel_scope.cancel("served")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..config.model import StdioUpstream
 from ..protocol.catalog import Catalog
 from .credentials import EVERYONE, Standing
 from .listing import Listing
@@ -14,7 +15,7 @@ class UpstreamStatus:
     """One row of `gateway__status` and of the connections page."""
 
     name: str
-    state: str  # "connected", "unreachable", "needs_login", "retrying", "connecting"
+    state: str  # "connected", "unreachable", "needs_login", "retrying", "connecting", "not_started"
     tools: int
     revision: str | None
     latency: float | None
@@ -37,8 +38,10 @@ def status_of(listing: Listing, standing: Standing, catalog: Catalog) -> Upstrea
         state = "retrying"  # which is also why a listing fails whose token has ended meanwhile
     elif listing.error is not None:
         state = "unreachable"
+    elif listing.source is not None:
+        state = "connected"
     else:
-        state = "connected" if listing.source is not None else "connecting"
+        state = "not_started" if _waits_for_use(listing) else "connecting"
     name, peer = listing.upstream.name, listing.upstream.peer
     return UpstreamStatus(
         name,
@@ -52,3 +55,7 @@ def status_of(listing: Listing, standing: Standing, catalog: Catalog) -> Upstrea
         standing,
         catalog.flagged.get(name, ()),
     )
+
+
+def _waits_for_use(listing: Listing) -> bool:
+    return isinstance(listing.config, StdioUpstream) and listing.config.start_on_use and listing.running is None

@@ -111,6 +111,8 @@ def row_of(upstream: AnyUpstream, status: UpstreamStatus) -> Row:
         detail = f"{standing.reason or 'The login could not be renewed'}{when}"
     elif status.state == "connecting":
         state, tone = "Being looked at", "wait"
+    elif status.state == "not_started":
+        state, tone, detail = "Not started", "wait", "starts when it is first used"
     elif standing.state == "shared":
         state, tone, detail = "Shared", "good", "the same for everyone" if not own else "works without your account"
     else:

@@ -149,7 +149,7 @@ class GatewayTools:
     def _row(self, status: UpstreamStatus) -> Json:
         row: dict[str, Any] = {
             "name": status.name,
-            "authenticated": status.state in ("connected", "connecting", "retrying"),
+            "authenticated": status.state in ("connected", "connecting", "retrying", "not_started"),
             "state": status.state,
             "tools": status.tools,
             "revision": status.revision,

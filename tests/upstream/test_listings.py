@@ -18,7 +18,7 @@ from aggregator.upstream.command import open_command
 from aggregator.upstream.credentials import ConfiguredCredentials
 from aggregator.upstream.listings import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, SHORTEST_TTL, Listings
 
-from ..fakes.child import FakeChild, FakeStarts
+from ..fakes.child import FakeChild, FakeStarts, modern
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Incoming, Raw
 from ..fakes.relay import Relay, open_relay, text_of
 
@@ -207,6 +207,26 @@ async def test_one_that_crashes_in_a_loop_is_logged_once_per_attempt(
     ], "why it ended is said by who runs it"
     ends = [record.message for record in caplog.records if "ended with exit code 1" in record.message]
     assert len(ends) == len(starts.at) / 2, "it is started twice in an attempt, to be met in either way"
+
+
+async def test_one_that_is_to_start_on_use_is_not_said_to_be_connecting(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    config = StdioUpstream("up", "up", command=("server",), start_on_use=True)
+    someone = Principal("https://idp.example.com", "alice")
+    async with trio.open_nursery() as nursery:
+        async with open_command("up", Command(("server",), {}), {}, nursery, start=FakeStarts(modern)) as upstream:
+            authorized = AuthorizedUpstream(config, upstream, ConfiguredCredentials(config))
+            listings = Listings([authorized], nursery, name_length=64, ours=lambda waiting: ())
+            listings.warm()
+            view = await listings.view(someone)
+            states = [listings.status(view)[0].state]
+            listings.known_catalog(view)  # somebody asks
+            states.append(listings.status(view)[0].state)
+            await listings.catalog(view)
+            states.append(listings.status(view)[0].state)
+        nursery.cancel_scope.cancel()
+    assert states == ["not_started", "connecting", "connected"]
 
 
 async def test_an_upstream_that_asks_to_be_left_alone_is(autojump_clock: trio.testing.MockClock) -> None:

@@ -57,6 +57,7 @@ OWN = "anna gmail"
         ),
         (status_of("gmail", "connected"), ("Shared", "Works without your account.", "Connect")),
         (status_of("gmail", "connecting"), ("Being looked at", "", "Connect")),
+        (status_of("gmail", "not_started"), ("Not started", "Starts when it is first used.", "Connect")),
     ],
 )
 def test_each_state_has_its_words_and_one_thing_to_do(
