@@ -77,6 +77,7 @@ class Listing:
         self.source: Source | None = None
         self.version = 0  # of `source`
         self.error: str | None = None
+        self.troubles: dict[str, str] = {}  # why what it has besides tools could not be listed, by kind
         self.needs_login = False
         self.latency: float | None = None
         self.used_at = trio.current_time()
@@ -135,8 +136,10 @@ class Listing:
 
     @property
     def is_stale(self) -> bool:
-        """What is offered is from before the upstream was lost."""
-        return self.source is not None and self.error is not None
+        """Something that is offered is from before it could no longer be listed."""
+        if self.source is None:
+            return False
+        return self.error is not None or any(self._items_of(self.source, key) for key in self.troubles)
 
     def refresh_if_due(self) -> None:
         self.used_at = trio.current_time()
@@ -287,13 +290,17 @@ class Listing:
         peer = self.upstream.peer
         title = peer.server.get("title") if peer is not None else None
         display = config.display_name or (title if isinstance(title, str) and title else config.name)
-        for key, part in parts.items():
-            if part.trouble is not None:
-                log.warning("upstream %s: its %s could not be listed: %s", config.name, key, part.trouble)
+        troubles = {key: part.trouble for key, part in parts.items() if part.trouble is not None}
+        for key, trouble in troubles.items():
+            if self.troubles.get(key) != trouble:  # once, not at every attempt
+                log.warning("upstream %s: its %s could not be listed: %s", config.name, key, trouble)
+        self.troubles = troubles
 
-        def kept(key: str, old: tuple[Json, ...]) -> tuple[Json, ...]:
+        def kept(key: str) -> tuple[Json, ...]:
             part = parts.get(key)
-            return () if part is None else old if part.trouble is not None else part.items
+            if part is None or part.trouble is None:
+                return () if part is None else part.items
+            return () if before is None else self._items_of(before, key)
 
         drafts = self.upstream.drafts.take(parts["tools"].items)
         source = Source(
@@ -303,9 +310,9 @@ class Listing:
             tuple(draft.tool for draft in drafts),
             config.tools.include,
             config.tools.exclude,
-            prompts=kept("prompts", before.prompts if before else ()),
-            resources=kept("resources", before.resources if before else ()),
-            templates=kept("resourceTemplates", before.templates if before else ()),
+            prompts=kept("prompts"),
+            resources=kept("resources"),
+            templates=kept("resourceTemplates"),
             capabilities=peer.capabilities if peer is not None else {},
             drafts=drafts,
         )
@@ -319,8 +326,14 @@ class Listing:
         self._told.clear()
         self._offer(source, needs_login=False)
 
+    @staticmethod
+    def _items_of(source: Source, key: str) -> tuple[Json, ...]:
+        by_key = {"prompts": source.prompts, "resources": source.resources, "resourceTemplates": source.templates}
+        return by_key[key]
+
     def _asks_for_login(self, reason: str) -> None:
         """An answer, not a failure: it is asked again when somebody wants to know, not behind everybody's back."""
+        self.troubles = {}
         self._failures, self._retry_at, self.error = 0, -1.0, reason
         self._told.clear()
         self._fresh_until = trio.current_time() + DEFAULT_TTL

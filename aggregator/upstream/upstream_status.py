@@ -51,7 +51,7 @@ def status_of(listing: Listing, standing: Standing, catalog: Catalog) -> Upstrea
         listing.latency,
         standing.reason or listing.error,
         listing.is_stale,
-        catalog.left_out.get(name, ()),
+        (*[f"its {kind}: {why}" for kind, why in listing.troubles.items()], *catalog.left_out.get(name, ())),
         standing,
         catalog.flagged.get(name, ()),
     )

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from aggregator.config.model import Limits
+from aggregator.upstream.listings import DEFAULT_TTL
 
 from ..fakes.mcp_server import LEGACY, META, MODERN, FakeServer, Incoming, Speaking, ToolFailure
 from ..fakes.relay import Client, Relay, client_of, in_every_cell, one, open_relay, text_of
@@ -358,6 +359,38 @@ async def test_a_list_that_cannot_be_had_costs_only_itself(autojump_clock: trio.
         assert "up__t" in await client.names()
         assert (await result_of(client, "prompts/list"))["prompts"] == []
         assert len((await result_of(client, "resources/list"))["resources"]) == 1
+
+
+async def test_a_list_that_can_no_longer_be_had_is_shown_as_it_was_and_marked(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with one(MODERN) as (server, relay):
+        stock(server, "x://1", prompts=("p",))
+        server.tool("t")
+        client = relay.modern()
+
+        async def row() -> Json:
+            told = (await client.call("gateway__status"))["result"]["content"][0]["text"]
+            (found,) = json.loads(told)["servers"]
+            return {key: found[key] for key in ("state", "stale", "leftOut") if key in found}
+
+        assert await row() == {"state": "connected"}
+        good = server.results["prompts/list"]
+
+        def broken(incoming: Incoming) -> Json:
+            raise ToolFailure({"code": -32603, "message": "no"})
+
+        server.results["prompts/list"] = broken
+        for _ in range(3):
+            await trio.sleep(DEFAULT_TTL)
+            assert [prompt["name"] for prompt in (await result_of(client, "prompts/list"))["prompts"]] == ["up__p"]
+            reason = "its prompts: refused prompts/list: no (-32603)"
+            assert await row() == {"state": "connected", "stale": True, "leftOut": [reason]}
+        assert len([record for record in caplog.records if "could not be listed" in record.message]) == 1
+        server.results["prompts/list"] = good
+        await trio.sleep(DEFAULT_TTL)
+        await client.names()
+        assert await row() == {"state": "connected"}
 
 
 async def test_a_person_who_has_to_connect_is_told_so_in_the_form_of_the_method() -> None:
