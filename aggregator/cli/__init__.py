@@ -22,6 +22,8 @@ from .loading import (
     config_or_exit,
     load,
     load_or_exit,
+    log_level_option,
+    pass_on_config,
     print_problems,
     print_warnings,
     team_or_exit,
@@ -36,43 +38,49 @@ Without a command it serves, if it finds a configuration.
 \b
 Exit codes:
    0  done
-   1  nothing to revoke or to log out of
+   1  there was nothing to end, the reader of a pipe has gone, or a crash
    2  wrong usage
-  69  something needed is unavailable
-  75  the address is in use
+  69  something needed is unavailable: an upstream, the daemon, the store
+  75  the address to serve at cannot be had
   77  somebody has to log in first
-  78  the configuration is missing or wrong
+  78  the configuration is missing or wrong, or not one for this command
 """
+
+
+GETTING_STARTED = """
+No configuration found; 'mcp-aggregator demo' needs none. One for yourself, say mcp-aggregator.config.yaml:
+
+  upstreams:
+    - name: everything
+      command: [npx, -y, "@modelcontextprotocol/server-everything"]
+
+Searched:"""
 
 
 @click.group(invoke_without_command=True, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mcp-aggregator", message="mcp-aggregator %(version)s")
+@config_option
 @click.pass_context
-def main(context: click.Context) -> None:
-    """One MCP endpoint for all of a team's MCP servers, behind one login."""
+def main(context: click.Context, config: str | None) -> None:
+    """One MCP endpoint for all MCP servers: those of a team, behind one login, or your own on this machine."""
     if context.invoked_subcommand is not None:
+        pass_on_config(context, config)
         return
     from ..config.find import NoConfig
 
     try:
-        loaded = load(None)
+        loaded = load(config)
     except NoConfig as exc:
         click.echo(context.get_help(), err=True)
-        click.echo("\nNo configuration found; 'mcp-aggregator demo' needs none. Searched:", err=True)
+        click.echo(GETTING_STARTED, err=True)
         click.echo("".join(f"  {place}\n" for place in exc.places), nl=False, err=True)
         sys.exit(EX_CONFIG)
-    _serve(loaded, "info", "text", None)
+    _serve(loaded, "info", "text", config)
 
 
 @main.command()
 @config_option
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    default="info",
-    show_default=True,
-    help="Least important message to log, on stderr.",
-)
+@log_level_option("info")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"], case_sensitive=False),
@@ -94,7 +102,10 @@ def serve(config: str | None, log_level: str, log_format: str, watch: bool) -> N
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print problems and warnings as JSON on stdout.")
 def check(config: str | None, as_json: bool) -> None:
-    """Check the configuration and list everything wrong with it; contacts nobody."""
+    """List all that is wrong with the configuration.
+
+    Contacts nobody.
+    """
     if as_json:
         check_as_json(config)
     loaded = load_or_exit(config)
@@ -130,9 +141,10 @@ def new() -> None:
 @config_option
 @click.option("--dry-run", is_flag=True, help="Only list the rows.")
 def rekey(config: str | None, dry_run: bool) -> None:
-    """List what is stored under an older key, and encrypt it with the first of 'secret'.
+    """Encrypt what is stored with the newest key.
 
-    Says when the older keys may be dropped. Safe while servers run.
+    Lists what is stored under an older one than the first of 'secret', and encrypts it with that. Says
+    when the older keys may be dropped. Safe while servers run.
     """
     loaded = load_or_exit(config)
     from . import stored
@@ -156,8 +168,9 @@ def _name(context: click.Context, parameter: click.Parameter, given: str) -> str
 @config_option
 @click.option("--client", "as_client", is_flag=True, help="It is a client's name, even if a person has it too.")
 def revoke(name: str, config: str | None, as_client: bool) -> None:
-    """Sign a person out of everything and end their accounts at upstreams, or end all that people allowed a client.
+    """Sign a person out everywhere, or a client.
 
+    Ends a person's accounts at upstreams, too; of a client, everything that people allowed it.
     A person is named by their subject or by the label that pages show, a client by its registration id or its name.
     Works while servers run; prints what it ended.
     """
@@ -173,7 +186,10 @@ def revoke(name: str, config: str | None, as_client: bool) -> None:
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; default: the demo's own, 0: any free one."
 )
 def demo(check: bool, port: int | None) -> None:
-    """Try it without accounts or network: a login provider and two MCP servers are built in."""
+    """Try it without accounts or network.
+
+    A login provider and two MCP servers are built in.
+    """
     from .logs import set_up_logging
 
     set_up_logging("warning", "text")

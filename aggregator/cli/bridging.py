@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from .loading import EX_CONFIG, config_option, load_or_exit
+from .loading import EX_CONFIG, config_option, load_or_exit, log_level_option
 
 
 @click.command()
@@ -20,18 +20,12 @@ from .loading import EX_CONFIG, config_option, load_or_exit
     show_envvar=True,
     help="Bearer token to show there; better given by the environment, which other users cannot see.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    default="warning",
-    show_default=True,
-    help="Least important message to log, on stderr.",
-)
+@log_level_option("warning")
 def stdio(config: str | None, endpoint: str | None, socket: str | None, token: str | None, log_level: str) -> None:
-    """Connect a client that speaks MCP over stdio only to a server that runs.
+    """Connect a client over stdio to a running server.
 
-    Such a client starts this command itself. It passes everything on, waits for a server that restarts, and ends when
-    its input does.
+    For one that speaks MCP over stdio only. Such a client starts this command itself. It passes everything on, waits
+    for a server that restarts, and ends when its input does.
     """
     if endpoint is not None and socket is not None:
         raise click.UsageError("--endpoint and --socket are two places; give one.")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -21,7 +22,31 @@ if TYPE_CHECKING:
 # A missing configuration is one too: a container without it must not end in success, nor be restarted for ever.
 EX_CONFIG = 78
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
 config_option = click.option("-c", "--config", metavar="FILE", help="Configuration; default: the first one found.")
+
+
+def log_level_option(default: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warn", "warning", "error"], case_sensitive=False),
+        default=default,
+        show_default=True,
+        help="Least important message to log, on stderr.",
+    )
+
+
+def pass_on_config(context: click.Context, config: str | None) -> None:
+    """``-c FILE`` before the command counts as if it stood behind it, unless another one does."""
+    if config is None:
+        return
+    name = str(context.invoked_subcommand)
+    assert isinstance(context.command, click.Group)
+    command = context.command.get_command(context, name)
+    if command is None or all(parameter.name != "config" for parameter in command.params):
+        raise click.UsageError(f"'{name}' reads no configuration; leave out -c.")
+    context.default_map = {name: {"config": config}}
 
 
 def terminal() -> Terminal:

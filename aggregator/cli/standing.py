@@ -10,6 +10,7 @@ from typing import Any
 from ..config.model import AnyConfig, AnyUpstream, LocalConfig, StdioUpstream
 from .catalog_list import EXIT_LOGIN, EXIT_UNAVAILABLE
 from .daemon import Daemon, NotRunning, Refused, daemon_of
+from .loading import EX_CONFIG
 from .pasted_lines import PastedLines
 from .terminal import BOLD, GREEN, RED, YELLOW, Terminal, table
 
@@ -17,10 +18,12 @@ STATUS, RETRY, LOGOUT = "/control/status", "/control/retry", "/control/logout"
 LOGIN, FINISH = "/control/login", "/control/login/finish"
 LOGIN_PATIENCE = 600.0  # seconds for one login in a browser
 GLANCE = 1.0  # seconds between two looks at whether it is done
+SETTLING, SHORT_GLANCE = 15.0, 0.2  # seconds for upstreams that are being connected to say whether they want one
 
 _COLOURS = {"connected": GREEN, "needs_login": YELLOW, "unreachable": RED, "retrying": YELLOW}
-_WORDS = {"needs_login": "needs login"}
+_WORDS = {"needs_login": "needs login", "not_started": "not started"}
 _HELP = {"needs_login": "run"}  # what the command is good for; where something is to be mended first, the error says it
+_OUT_OF_REACH = ("unreachable", "retrying")
 
 Row = Mapping[str, Any]
 
@@ -83,7 +86,7 @@ def status_lines(rows: Sequence[Row], style: Callable[[str, str], str]) -> list[
 
 def exit_code_of(rows: Sequence[Row]) -> int:
     states = {row["state"] for row in rows}
-    if states & {"unreachable", "retrying"}:
+    if states & set(_OUT_OF_REACH):
         return EXIT_UNAVAILABLE
     return EXIT_LOGIN if "needs_login" in states else 0
 
@@ -91,8 +94,8 @@ def exit_code_of(rows: Sequence[Row]) -> int:
 def retry(config: AnyConfig, terminal: Terminal, name: str | None, *, option: str = "") -> int:
     """Have upstreams that fail be tried now."""
     told = _asked(config, terminal, "POST", RETRY, {"upstream": name}, option)
-    if told is None:
-        return EXIT_UNAVAILABLE
+    if isinstance(told, int):
+        return told
     tried = told["tried"]
     names = ", ".join(tried)
     terminal.say(f"trying {names} now; see: mcp-aggregator status{option}" if tried else "nothing fails")
@@ -102,8 +105,8 @@ def retry(config: AnyConfig, terminal: Terminal, name: str | None, *, option: st
 def logout(config: AnyConfig, terminal: Terminal, name: str, *, option: str = "") -> int:
     """End the account at one upstream."""
     told = _asked(config, terminal, "POST", LOGOUT, {"upstream": name}, option)
-    if told is None:
-        return EXIT_UNAVAILABLE
+    if isinstance(told, int):
+        return told
     terminal.say(f"{name}: logged out" if told["ended"] else f"{name}: there was no login")
     return 0 if told["ended"] else 1
 
@@ -116,26 +119,75 @@ def login(
     *,
     option: str = "",
 ) -> int:
-    """Lead through the logins that are missing, or those of `names`, one after another. 77 if one was not made.
+    """Lead through the logins that are missing, or those of `names`, one after another. 77 if one was not made, 69 if
+    one of `names` is out of reach.
 
     Without `open_page` a browser on another machine will do, whose last address is pasted into our standard input.
     """
     pasted = PastedLines(0) if open_page is None else None
     told = _asked(config, terminal, "GET", STATUS, None, option)
-    if told is None:
-        return EXIT_UNAVAILABLE
+    if isinstance(told, int):
+        return told
     assert isinstance(config, LocalConfig)
-    rows: Sequence[Row] = told["upstreams"]
+    try:
+        return _lead(config, terminal, told["upstreams"], names, open_page, pasted, option)
+    except (NotRunning, Refused) as exc:
+        terminal.progress("")
+        terminal.say(f"the daemon has ended meanwhile: {exc}", RED)
+        return EXIT_UNAVAILABLE
+
+
+def _lead(
+    config: LocalConfig,
+    terminal: Terminal,
+    rows: Sequence[Row],
+    names: Sequence[str],
+    open_page: Callable[[str], bool] | None,
+    pasted: PastedLines | None,
+    option: str,
+) -> int:
+    """See `login`; `rows` are how the upstreams were just now.
+
+    Raises:
+        NotRunning, Refused: if the daemon answers no more.
+    """
+    daemon = daemon_of(config)
+    known = {upstream.name for upstream in config.upstreams if upstream.browser_login is not None}
+    rows = _settled(daemon, terminal, rows, known & set(names) if names else known)
+    code = 0
     wanted = [row for row in rows if (row["name"] in names if names else row["state"] == "needs_login")]
     for row in wanted:
-        if row["state"] != "needs_login":
+        if row["state"] in _OUT_OF_REACH:
+            terminal.say(f"{row['name']}: {row['error'] or 'is out of reach'}", RED)
+            terminal.say(f"    to try now: {row['fix']}{option}")
+            code = EXIT_UNAVAILABLE
+        elif row["state"] != "needs_login":
             terminal.say(f"{row['name']}: nothing to log in to ({_WORDS.get(row['state'], row['state'])})")
-        elif not _log_in(daemon_of(config), terminal, row, config.has_pages, open_page, pasted):
+        elif not _log_in(daemon, terminal, row, config.has_pages, open_page, pasted):
             terminal.say(f"{row['name']}: no login within {LOGIN_PATIENCE:g} s", RED)
             return EXIT_LOGIN
     if not wanted:
         terminal.say("no upstream waits for a login")
-    return 0
+        unknown = [
+            row["name"] for row in rows if row["name"] in known and row["state"] in (*_OUT_OF_REACH, "connecting")
+        ]
+        if unknown:
+            terminal.say(f"not known of {', '.join(unknown)}; see: mcp-aggregator status{option}", YELLOW)
+    return code
+
+
+def _settled(daemon: Daemon, terminal: Terminal, rows: Sequence[Row], names: set[str]) -> Sequence[Row]:
+    """`rows`, or newer ones, in which none of `names` is being connected: it may want a login, and has not said so."""
+    until = time.monotonic() + SETTLING
+    while time.monotonic() < until:
+        unsettled = [row["name"] for row in rows if row["name"] in names and row["state"] == "connecting"]
+        if not unsettled:
+            break
+        terminal.progress(f"waiting for {', '.join(unsettled)}")
+        time.sleep(SHORT_GLANCE)
+        rows = daemon.ask("GET", STATUS)["upstreams"]
+    terminal.progress("")
+    return rows
 
 
 def _log_in(
@@ -193,18 +245,18 @@ def _wait_line(pasted: PastedLines | None) -> str | None:
 
 
 def _asked(config: AnyConfig, terminal: Terminal, method: str, path: str, body: Any, option: str) -> Any:
-    """What the daemon says; None, with words on stderr, if it says nothing."""
+    """What the daemon says; the exit code, with words on stderr, if it says nothing."""
     if not isinstance(config, LocalConfig):
         url = f"{config.issuer_url}/connections"
         terminal.say(f"with 'auth' each person has their own accounts, in the browser: {url}", YELLOW)
-        return None
+        return EX_CONFIG
     try:
         return daemon_of(config).ask(method, path, body)
     except NotRunning as exc:
         terminal.say(f"not running: {exc}; start it with: mcp-aggregator serve{option}", RED)
     except Refused as exc:
         terminal.say(str(exc), RED)
-    return None
+    return EXIT_UNAVAILABLE
 
 
 def _team_status(config: AnyConfig, terminal: Terminal, *, as_json: bool) -> int:

@@ -29,7 +29,9 @@ class NoConfig(ConfigError):
 
     def __init__(self, places: tuple[str, ...]) -> None:
         listed = "".join(f"\n  {place}" for place in places)
-        super().__init__("no configuration", (Problem("", f"none found. Searched:{listed}"),))
+        super().__init__(
+            "no configuration", (Problem("", f"none found; 'mcp-aggregator' alone shows one. Searched:{listed}"),)
+        )
         self.places = places
 
 

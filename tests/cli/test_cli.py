@@ -154,6 +154,29 @@ def test_without_a_configuration_the_places_are_listed(tmp_path: Path) -> None:
         assert f"{tmp_path}/.config/mcpmux.yaml" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [("-c", "good.yaml", "check"), ("-c", "bad.yaml", "check", "-c", "good.yaml")])
+def test_a_configuration_may_be_named_before_the_command(arguments: tuple[str, ...], good: Path) -> None:
+    done = run(good.parent, *arguments)
+    assert (done.returncode, done.stdout) == (0, "good.yaml: good, 2 upstreams: gmail, wiki\n")
+
+
+def test_the_levels_of_mcpmux_are_known_by_name(good: Path) -> None:
+    done = run(good.parent, "serve", "--log-level", "warn", "-c", "missing.yaml")
+    assert (done.returncode, done.stderr) == (78, "missing.yaml: there is no such file\n")
+
+
+def test_exit_codes_are_documented_in_the_same_words(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    documented = re.findall(r"^\| (\d+) \| (.+) \|$", page, re.MULTILINE)
+    shown = run(tmp_path, "--help").stdout.partition("Exit codes:")[2]
+    assert re.findall(r"^ *(\d+)  (.+)$", shown, re.MULTILINE) == documented
+
+
+def test_each_command_says_in_one_line_what_it_does(tmp_path: Path) -> None:
+    commands = run(tmp_path, "--help", COLUMNS="80").stdout.partition("Commands:")[2].partition("\n\n")[0]
+    assert "..." not in commands
+
+
 def test_without_a_command_a_configuration_that_is_found_is_used(tmp_path: Path) -> None:
     (tmp_path / "mcp-aggregator.config.json").write_text("{}")
     done = run(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import socket
@@ -10,14 +11,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aggregator.cli.daemon import Daemon, NotRunning, daemon_of
-from aggregator.cli.standing import exit_code_of, status_lines
-from aggregator.config.model import Listen, LocalConfig, Secret
+from aggregator.cli.standing import exit_code_of, login, status_lines
+from aggregator.cli.terminal import Terminal
+from aggregator.config.model import BrowserLogin, Listen, LocalConfig, Secret, Upstream
 
 from .test_catalog_list import ABSENT, GOOD, configured
 from .test_cli import run
@@ -64,7 +67,9 @@ def test_the_exit_code_tells_the_worst(states: tuple[str, ...], code: int) -> No
 
 
 def local(**more: Any) -> LocalConfig:
-    return LocalConfig(None, (), **{"issuer_url": "http://localhost:3000", "host": "127.0.0.1", **more})
+    return LocalConfig(
+        None, more.pop("upstreams", ()), **{"issuer_url": "http://localhost:3000", "host": "127.0.0.1", **more}
+    )
 
 
 def test_the_daemon_is_where_the_configuration_says() -> None:
@@ -84,18 +89,20 @@ def test_a_daemon_that_cannot_be_found_is_told_so(config: LocalConfig) -> None:
 
 @contextmanager
 def answering(raw: bytes) -> Iterator[int]:
-    """Something that answers every connection with these bytes."""
+    """Something that answers one connection with these bytes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
 
         def serve() -> None:
             connection, _ = listener.accept()
+            listener.close()
             with connection:
                 connection.recv(65536)
                 connection.sendall(raw)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield listener.getsockname()[1]
+        yield port
         thread.join(5)
 
 
@@ -103,6 +110,70 @@ def answering(raw: bytes) -> Iterator[int]:
 def test_something_else_at_the_address_is_not_taken_for_the_daemon(raw: bytes) -> None:
     with answering(raw) as port, pytest.raises(NotRunning):
         Daemon("", "127.0.0.1", port, "localhost").ask("GET", "/control/status")
+
+
+@contextmanager
+def telling(*answers: list[dict[str, Any]]) -> Iterator[int]:
+    """A daemon whose upstreams are as `answers` say, one after another; the last stays."""
+    left = list(answers)
+
+    class Control(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"upstreams": left[0] if len(left) == 1 else left.pop(0)}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Control) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join(5)
+
+
+WAITS = row("jira", "needs_login", fix="mcp-aggregator login jira", loginUrl="http://localhost/connect/jira")
+LOST = row("jira", "unreachable", error="cannot connect", fix="mcp-aggregator retry jira")
+
+
+@pytest.mark.parametrize(
+    ("answers", "names", "code", "said"),
+    [
+        ([[row("jira", "connecting")], [WAITS], [row("jira", "connected")]], (), 0, "jira: logged in"),
+        ([[row("jira", "connecting")], [WAITS], [row("jira", "connected")]], ("jira",), 0, "jira: logged in"),
+        ([[row("jira", "connecting")], [row("jira", "connected")]], (), 0, "no upstream waits for a login"),
+        ([[row("jira", "connected")]], ("jira",), 0, "jira: nothing to log in to (connected)"),
+        ([[LOST]], ("jira",), 69, "jira: cannot connect\n    to try now: mcp-aggregator retry jira -c c.json"),
+        ([[LOST]], (), 0, "not known of jira; see: mcp-aggregator status -c c.json"),
+    ],
+)
+def test_login_waits_until_it_is_known_who_wants_one(
+    answers: list[list[dict[str, Any]]], names: tuple[str, ...], code: int, said: str
+) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    jira = Upstream("jira", "https://jira.example.com/mcp", "jira", auth_type="oauth", browser_login=BrowserLogin())
+    with telling(*answers) as port:
+        config = local(port=port, upstreams=(jira,))
+        assert login(config, Terminal(out, err, {}), names, lambda url: True, option=" -c c.json") == code
+    assert said in err.getvalue()
+
+
+def test_a_daemon_that_ends_while_somebody_logs_in_is_told(tmp_path: Path) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    jira = Upstream("jira", "https://jira.example.com/mcp", "jira", auth_type="oauth", browser_login=BrowserLogin())
+    body = json.dumps({"upstreams": [WAITS]}).encode()
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) as port:  # once
+        config = local(port=port, upstreams=(jira,))
+
+        def open_page(url: str) -> bool:
+            return True
+
+        assert login(config, Terminal(out, err, {}), (), open_page) == 69
+    assert "the daemon has ended meanwhile: nobody answers" in err.getvalue()
 
 
 def free_port() -> int:
@@ -151,9 +222,11 @@ def test_the_daemon_is_asked_wherever_it_listens(way: str, tmp_path: Path) -> No
     with serving(tmp_path, upstreams=[GOOD, ABSENT], **where):
         done = run(tmp_path, "retry", "absent", "-c", "c.json")
         assert done.returncode == 0, done.stderr
-        done = run(tmp_path, "status", "-c", "c.json")
+        rows = [["", "connecting"]]
+        while any("connecting" in cells for cells in rows):
+            done = run(tmp_path, "status", "-c", "c.json")
+            rows = [line.split("\t") for line in done.stdout.splitlines()]
         assert done.returncode == 69, done.stderr
-        rows = [line.split("\t") for line in done.stdout.splitlines()]
         assert rows[0][:2] == ["good", "connected"]
         assert (rows[1][:2], rows[1][4]) == (["absent", "unreachable"], "mcp-aggregator retry absent -c c.json")
         told = json.loads(run(tmp_path, "status", "--json", "-c", "c.json").stdout)
@@ -204,4 +277,4 @@ def test_a_team_is_told_where_to_look(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout == "a\tconfigured\thttps://a.example.com (user)\n"
     assert "/connections" in done.stderr
-    assert run(tmp_path, "login", "-c", "c.json").returncode == 69
+    assert run(tmp_path, "login", "-c", "c.json").returncode == 78
