@@ -35,6 +35,7 @@ from .model import (
 from .rules import OPENED, open_door
 from .scalars import Wrong, show, whole
 from .urls import is_host, is_loopback, parse_upstream_url
+from .warn import exposed_credential
 
 T = TypeVar("T")
 
@@ -192,7 +193,10 @@ def _backend(node: Node, number: int, names: dict[str, int]) -> AnyUpstream | No
     if not node.text("endpoint"):
         node.refuse("endpoint", "is required for transport 'http'")
     url = node.parsed("endpoint", parse_upstream_url, "") if node.text("endpoint") else ""
-    return _authorized(node, {**common, "url": url})
+    upstream = _authorized(node, {**common, "url": url})
+    if upstream is not None and (told := exposed_credential(upstream)):
+        node.warn("endpoint", told)
+    return upstream
 
 
 def _authorized(backend: Node, common: Mapping[str, Any]) -> Upstream | None:

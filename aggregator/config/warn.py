@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 from ..errors import Problem
 from .document import Document, Path
-from .model import AnyConfig, Auth
+from .model import AnyConfig, Auth, Upstream
 from .rules import OPENED
 from .secrets import Passphrase, check_secret
-from .urls import is_loopback
+from .urls import is_loopback, is_plain_http
 
 _GOOGLE = "https://accounts.google.com"
+_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})  # headers that log somebody in
 _NEW_SECRET = "make one with 'mcp-aggregator secret new'"  # noqa: S105  a remedy, not a secret
 
 
@@ -25,7 +26,32 @@ def warnings_for(config: AnyConfig, document: Document) -> Iterator[Problem]:
         yield from _local(config, document)
     else:
         yield from _login(config.auth, document)
+    for index, upstream in enumerate(config.upstreams):
+        if isinstance(upstream, Upstream) and (told := exposed_credential(upstream)):
+            yield document.problem(("upstreams", index, "url"), told)
     yield from _secret(config, document)
+
+
+def exposed_credential(upstream: Upstream) -> str | None:
+    """What to say of an address to which a configured credential goes readable to everybody on the way, if it does.
+
+    Operators have networks of their own, so this is not refused; `allowPrivateNetwork` says so of one. Whether people's
+    own tokens go there is known beforehand only where a client is configured for their logins.
+    """
+    if not upstream.enabled or not is_plain_http(upstream.url):
+        return None
+    named = [name for name, _ in upstream.headers if name.lower() in _CREDENTIALS]
+    if upstream.auth_type in ("bearer", "header", "command"):
+        what = f"the credential of auth.type '{upstream.auth_type}'"
+    elif named:
+        what = f"the header '{named[0]}'"
+    elif upstream.account.client_id is not None and not upstream.account.allow_private_network:
+        what = "every token of whoever logs in"
+    else:
+        return None
+    return (
+        f"is http, so {what} can be read and used by whoever sees the traffic; use https, unless the network is yours"
+    )
 
 
 def _local(config: AnyConfig, document: Document) -> Iterator[Problem]:

@@ -421,6 +421,44 @@ def test_a_passphrase_in_a_list_of_secrets_is_warned_of_at_its_place() -> None:
     assert "is a passphrase" in warning.message
 
 
+PLAIN = "http://tools.internal:8080/mcp"
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"url": PLAIN, "auth": {"type": "bearer", "token": "hunter2"}}, "auth.type 'bearer'"),
+        ({"url": PLAIN, "auth": {"type": "header", "header": "X-Key", "value": "hunter2"}}, "auth.type 'header'"),
+        ({"url": PLAIN, "auth": {"type": "command", "command": ["token"]}}, "auth.type 'command'"),
+        ({"url": PLAIN, "auth": {"type": "none"}, "headers": {"Authorization": "Basic hunter2"}}, "'Authorization'"),
+        ({"url": PLAIN, "auth": {"type": "none"}, "headers": {"cookie": "hunter2"}}, "'cookie'"),
+        ({"url": PLAIN, "clientId": "c", "clientSecret": "hunter2"}, "every token of whoever logs in"),
+    ],
+)
+def test_a_credential_that_crosses_a_network_readable_to_all_is_warned_of(changes: Any, what: str) -> None:
+    (warning,) = load(with_upstream(**changes)).warnings
+    assert (warning.path, warning.line) == ("upstreams[0].url", 1)
+    assert what in warning.message
+    assert "use https" in warning.message
+    assert "hunter2" not in repr(warning)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": PLAIN, "auth": {"type": "none"}, "headers": {"X-Team": "a"}},
+        {"url": PLAIN, "auth": {"type": "bearer", "token": "t"}, "enabled": False},
+        {"url": PLAIN},
+        {"url": PLAIN, "clientId": "c", "allowPrivateNetwork": True},
+        {"url": "http://127.0.0.1:8080/mcp", "auth": {"type": "bearer", "token": "t"}},
+        {"url": "http://[::1]:8080/mcp", "auth": {"type": "bearer", "token": "t"}},
+        {"auth": {"type": "bearer", "token": "t"}},
+    ],
+)
+def test_what_shows_no_credential_to_a_network_is_not_warned_of(changes: Any) -> None:
+    assert load(with_upstream(**changes)).warnings == ()
+
+
 def test_no_problem_and_no_excerpt_holds_a_secret() -> None:
     text = """
 auth: {issuer: "https://u:hunter2@idp.example.com", clientSecert: hunter2, clientSecret: {flie: hunter2}}

@@ -342,6 +342,14 @@ backends:
     assert [upstream.headers for upstream in loaded.settings.upstreams] == [(), (), ()]
 
 
+def test_a_credential_that_crosses_a_network_readable_to_all_is_warned_of() -> None:
+    text = SMALL.replace("}", ", auth: {type: bearer, token: hunter2}}")
+    assert load(text).warnings == ()
+    (warning,) = load(text.replace("localhost", "tools.internal")).warnings
+    assert (warning.path, warning.line) == ("backends[0].endpoint", 2)
+    assert "auth.type 'bearer'" in warning.message
+
+
 def test_variables_that_are_not_set_are_told_once_and_not_in_comments() -> None:
     text = """\
 # ${COMMENTED} costs $5
