@@ -23,6 +23,7 @@ SETTLING, SHORT_GLANCE = 15.0, 0.2  # seconds for upstreams that are being conne
 _COLOURS = {"connected": GREEN, "needs_login": YELLOW, "unreachable": RED, "retrying": YELLOW}
 _WORDS = {"needs_login": "needs login", "not_started": "not started"}
 _HELP = {"needs_login": "run"}  # what the command is good for; where something is to be mended first, the error says it
+_PARTLY = "its prompts or resources cannot be listed now, and are those of before: gateway__status says why"
 _OUT_OF_REACH = ("unreachable", "retrying")
 
 Row = Mapping[str, Any]
@@ -62,7 +63,7 @@ def status(config: AnyConfig, terminal: Terminal, *, as_json: bool, start: str, 
 
 def status_cells(row: Row) -> tuple[str, str, str, str, str]:
     """Name, state, tools, what is wrong, the command that helps."""
-    wrong = row.get("error") or ("the tools are those of before it was lost" if row.get("stale") else "")
+    wrong = row.get("error") or (_PARTLY if row.get("stale") else "")
     return row["name"], row["state"], str(row["tools"]), wrong, row.get("fix") or ""
 
 

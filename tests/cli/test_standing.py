@@ -37,12 +37,15 @@ def plain(text: str, code: str) -> str:
 def test_each_problem_has_its_command_below() -> None:
     rows = [
         row("wiki", "connected"),
+        row("notes", "connected", stale=True),
         row("jira", "unreachable", error="cannot connect", fix="mcp-aggregator retry jira"),
         row("github", "needs_login", error="it asks for a login", fix="mcp-aggregator login github"),
     ]
     assert status_lines(rows, plain) == [
         "UPSTREAM  STATE        TOOLS",
         "wiki      connected    3",
+        "notes     connected    3",
+        "    its prompts or resources cannot be listed now, and are those of before: gateway__status says why",
         "jira      unreachable  3",
         "    cannot connect",
         "    to try now: mcp-aggregator retry jira",
