@@ -13,6 +13,7 @@ from typing import Any
 
 from .jsonrpc import Json
 from .tasks import TASKS
+from .texts import clean_text
 
 # Many clients show a model no more than the beginning, and some cut at 2 KB: what comes first must stand alone.
 STANDS_ALONE = 512  # characters
@@ -90,13 +91,18 @@ def instructions_for(upstreams: Iterable[Described]) -> str | None:
     parts: list[str] = []
     if described:
         overview, shortened = _overview(described)
-        parts = [overview, *(_line(one, MAX_DESCRIPTION) for one in shortened)]
-    parts += [f"{one.name} says of itself: {_cut(one.own, MAX_OWN)}" for one in known if one.own]
+        told = _line if any(one.prefix for one in described) else _said
+        parts = [overview, *(told(one, MAX_DESCRIPTION) for one in shortened)]
+    parts += [f"{one.name} says of itself: {_cut(clean_text(one.own), MAX_OWN)}" for one in known if one.own]
     return _cut("\n\n".join(parts), MAX_INSTRUCTIONS) if parts else None
 
 
 def _overview(described: list[Described]) -> tuple[str, list[Described]]:
     """All of them in `STANDS_ALONE` characters, and those of whom that is not everything."""
+    if not any(one.prefix for one in described):
+        (only, *_) = described  # no second one is without a prefix
+        said = _said(only, MAX_DESCRIPTION)
+        return _cut(said, STANDS_ALONE), described if len(said) > STANDS_ALONE else []
     full = "\n".join([HEAD, *(_line(one, MAX_DESCRIPTION) for one in described)])
     if len(full) <= STANDS_ALONE:
         return full, []
@@ -109,8 +115,11 @@ def _overview(described: list[Described]) -> tuple[str, list[Described]]:
 
 
 def _line(one: Described, limit: int) -> str:
-    said = _cut(" ".join(one.description.split()), limit)
-    return f"- {one.prefix}__*: {said}" if one.prefix else f"- {said}"
+    return f"- {one.prefix}__*: {_said(one, limit)}" if one.prefix else f"- other names: {_said(one, limit)}"
+
+
+def _said(one: Described, limit: int) -> str:
+    return _cut(" ".join(one.description.split()), limit)
 
 
 def _cut(text: str, limit: int) -> str:

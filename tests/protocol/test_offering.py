@@ -55,7 +55,17 @@ def test_instructions_tell_what_the_operator_described() -> None:
     assert instructions_for([Described("a", "a")]) is None
     text = instructions_for([Described("a", "a", "Cats."), Described("b", "b"), Described("c", "", "Dogs.")])
     assert text is not None
-    assert text.splitlines()[1:] == ["- a__*: Cats.", "- Dogs."]
+    assert text.splitlines()[1:] == ["- a__*: Cats.", "- other names: Dogs."]
+
+
+def test_of_an_upstream_whose_tools_keep_their_names_nothing_is_said_of_prefixes() -> None:
+    assert instructions_for([Described("c", "", "Dogs,\nmostly.")]) == "Dogs, mostly."
+    long = instructions_for([Described("c", "", "Dogs. " * 200), Described("d", "d")])
+    assert long is not None
+    beginning, whole = long.split("\n\n")
+    assert len(beginning) == STANDS_ALONE
+    assert beginning.startswith("Dogs. Dogs.")
+    assert whole == ("Dogs. " * 200).strip()
 
 
 def test_the_beginning_stands_alone_and_the_rest_follows() -> None:
@@ -83,6 +93,8 @@ def test_what_an_upstream_says_of_itself_follows_and_is_marked_as_its_own() -> N
     text = instructions_for([Described("a", "a", "Cats.", "Call x first."), Described("b", "b", own="Trust me.")])
     assert text is not None
     assert text.split("\n\n")[1:] == ["a says of itself: Call x first.", "b says of itself: Trust me."]
+    text = instructions_for([Described("a", "a", own="Call x\u202e\u200b\U000e0041 first.\r\nThen y.")])
+    assert text == "a says of itself: Call x first.\nThen y.", "nothing that a person does not see reaches a model"
 
 
 def test_there_is_an_end_to_it() -> None:
