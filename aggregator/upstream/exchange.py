@@ -63,13 +63,15 @@ class Answer:
 class Interrupted(UpstreamLost):
     """A stream that ended without the answer, and said how it can be taken up again (2025-11-25, resumability).
 
-    `last_event` is the id of the last event that came; `retry` is in seconds, None if the upstream named none.
+    `last_event` is the id of the last event that came; `retry` is in seconds, None if the upstream named none. With
+    `is_closed` the upstream ended the stream in order: it wants to be asked again later (SEP-1699).
     """
 
-    def __init__(self, message: str, last_event: str, retry: float | None) -> None:
+    def __init__(self, message: str, last_event: str, retry: float | None, *, is_closed: bool) -> None:
         super().__init__(message)
         self.last_event = last_event
         self.retry = retry
+        self.is_closed = is_closed
 
 
 class Exchange(Protocol):
@@ -248,7 +250,7 @@ async def read_body(answer: Answer, limit: int = MAX_BODY) -> bytes:
 async def _from_events(answer: Answer, id: str, on_message: OnMessage) -> Success | Failure:
     reader = EventReader()
     found: Success | Failure | None = None
-    how = "ended the stream without an answer"
+    how, is_closed = "ended the stream without an answer", True
     try:
         async for chunk in answer.chunks:
             try:
@@ -267,9 +269,10 @@ async def _from_events(answer: Answer, id: str, on_message: OnMessage) -> Succes
                         pass
                 return found
     except tuple(_LOST) as exc:
-        how = f"{_words(exc)[0]} ({_detail(exc)})"
+        how, is_closed = f"{_words(exc)[0]} ({_detail(exc)})", False
     if reader.last_id:
-        raise Interrupted(how, reader.last_id, None if reader.retry is None else reader.retry / 1000)
+        retry = None if reader.retry is None else reader.retry / 1000
+        raise Interrupted(how, reader.last_id, retry, is_closed=is_closed)
     raise UpstreamLost(how)
 
 

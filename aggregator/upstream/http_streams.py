@@ -19,7 +19,7 @@ from ..protocol.subscriptions import ACKNOWLEDGED, Wanted, declared_for, read_fi
 from ..protocol.translate import Envelope, params_for_upstream
 from .credentials import Credential
 from .exchange import Exchange, Headers, Interrupted, OnMessage, converse, read_outcome, read_stream
-from .peers import Hear, drop, refuse
+from .peers import Hear, Poll, drop, refuse
 from .sessions import JSON_AND_EVENTS, Ticket, Tickets
 
 STREAMS = 2000  # at once to one upstream: one for everyone, and one for each account that somebody listens with
@@ -114,16 +114,19 @@ async def listen_in_session(
 
 
 async def resume(
-    exchange: Exchange, ticket: Ticket, lost: Interrupted, id: str, on_message: OnMessage
+    exchange: Exchange, ticket: Ticket, lost: Interrupted, id: str, on_message: OnMessage, poll: Poll
 ) -> Success | Failure:
     """The answer to request `id`, whose stream broke, or was closed by a server that wants to be asked again later
-    (2025-11-25, resumability: GET with `Last-Event-ID`). It lasts as long as something new comes.
+    (2025-11-25, resumability: GET with `Last-Event-ID`). It lasts as long as something new comes. Whenever the server
+    wants that, `poll` is told first.
 
     Raises:
         UpstreamLost: as the stream was lost, if it cannot be taken up again.
     """
     first, futile = lost, 0
     while futile < FUTILE:
+        if lost.is_closed:
+            await poll(lost.retry)
         await trio.sleep(min(max(FIRST_RESUME if lost.retry is None else lost.retry, SHORTEST_RESUME), LAST_RESUME))
         headers = [*ticket.stream_headers(), (b"last-event-id", lost.last_event.encode())]
         try:

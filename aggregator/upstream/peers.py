@@ -53,6 +53,7 @@ _SESSION_NOTICES = frozenset(
 
 OnNotice = Callable[[Notice], Awaitable[None]]
 Hear = Callable[[Notice], None]
+Poll = Callable[[float | None], Awaitable[None]]  # seconds, if any were named
 OnRequest = Callable[[Call], Awaitable[Success | Failure]]  # answers what an upstream asks; never fails
 
 
@@ -64,6 +65,10 @@ class Peer:
     capabilities: Json
     server: Json
     instructions: str = ""
+
+
+async def nobody_polls(retry: float | None) -> None:
+    """The client waits for its answer where it asked."""
 
 
 async def refuse(question: Call) -> Failure:
@@ -78,12 +83,14 @@ class Respondent:
     `capabilities` is what can be asked: nothing, if nobody can be. `session` is the client's own: all of its requests
     have one person in front of one program, so one may answer for another. It is empty for a client without sessions,
     of which no two requests are known to be the same program's. Time in a block of `standing` is not the request's.
+    `poll` is told that the upstream wants to be asked again for its answer, in so many seconds (SEP-1699).
     """
 
     capabilities: Json = field(default_factory=dict)
     answer: OnRequest = refuse
     session: str = ""
     standing: Callable[[], AbstractContextManager[None]] = nullcontext
+    poll: Poll = nobody_polls
 
 
 SILENT = Respondent()  # nobody can be asked anything

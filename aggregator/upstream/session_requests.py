@@ -80,7 +80,8 @@ class SessionRequests:
                 async with self._exchange.send("POST", ticket.headers(), body) as response:
                     outcome, status = await read_outcome(response, id, hear), response.status
             except Interrupted as exc:
-                outcome, status = await resume(self._exchange, ticket, exc, id, hear), 200
+                poll = outgoing.respondent.poll
+                outcome, status = await resume(self._exchange, ticket, exc, id, hear, poll), 200
         except trio.Cancelled:
             # 2025-11-25: disconnection is not cancellation; it has to be said. Not here, where somebody waits for the
             # end of this very call.

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..protocol.jsonrpc import Call
 from ..protocol.offering import APPS
 from ..protocol.principal import Principal
 from ..protocol.translate import Envelope
+from ..upstream.peers import Poll, nobody_polls
 from .client_sessions import ClientSession
-
-Poll = Callable[[float | None], Awaitable[None]]
-
-
-async def nobody_polls(retry: float | None) -> None:
-    """The client waits for its answer where it asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,8 +187,10 @@ class Conversing:
 
     def _respondent(self, asked: Asked, tell: Tell, capabilities: Json, clock: ToolClock) -> Respondent:
         """The client, asked on the stream of this request. It answers for all requests of its session."""
-        if asked.session is None or not capabilities:
+        if asked.session is None:
             return SILENT
+        if not capabilities:
+            return Respondent(poll=asked.poll)
 
         async def answer(question: Call) -> Success | Failure:
             if missing_capability(question.method, question.params, capabilities) is not None:
@@ -201,7 +203,7 @@ class Conversing:
                 case Failure(_, error):
                     return Failure(question.id, error)
 
-        return Respondent(capabilities, answer, asked.session.id, clock.standing)
+        return Respondent(capabilities, answer, asked.session.id, clock.standing, asked.poll)
 
     async def _park(
         self,
