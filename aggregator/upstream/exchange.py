@@ -110,6 +110,13 @@ class HttpExchange:
         )
         return _Sending(self._pool, request)
 
+    async def let_go(self) -> None:
+        """Close what has not been used of late. The pool itself looks for it when the next request comes, which may be
+        tomorrow; one that is just being taken finds another."""
+        for connection in self._pool.connections:
+            if connection.is_idle() and connection.has_expired():
+                await connection.aclose()
+
 
 class _Sending(AbstractAsyncContextManager[Answer]):
     """One request on its way. A class, not a generator: it stands on the way of every call."""

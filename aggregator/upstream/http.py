@@ -36,7 +36,7 @@ from ..protocol.revisions import STATELESS, is_stateless
 from ..protocol.subscriptions import Wanted
 from ..protocol.translate import Envelope, params_for_upstream
 from .credentials import NOTHING, Credential
-from .exchange import Exchange, open_exchange, read_outcome
+from .exchange import Exchange, HttpExchange, open_exchange, read_outcome
 from .http_streams import STREAMS, listen_in_session, listen_stateless, stateless_headers
 from .peers import (
     LISTING,
@@ -66,6 +66,7 @@ _OF_STATELESS = frozenset({HEADER_MISMATCH, MISSING_CAPABILITY, INVALID_PARAMS})
 
 AT_WORK = 200  # requests at once: the bulkhead between a slow upstream and everything else
 ASKING = 2000  # connections of those that wait for people, beside these; as many as calls can be parked
+LOOK_AGAIN = 15.0  # seconds; whether there are connections that nobody uses
 WORDS = 20  # connections for answers, cancellations and farewells, which must not wait behind what they are to end
 
 log = logging.getLogger(__name__)
@@ -318,7 +319,16 @@ async def open_upstream(
     ):
         upstream = HttpUpstream(name, exchange, client, nursery, streams, words)
         nursery.start_soon(upstream.reap)
+        nursery.start_soon(_let_go, exchange, streams, words)
         try:
             yield upstream
         finally:
             await upstream.close()
+
+
+async def _let_go(*exchanges: HttpExchange) -> None:
+    """Close connections that nobody uses, until cancelled."""
+    while True:
+        await trio.sleep(LOOK_AGAIN)
+        for exchange in exchanges:
+            await exchange.let_go()

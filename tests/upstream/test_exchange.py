@@ -119,6 +119,21 @@ async def test_the_host_header_names_the_upstream(url: str, host: bytes) -> None
     assert b"\r\nhost: " + host + b"\r\n" in wire.written.lower()
 
 
+@pytest.mark.parametrize(("keepalive_expiry", "is_closed"), [(0.0, True), (600.0, False)])
+async def test_a_connection_that_nobody_uses_is_closed_without_a_next_request(
+    keepalive_expiry: float, is_closed: bool
+) -> None:
+    wire = Wire([http(OK)])
+    network = Network(wire, Wire([http(OK)]))
+    async with httpcore2.AsyncConnectionPool(network_backend=network, keepalive_expiry=keepalive_expiry) as pool:
+        exchange = HttpExchange("http://up.example.com/mcp", pool)
+        await converse(exchange, HEADERS, b"{}", "i", ignore)
+        await exchange.let_go()
+        assert wire.closed is is_closed
+        if is_closed:
+            await converse(exchange, HEADERS, b"{}", "i", ignore)
+
+
 async def test_cookies_are_neither_kept_nor_sent() -> None:
     wire = Wire([http(OK, "set-cookie: session=alice; Path=/"), http(OK)])
     async with over(wire) as exchange:
