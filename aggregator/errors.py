@@ -37,14 +37,16 @@ class UpstreamLost(AggregatorError):
     """An upstream cannot be reached, broke off, timed out or spoke garbage.
 
     The text says what happened in words fit for an operator and for a model.
-    `executed` is False when the request certainly never ran. `cause` is the text
-    without `moment`, which is what differs each time that one asks.
+    `executed` is False when the request certainly never ran, `absent` is True if it
+    never got as far as that since nobody listened there. `cause` is the text without
+    `moment`, which is what differs each time that one asks.
     """
 
-    def __init__(self, cause: str, *, executed: bool = True, moment: str = "") -> None:
+    def __init__(self, cause: str, *, executed: bool = True, absent: bool = False, moment: str = "") -> None:
         super().__init__(f"{cause}; {moment}" if moment else cause)
         self.cause = cause
         self.executed = executed
+        self.absent = absent
 
 
 class UpstreamRefused(AggregatorError):

@@ -19,6 +19,7 @@ from ..protocol.jsonrpc import Json, Notice
 from ..protocol.principal import Principal
 from ..protocol.subscriptions import BETWEEN_CALLS, Wanted
 from ..protocol.translate import Envelope
+from .absence import AGAIN, Absence
 from .credentials import Credential, Credentials
 from .pauses import Pauses
 from .peers import NOBODY, SILENT, Answered, Hear, McpUpstream, OnNotice, Outgoing, Peer, Respondent, SessionKey
@@ -59,6 +60,7 @@ class AuthorizedUpstream:
         self._upstream = upstream
         self.drafts = Drafts()  # of the tools that it lists to anybody
         self._pauses = Pauses()
+        self._absence = Absence()
         self._uses = _Uses()
         self._overhearing: set[Callable[[str, Notice], None]] = set()
         self._closed = False
@@ -107,7 +109,7 @@ class AuthorizedUpstream:
                 method, params, envelope, principal.key, extra_headers, credential, respondent, bool(self._overhearing)
             )
             try:
-                return await self._upstream.request(outgoing, hear)
+                return await self._ask(outgoing, hear)
             except UpstreamRefused as exc:
                 self._pauses.note(exc, credential.owner, trio.current_time())
                 credential = await self._renewed(principal, credential, exc)
@@ -115,10 +117,23 @@ class AuthorizedUpstream:
                 method, params, envelope, principal.key, extra_headers, credential, respondent, bool(self._overhearing)
             )
             try:
-                return await self._upstream.request(outgoing, hear)
+                return await self._ask(outgoing, hear)
             except UpstreamRefused as exc:
                 await self._renewed(principal, credential, exc)  # so that the person is asked, where that helps
                 raise
+
+    async def _ask(self, outgoing: Outgoing, hear: OnNotice) -> Answered:
+        """The answer of the upstream, which may be restarted just now: see `Absence`. Raises: as `request`."""
+        while True:
+            try:
+                answered = await self._upstream.request(outgoing, hear)
+            except UpstreamLost as exc:
+                if not exc.absent or not self._absence.is_brief(trio.current_time(), trio.current_effective_deadline()):
+                    raise
+                await trio.sleep(AGAIN)
+            else:
+                self._absence.end()
+                return answered
 
     async def list_all(self, principal: Principal | None, method: str, key: str) -> tuple[list[Json], float | None]:
         """Every page of a listing as `principal` sees it, or as everyone does; see `McpUpstream.list_all`.

@@ -25,7 +25,7 @@ import trio
 from ..errors import UpstreamLost, UpstreamRefused
 from ..protocol.jsonrpc import Failure, Message, Success, Unreadable, parse_loose
 from ..protocol.sse import EventReader, EventTooLarge
-from .network import TrioNetwork, TrioNetworkStream
+from .network import Refused, TrioNetwork, TrioNetworkStream
 from .proxy import ProxiedNetwork, Proxy
 
 MAX_BODY = 16 * 2**20  # bytes of one JSON answer
@@ -157,7 +157,7 @@ class _Sending(AbstractAsyncContextManager[Answer]):
 
 def _lost(exc: BaseException) -> UpstreamLost:
     words, executed = _words(exc)
-    return UpstreamLost(f"{words} ({_detail(exc)})", executed=executed)
+    return UpstreamLost(f"{words} ({_detail(exc)})", executed=executed, absent=isinstance(exc, Refused))
 
 
 def _fields(raw: Headers) -> dict[str, str]:

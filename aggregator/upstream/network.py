@@ -32,7 +32,13 @@ class TrioNetwork(httpcore2.AsyncNetworkBackend):
         try:
             return TrioNetworkStream(await trio.open_tcp_stream(host, port))
         except OSError as exc:
-            raise httpcore2.ConnectError(f"{host}:{port}: {reason(exc)}") from exc
+            nobody_listens = all(isinstance(leaf, ConnectionRefusedError) for leaf in _leaves(exc))
+            kind = Refused if nobody_listens else httpcore2.ConnectError
+            raise kind(f"{host}:{port}: {reason(exc)}") from exc
+
+
+class Refused(httpcore2.ConnectError):
+    """The host is there, and nobody listens: the server has ended, or has not begun."""
 
 
 class TrioNetworkStream(httpcore2.AsyncNetworkStream):
@@ -107,20 +113,24 @@ def _refuse_tls(exc: trio.BrokenResourceError) -> NoReturn:
 
 def reason(exc: BaseException) -> str:
     """Why the system did not connect or gave a connection up, in its words; trio keeps them in a group's leaves."""
-    return ", ".join(dict.fromkeys(_reasons(exc)))[:160]
+    return ", ".join(dict.fromkeys(map(_reason, _leaves(exc))))[:160]
 
 
-def _reasons(exc: BaseException) -> Iterator[str]:
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
     if isinstance(exc, BaseExceptionGroup):
         for inner in exc.exceptions:
-            yield from _reasons(inner)
+            yield from _leaves(inner)
     elif (cause := exc.__cause__) is not None:
-        yield from _reasons(cause)
+        yield from _leaves(cause)
     elif exc.args and isinstance(exc.args[0], BaseException):  # as httpcore2 wraps what it maps
-        yield from _reasons(exc.args[0])
-    elif isinstance(exc, ssl.SSLError):  # an OSError whose number is OpenSSL's
-        yield exc.strerror or str(exc)
-    elif isinstance(exc, OSError) and exc.errno is not None:
-        yield os.strerror(exc.errno) if exc.errno > 0 else str(exc.strerror)  # negative: name resolution
+        yield from _leaves(exc.args[0])
     else:
-        yield str(exc) or type(exc).__name__
+        yield exc
+
+
+def _reason(exc: BaseException) -> str:
+    if isinstance(exc, ssl.SSLError):  # an OSError whose number is OpenSSL's
+        return exc.strerror or str(exc)
+    if isinstance(exc, OSError) and exc.errno is not None:
+        return os.strerror(exc.errno) if exc.errno > 0 else str(exc.strerror)  # negative: name resolution
+    return str(exc) or type(exc).__name__

@@ -191,6 +191,7 @@ class FakeServer:
         self.accounts: dict[str, list[str] | None] | None = None  # by token: the tools it shows; None, all of them
         self.public: set[str] = set()  # methods that need no account even so
         self.dead: str | None = None
+        self.absent = False  # while it is dead, nobody listens where it was
         self.hung = False
         self.before: Callable[[Incoming], Awaitable[None]] | None = None
         self.requests: list[Incoming] = []
@@ -238,7 +239,7 @@ class FakeServer:
     async def send(self, method: str, headers: list[tuple[bytes, bytes]], body: bytes) -> AsyncIterator[Answer]:
         await trio.lowlevel.checkpoint()
         if self.dead is not None:
-            raise UpstreamLost(self.dead, executed=False)
+            raise UpstreamLost(self.dead, executed=False, absent=self.absent)
         fields: dict[str, str] = {}
         for key, value in headers:
             assert key.decode() not in fields, f"{key!r} sent twice"

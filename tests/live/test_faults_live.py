@@ -131,7 +131,7 @@ async def test_a_call_to_an_upstream_that_broke_after_it_was_listed_says_what_ha
         assert words.startswith(
             f"Error calling gone__echo: upstream gone: cannot connect (127.0.0.1:{port}: Connection refused)"
         )
-        assert "; the tool was not run (after 0." in words
+        assert "; the tool was not run (after " in words
         assert "gone__echo" in await asking.tools()  # the last good listing
 
 

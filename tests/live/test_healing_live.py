@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 import trio
 
+from aggregator.upstream.absence import RESTART
 from tests.parts.processes import free_port
 from tests.parts.servers import open_older_python_server, open_python_server
 
@@ -29,7 +30,6 @@ KINDS: dict[str, Open] = {
     "older without sessions": partial(open_older_python_server, sessions=False),
 }
 NOBODY_LOGS_IN = "http://127.0.0.1:9"
-NOTICED = 1.5  # seconds after its start in which an upstream may not be reached yet
 
 
 @asynccontextmanager
@@ -42,26 +42,40 @@ async def open_killable(open_server: Open, port: int) -> AsyncIterator[Callable[
 
 
 class Traffic:
-    """Calls without pause, and when and how each went."""
+    """Calls without pause, and how each went: `good` counts, `failed` has the words."""
 
     def __init__(self) -> None:
-        self.failed: list[tuple[float, str]] = []
-        self.good: list[float] = []
+        self.failed: list[str] = []
+        self.good = 0
         self.lost: list[str] = []
 
     async def call(self, asking: Asking) -> None:
         while True:
             result = await asking.call("up__echo", message="hello")
             if result.get("isError"):
-                self.failed.append((trio.current_time(), text_of(result)))
+                self.failed.append(text_of(result))
             else:
                 assert text_of(result) == "Echo: hello"
-                self.good.append(trio.current_time())
+                self.good += 1
             await trio.sleep(0.05)
 
     async def wait(self, asking: Asking) -> None:
         """A call that is running when the upstream is killed."""
-        self.lost.append(text_of(await asking.call("up__wait", label="in flight", seconds=25)))
+        self.lost.append(text_of(await asking.call("up__wait", label="in flight", seconds=60)))
+
+    async def wait_good(self, calls: int) -> None:
+        """Until so many more calls were answered."""
+        wanted = self.good + calls
+        with trio.fail_after(30):
+            while self.good < wanted:  # noqa: ASYNC110  counted by tasks that know no event
+                await trio.sleep(0.05)
+
+
+async def wait_running(asking: Asking, label: str, calls: int) -> None:
+    """Until so many `wait` calls have begun at the upstream."""
+    with trio.fail_after(30):
+        while text_of(await asking.call("up__endings")).count(f"{label}: started") < calls:  # noqa: ASYNC110  told by polling only
+            await trio.sleep(0.05)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,19 +94,24 @@ async def test_only_calls_in_flight_are_lost_and_they_say_so(kind: str) -> None:
             for client in clients:
                 nursery.start_soon(traffic.call, client)
                 nursery.start_soon(traffic.wait, client)
-            await trio.sleep(1.5)
+            await wait_running(clients[0], "in flight", len(clients))
+            await traffic.wait_good(10)
             assert traffic.failed == []
-            assert len(traffic.good) > 10
             kill()
             killed_at = trio.current_time()
         async with KINDS[kind](port):
-            started_at = trio.current_time()
-            await trio.sleep(NOTICED + 1.5)
-            assert all(killed_at <= at < started_at + NOTICED for at, _ in traffic.failed), traffic.failed
-            assert all("the tool was not run" in text or "the tool may have run" in text for _, text in traffic.failed)
-            assert len(traffic.lost) == 2
+            took = trio.current_time() - killed_at
+            await traffic.wait_good(10)
+            known = len(traffic.failed)
+            await traffic.wait_good(20)
+            assert len(traffic.failed) == known, "all is as before"
+            # One call of each client may have been on its way. Others wait, unless this machine took too long.
+            on_its_way = [text for text in traffic.failed if "the tool may have run" in text]
+            assert len(on_its_way) <= len(clients)
+            assert all("the tool was not run" in text for text in traffic.failed if text not in on_its_way)
+            assert traffic.failed == on_its_way or took > RESTART - 1
+            assert len(traffic.lost) == len(clients)
             assert all("the tool may have run" in text for text in traffic.lost), traffic.lost
-            assert sum(at > started_at + NOTICED for at in traffic.good) > 10
             nursery.cancel_scope.cancel()
 
 

@@ -9,7 +9,7 @@ import httpcore2
 import pytest
 import trio
 
-from aggregator.upstream.network import TrioNetwork, reason
+from aggregator.upstream.network import Refused, TrioNetwork, reason
 
 from ..parts.processes import free_port
 
@@ -48,5 +48,5 @@ def test_a_reason_is_short() -> None:
 @pytest.mark.live
 async def test_a_port_where_nobody_listens_is_named() -> None:
     port = free_port()
-    with pytest.raises(httpcore2.ConnectError, match=f"^127.0.0.1:{port}: Connection refused$"):
+    with pytest.raises(Refused, match=f"^127.0.0.1:{port}: Connection refused$"):
         await TrioNetwork().connect_tcp("127.0.0.1", port)

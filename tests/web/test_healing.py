@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from aggregator.upstream.absence import RESTART
 from aggregator.upstream.streams import OPENING
 
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Json, Speaking
@@ -20,7 +21,7 @@ of_every_kind = pytest.mark.parametrize(("upstream_revision", "sessions"), KINDS
 
 def killed(server: FakeServer) -> None:
     """Its process is gone, and every connection with it."""
-    server.dead = "cannot connect (fake)"
+    server.dead, server.absent = "cannot connect (fake)", True
     for out, _ in list(server.listeners):
         out.write(None)
 
@@ -140,6 +141,36 @@ async def test_a_call_in_flight_says_that_it_may_have_run_and_one_that_was_not_s
         assert "the tool was not run" in text_of(await client.call("up__run"))
 
 
+async def test_of_an_upstream_that_stays_away_later_calls_are_told_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with one(MODERN) as (server, relay):
+        server.tool("run")
+        client, took = relay.modern(), []
+        await client.names()
+        killed(server)
+        for _ in range(3):
+            began = trio.current_time()
+            assert "cannot connect (fake); the tool was not run" in text_of(await client.call("up__run"))
+            took.append(trio.current_time() - began)
+        assert RESTART - 1 < took[0] < RESTART
+        assert took[1:] == [0, 0]
+        started(server)
+        assert (await client.call("up__run"))["result"]["isError"] is False
+        killed(server)
+        await client.call("up__run")
+        assert trio.current_time() == pytest.approx(2 * took[0]), "it is waited for again"
+
+
+async def test_who_has_not_the_time_to_wait_for_a_restart_is_told_why(autojump_clock: trio.testing.MockClock) -> None:
+    async with one(MODERN, upstreams={"up": {"tool_timeout": 0.3}}) as (server, relay):
+        server.tool("run")
+        client = relay.modern()
+        await client.names()
+        killed(server)
+        assert "cannot connect (fake); the tool was not run" in text_of(await client.call("up__run"))
+
+
 @pytest.mark.parametrize("method", ["server/discover", "initialize", "subscriptions/listen", "GET"])
 async def test_an_upstream_that_hangs_while_a_stream_is_opened_keeps_nobody_from_using_it(
     method: str, autojump_clock: trio.testing.MockClock
@@ -173,9 +204,10 @@ async def test_an_upstream_that_hangs_while_a_stream_is_opened_keeps_nobody_from
             assert "tools/list_changed" in methods(ongoing)
 
 
+@pytest.mark.parametrize("seconds", [RESTART - 1, RESTART + 2])
 @in_every_cell
-async def test_many_calls_during_a_restart_are_answered_or_say_what_became_of_them(
-    client_revision: str, upstream_revision: str, autojump_clock: trio.testing.MockClock
+async def test_calls_during_a_restart_wait_for_it_and_say_what_became_of_them_if_it_takes_long(
+    client_revision: str, upstream_revision: str, seconds: float, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with one(upstream_revision) as (server, relay):
         answers: list[Json] = []
@@ -189,13 +221,13 @@ async def test_many_calls_during_a_restart_are_answered_or_say_what_became_of_th
         async with trio.open_nursery() as nursery:
             for number in range(100):
                 nursery.start_soon(call, clients[number % 10], number / 10)
-            await trio.sleep(3.05)
+            await trio.sleep(2.05)
             killed(server)
-            await trio.sleep(1)
+            await trio.sleep(seconds)
             started(server)
         lost = [answer for answer in answers if answer["result"].get("isError")]
         assert len(answers) == 100
-        assert 0 < len(lost) <= 11
+        assert len(lost) == (0 if seconds < RESTART else seconds * 10)
         assert all("the tool was not run" in text_of(answer) for answer in lost)
         await trio.testing.wait_all_tasks_blocked()
         assert relay.is_idle()
