@@ -108,8 +108,8 @@ async def test_there_is_no_authorization_server() -> None:
     async with served(config()) as address, httpx2.AsyncClient(trust_env=False) as http:
         for path in ("/authorize", "/token", "/register", "/.well-known/oauth-protected-resource/mcp"):
             assert (await http.get(f"{address}{path}")).status_code == 404, path
-        page = await http.get(f"{address}/", headers={"accept": "text/html"})
-        assert page.status_code == 200
+        page = await http.get(f"{address}/", headers={"accept": "text/html"}, follow_redirects=True)
+        assert (page.status_code, page.url.host) == (200, "localhost")
         assert "/clients" not in page.text
 
 

@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import Refusal, StoreUnavailable
 from .body import ClientGoneError, read_body
@@ -96,13 +97,23 @@ class Application:
             allowed = ("access-control-allow-methods", ", ".join(route.methods))
             await _send(send, Response(204, b"", (*_PREFLIGHT, allowed)), request_id)
             return
-        body = await read_body(receive, route.body_limit)
         query, peer = scope["query_string"].decode("latin-1"), scope.get("client") or ("", 0)
+        if (moved := self._home_of(scope, route, query)) is not None:
+            await _send(send, see_other(moved), request_id)
+            return
+        body = await read_body(receive, route.body_limit)
         request = Request(method, path, query, tuple(scope["headers"]), body, request_id, str(peer[0]))
         response = await _endpoint(route, method)(request)
         if route.cors:
             response = response.with_headers(*_CORS)
         await _send(send, response, request_id, head_only=method == "HEAD")
+
+    def _home_of(self, scope: MutableMapping[str, Any], route: Route, query: str) -> str | None:
+        """The same page under the name of `issuerUrl`, for a person's browser that came by another of this computer."""
+        if not route.page or scope["method"] != "GET" or "text/html" not in (_first(scope["headers"], b"accept") or ""):
+            return None
+        home = self._gate.home_of_pages(_first(scope["headers"], b"host") or "")
+        return None if home is None else home + quote(scope["path"]) + (f"?{query}" if query else "")
 
     def _route_of(self, path: str) -> Route | None:
         return self._routes.get(path) or next((route for tree, route in self._trees if path.startswith(tree)), None)

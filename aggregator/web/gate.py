@@ -33,6 +33,9 @@ class Gate:
             self._hosts |= set(names)
             self._origins |= {f"{issuer.scheme}://{host}" for host in names}
         self._origins |= {origin.lower().rstrip("/") for origin in config.allowed_origins}
+        own = {name, f"{name}:{port}"}
+        self._aliases = self._hosts - own - {host.lower() for host in config.allowed_hosts}
+        self._home = f"{issuer.scheme}://{issuer.netloc}"
         self._issuer_url = config.issuer_url
         # Local mode for other machines as well: they name ours by an address of it, and we have many.
         self._takes_addresses = config.listen.token is not None or config.listen.allow_unauthenticated
@@ -52,6 +55,15 @@ class Gate:
                 f"This server is {self._issuer_url} and does not answer to the Host of this request; "
                 "use that URL. If people know it by another, set issuerUrl to that; more hosts go to allowedHosts.",
             )
+
+    def home_of_pages(self, host: str) -> str | None:
+        """The origin at which a person has to look whose browser came by another name of this computer, else None.
+
+        A browser keeps cookies for one name, and logins come back to that of `issuerUrl`: one that began under another
+        name would end in a browser that knows nothing of it. `allowedHosts` are left alone: a proxy may have written
+        them, and would bring the person here again.
+        """
+        return self._home if host.lower() in self._aliases else None
 
     def check_origin(self, origin: str | None) -> None:
         """2026-07-28, streamable HTTP, security: "Servers MUST validate the Origin header"; programs send none.

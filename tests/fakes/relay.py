@@ -198,7 +198,7 @@ async def open_relay(
         )
         for name in servers
     )
-    settings = Config(Auth("https://idp.example.com"), configured, ISSUER, **config)
+    settings = Config(Auth("https://idp.example.com"), configured, **{"issuer_url": ISSUER, **config})
     async with trio.open_nursery() as nursery:
         connected = {name: HttpUpstream(name, server, IDENTITY, nursery) for name, server in servers.items()}
         store = store or MemoryStore(clock=_wall_time)

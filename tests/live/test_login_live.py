@@ -9,6 +9,7 @@ import httpx2
 import pytest
 import trio
 
+from tests.parts.browser import walk_login
 from tests.parts.login import log_in
 from tests.parts.processes import ProcessFailed, free_port
 from tests.parts.scripted_clients import Kind, run_client
@@ -115,6 +116,9 @@ async def test_the_url_in_use_is_the_one_that_clients_are_told_about() -> None:
             "python2", f"http://localhost:{port}/mcp", tool="python__echo", arguments={"message": ""}
         )
         assert run.authorized
+        # A browser that comes by the other name is led to this one before its login begins: its cookies are kept there.
+        landed = await walk_login(f"http://127.0.0.1:{port}/sign-in?to=/clients", f"http://localhost:{port}/clients")
+        assert landed == f"http://localhost:{port}/clients"
         for kind in kinds:
             with pytest.raises(ProcessFailed) as failed:
                 await run_client(kind, f"http://127.0.0.1:{port}/mcp", within=20)

@@ -198,6 +198,26 @@ async def test_a_browsers_navigation_ends_at_a_page_unless_it_meets_an_endpoint_
         assert (received.status, received.headers["content-type"]) == (status, kind)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "location"),
+    [
+        ("GET", "/page?to=%2Fx&a=b", NAVIGATION, "http://localhost:3000/page?to=%2Fx&a=b"),
+        ("GET", "/tree/twig", NAVIGATION, "http://localhost:3000/tree/twig"),
+        ("GET", "/page", [], None),  # a program has no cookies that could be missing
+        ("POST", "/page", NAVIGATION, None),
+        ("GET", "/refuse", NAVIGATION, None),
+    ],
+)
+async def test_a_browser_that_came_by_another_name_of_this_computer_is_led_to_the_one_that_logins_come_back_to(
+    method: str, path: str, headers: list[tuple[str, str]], location: str | None
+) -> None:
+    async with one(MODERN, routes=ROUTES, issuer_url="http://localhost:3000") as (_, relay):
+        received = await Browser(relay.app, "127.0.0.1:3000").request(method, path, headers)
+        assert received.headers.get("location") == location
+        assert (received.status == 303) == (location is not None)
+        assert (await Browser(relay.app, "localhost:3000").request(method, path, headers)).status != 303
+
+
 async def test_what_nobody_expected_is_500_without_detail_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async with served() as (browser, _):
         received = await browser.request("GET", "/crash?code=canary")

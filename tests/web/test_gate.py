@@ -66,6 +66,29 @@ def test_a_loopback_deployment_answers_to_every_loopback_name_on_its_port(issuer
             local.check_origin(f"http://{host}")
 
 
+@pytest.mark.parametrize(
+    ("issuer", "host", "home"),
+    [
+        ("http://localhost:3000", "127.0.0.1:3000", "http://localhost:3000"),
+        ("http://127.0.0.1:3000", "LocalHost:3000", "http://127.0.0.1:3000"),
+        ("http://[::1]:3000", "localhost:3000", "http://[::1]:3000"),
+        ("http://localhost:3000/team", "127.0.0.1:3000", "http://localhost:3000"),
+        ("http://localhost", "127.0.0.1", "http://localhost"),
+        ("http://localhost:3000", "localhost:3000", None),
+        ("http://localhost:80", "localhost", None),
+        (
+            "http://localhost:3000",
+            "[::1]:3000",
+            None,
+        ),  # the operator's word: a proxy writes it, whatever the browser has
+        ("http://localhost:3000", "internal:3000", None),
+        ("https://mcp.example.com", "mcp.example.com:443", None),
+    ],
+)
+def test_a_page_has_one_home_among_the_names_of_this_computer(issuer: str, host: str, home: str | None) -> None:
+    assert gate(issuer, hosts=("internal:3000", "[::1]:3000")).home_of_pages(host) == home
+
+
 @pytest.mark.parametrize("origin", [None, "https://mcp.example.com", "https://App.example.com"])
 def test_programs_our_own_pages_and_allowed_pages_may_call(origin: str | None) -> None:
     gate(origins=("https://app.example.com/",)).check_origin(origin)
