@@ -1,7 +1,8 @@
 """What we are called at each authorization server: configured, by our document, or registered once and remembered.
 
 A registration belongs to one upstream and one issuer, to one redirect URI and to
-the scope it was made for; where one of them no longer fits, there is a new one.
+the scope it was made for; where one of them no longer fits, there is a new one,
+and the secret of the old one stays for the connections that were made with it.
 This file must not know people or tokens.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 import trio
@@ -99,7 +101,8 @@ class Registrations:
                 if client.client_id not in unanswered or await self._is_known(upstream, server, client, redirect_uri):
                     return client
                 await self.forget(upstream, server.issuer, client.client_id)
-            return await self._register(upstream, server, chosen.endpoint, redirect_uri, scope)
+                known = None
+            return await self._register(upstream, server, chosen.endpoint, redirect_uri, scope, before=known)
 
     async def known(self, upstream: Upstream, issuer: str, client_id: str) -> Client:
         """The client that began a login or was given a refresh token; one without a secret if we know no more of it.
@@ -116,8 +119,11 @@ class Registrations:
             except ConnectFailed:
                 method = "client_secret_basic"  # RFC 6749 2.3.1: what every server has to take
             return Client(client_id, account.client_secret.reveal(), method)
-        known = await self._store.find_registration(upstream.name, issuer)
-        return _client(known) if known is not None and known.client_id == client_id else Client(client_id)
+        for place in (issuer, _former(issuer, client_id)):
+            known = await self._store.find_registration(upstream.name, place)
+            if known is not None and known.client_id == client_id:
+                return _client(known)
+        return Client(client_id)
 
     def is_ours_to_mend(self, upstream: Upstream, client_id: str) -> bool:
         """Whether a server that does not know this client would know another one that we register."""
@@ -129,6 +135,7 @@ class Registrations:
         Raises:
             StoreUnavailable: if it cannot be forgotten.
         """
+        await self._store.forget_registration(upstream.name, _former(issuer, client_id), client_id)
         if await self._store.forget_registration(upstream.name, issuer, client_id):
             log.warning("%s: %s no longer knows our registration; the next login registers anew", upstream.name, issuer)
 
@@ -166,8 +173,15 @@ class Registrations:
                 )
 
     async def _register(
-        self, upstream: Upstream, server: ServerMetadata, endpoint: str, redirect_uri: str, scope: str | None
+        self,
+        upstream: Upstream,
+        server: ServerMetadata,
+        endpoint: str,
+        redirect_uri: str,
+        scope: str | None,
+        before: UpstreamRegistration | None,
     ) -> Client:
+        """Register, in the place of what we were `before`: the secret of that is kept for the refresh tokens it got."""
         metadata = client_metadata(
             server,
             redirect_uri=redirect_uri,
@@ -192,11 +206,18 @@ class Registrations:
             scope=scope,
             expires_at=client.secret_until,
         )
+        if before is not None and before.client_secret is not None:
+            await self._store.save_registration(replace(before, issuer=_former(server.issuer, before.client_id)))
         await self._store.save_registration(made)
         log.info("%s: registered at %s", upstream.name, server.issuer)
         # Another process may have registered at the same moment; the one that is kept is the one whose secret lasts.
         kept = await self._store.find_registration(upstream.name, server.issuer)
         return _client(made if kept is None or kept.redirect_uri != redirect_uri else kept)
+
+
+def _former(issuer: str, client_id: str) -> str:
+    """Where a registration is kept that another one has taken the place of: no issuer holds a blank."""
+    return f"{issuer} {client_id}"
 
 
 def _client(registration: UpstreamRegistration) -> Client:

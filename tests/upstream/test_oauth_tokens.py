@@ -171,6 +171,30 @@ async def test_a_registered_secret_goes_by_the_method_of_the_registration(world:
     assert "client_secret" not in world.asked[-1].form
 
 
+@pytest.mark.requirement("UP5")
+async def test_a_registration_made_anew_leaves_the_connections_of_the_one_before_as_they_are(
+    world: World, store: Store
+) -> None:
+    """A refresh token is bound to its client (RFC 6749 6): an upstream that lists another scope logs nobody out."""
+    world.publish_server(token_endpoint_auth_methods_supported=["client_secret_post"])
+    world.register_clients(client_secret="s1")
+    client = client_of(world, store)
+    await begin(client)
+    world.publish_resource(scopes_supported=["more"])
+    world.register_clients(client_id="c2", client_secret="s2")
+    assert (await begin(client)).client_id == "c2"
+    for client_id, secret in (("c1", "s1"), ("c2", "s2"), ("c3", None)):
+        await refresh(client, client_id=client_id)
+        assert (world.last_form()["client_id"], world.last_form().get("client_secret")) == (client_id, secret)
+    assert await client.revoke(mail(), issuer=ISSUER, client_id="c1", token="r0", hint="refresh_token") is False
+    assert world.last_form()["client_secret"] == "s1"
+    world.places[TOKEN] = answer({"error": "invalid_client"}, 401)
+    assert isinstance(await refresh(client, client_id="c1"), Ended)
+    await refresh(client, client_id="c1")
+    assert "client_secret" not in world.last_form()  # it is forgotten
+    assert (await begin(client)).client_id == "c2"
+
+
 @pytest.mark.requirement("UP3", "UP5")
 async def test_a_refresh_token_goes_to_the_server_that_gave_it(world: World, store: Store) -> None:
     client = client_of(world, store)
