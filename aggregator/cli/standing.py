@@ -77,10 +77,11 @@ def status_lines(rows: Sequence[Row], style: Callable[[str, str], str]) -> list[
         ]
     )
     lines = [style(plain[0], BOLD)]
-    for line, (_, state, _, wrong, fix) in zip(plain[1:], cells, strict=True):
+    for line, (_, state, _, wrong, fix), row in zip(plain[1:], cells, rows, strict=True):
         lines.append(style(line, _COLOURS[state]) if state in _COLOURS else line)
         indent = " " * 4
         lines += [f"{indent}{wrong}"] if wrong else []
+        lines += [f"{indent * 2}{said}" for said in row.get("stderr", ())]
         lines += [f"{indent}{_HELP.get(state, 'to try now')}: {fix}"] if fix else []
     return lines
 

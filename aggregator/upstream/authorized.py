@@ -77,6 +77,11 @@ class AuthorizedUpstream:
         """What the upstream said about itself; None as long as nobody met it."""
         return self._upstream.peer
 
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """See `McpUpstream.last_words`."""
+        return self._upstream.last_words
+
     async def request(
         self,
         principal: Principal,

@@ -24,6 +24,7 @@ from ..protocol.revisions import LOG_LEVELS, STATELESS, at_least, is_stateless
 from ..protocol.subscriptions import ACKNOWLEDGED, Wanted, declared_for, read_filter, render_filter
 from ..protocol.translate import Envelope, params_for_upstream
 from .child import Command, StartChild, open_child
+from .child_log import ChildLog
 from .command_run import Ended, Life, run_once
 from .credentials import NOTHING, Credential
 from .handshake import Opening
@@ -80,6 +81,7 @@ class CommandUpstream:
         self._able: Json = EVERYTHING if one_person else {}
         self._retry = retry or ConnectRetry()
         self._start = start
+        self._words = ChildLog(f"upstream {name}", command.secrets)
         self._life: Life | None = None
         self._restarts = Restarts()
         self._opening = Opening.EITHER
@@ -95,6 +97,11 @@ class CommandUpstream:
 
     def __repr__(self) -> str:
         return f"<CommandUpstream {self.name} {self._command.name} {self.state}, {self.starts} starts>"
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """See `McpUpstream.last_words`."""
+        return tuple(self._words.last)
 
     @property
     def is_in_doubt(self) -> bool:
@@ -254,6 +261,7 @@ class CommandUpstream:
                 self._command,
                 self._client,
                 self._serve,
+                self._words,
                 opening=self._opening,
                 start=self._start,
                 able=self._able,

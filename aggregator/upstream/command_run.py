@@ -54,6 +54,7 @@ async def run_once(
     command: Command,
     client: Json,
     serve: Serve,
+    words: ChildLog,
     *,
     opening: Opening,
     start: StartChild,
@@ -61,30 +62,30 @@ async def run_once(
     deadline: float,
 ) -> Ended:
     """Run `command` until it ends, or until `serve`, which is called once it was met, returns: True is on purpose.
-    `able` is what it may ask, see `shake_hands`; `deadline` is how many seconds that may take.
+    What it says besides goes to `words`. `able` is what it may ask, see `shake_hands`; `deadline` is how many seconds
+    that may take.
 
     When cancelled, and after `serve`, the process is ended as `Running.end` says. Its pipes are read until then.
     """
     try:
         async with start(command) as child:
-            return await _live(name, command, client, serve, child, opening=opening, able=able, deadline=deadline)
+            return await _live(name, client, serve, words, child, opening=opening, able=able, deadline=deadline)
     except UpstreamLost as exc:
         return Ended(f"its command {command.name} {exc}", None)
 
 
 async def _live(
     name: str,
-    command: Command,
     client: Json,
     serve: Serve,
+    words: ChildLog,
     child: Running,
     *,
     opening: Opening,
     able: Json,
     deadline: float,
 ) -> Ended:
-    wire = Wire(name, child.stdin, child.stdout)
-    words = ChildLog(f"upstream {name}", command.secrets)
+    wire = Wire(name, child.stdin, child.stdout, words.babbled)
     drained = trio.Event()
     # The pipes are served until the process has ended, also when we are cancelled: who cannot write cannot end.
     pipes = trio.CancelScope(shield=True)

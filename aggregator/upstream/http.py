@@ -173,6 +173,11 @@ class HttpUpstream:
         return replace(respondent, answer=answer)
 
     @property
+    def last_words(self) -> tuple[str, ...]:
+        """See `McpUpstream.last_words`."""
+        return ()
+
+    @property
     def is_in_doubt(self) -> bool:
         return self._in_doubt
 

@@ -139,6 +139,11 @@ class McpUpstream(Protocol):
     def peer(self) -> Peer | None: ...
 
     @property
+    def last_words(self) -> tuple[str, ...]:
+        """The last lines that a program wrote besides its messages, for whoever runs it and for nobody else."""
+        ...
+
+    @property
     def is_in_doubt(self) -> bool: ...
 
     def doubt(self) -> None:

@@ -24,6 +24,7 @@ class UpstreamStatus:
     left_out: tuple[str, ...]
     standing: Standing
     flagged: tuple[str, ...] = ()  # hidden characters in what is shown as it came, and fields that had to be mended
+    last_words: tuple[str, ...] = ()  # of a program that is out of reach; for whoever runs it and for nobody else
 
 
 def needs_login(listing: Listing, standing: Standing) -> bool:
@@ -54,6 +55,7 @@ def status_of(listing: Listing, standing: Standing, catalog: Catalog) -> Upstrea
         (*[f"its {kind}: {why}" for kind, why in listing.troubles.items()], *catalog.left_out.get(name, ())),
         standing,
         catalog.flagged.get(name, ()),
+        listing.upstream.last_words if state == "unreachable" else (),
     )
 
 

@@ -9,6 +9,7 @@ MCP's revisions, nor how the process started or why it ended.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -17,7 +18,6 @@ import trio
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import (
     METHOD_NOT_FOUND,
-    PARSE_ERROR,
     Call,
     Failure,
     Id,
@@ -61,15 +61,25 @@ class _Asked:
 
 
 class Wire:
-    """The conversation with one process. `read` and `write` are run by whoever owns the process."""
+    """The conversation with one process. `read` and `write` are run by whoever owns the process.
 
-    def __init__(self, name: str, stdin: trio.abc.SendStream, stdout: trio.abc.ReceiveStream) -> None:
+    `on_babble` is called with each line of text on stdout that is not even meant to be a message.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stdin: trio.abc.SendStream,
+        stdout: trio.abc.ReceiveStream,
+        on_babble: Callable[[bytes], None],
+    ) -> None:
         self.stopped = trio.Event()  # nothing more can be read, or written
         self.garbage = 0  # lines that were no JSON-RPC
         self.listeners: set[Hear] = set()  # of what changes between calls
         self._name = name
         self._stdin = stdin
         self._stdout = stdout
+        self._on_babble = on_babble
         self._asked: dict[str, _Asked] = {}
         self._owners: set[str] = set()
         self._lost: str | None = None
@@ -216,9 +226,11 @@ class Wire:
         text = line.strip()
         if not text:
             return False
+        if text[:1] not in b"{[":  # without the parser, since there may be very many
+            self.garbage += 1
+            self._on_babble(text)
+            return False
         try:
-            if text[:1] not in b"{[":
-                raise Unreadable(PARSE_ERROR, "it is no object")  # without the parser, since there may be very many
             messages = parse_loose(text)
         except Unreadable as exc:
             self.garbage += 1

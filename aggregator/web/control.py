@@ -70,6 +70,8 @@ def status_record(site: Site, row: UpstreamStatus) -> Mapping[str, Any]:
         "stale": row.stale,
         "error": None if row.error is None else clean_line(row.error, 300),
     }
+    if row.last_words:
+        record["stderr"] = [clean_line(line, 300) for line in row.last_words]
     if row.state == "needs_login":
         record["fix"] = f"mcp-aggregator login {row.name}"
         record["loginUrl"] = site.url(f"/connect/{row.name}")

@@ -38,7 +38,7 @@ def test_each_problem_has_its_command_below() -> None:
     rows = [
         row("wiki", "connected"),
         row("notes", "connected", stale=True),
-        row("jira", "unreachable", error="cannot connect", fix="mcp-aggregator retry jira"),
+        row("jira", "unreachable", error="its command ended", stderr=["no key"], fix="mcp-aggregator retry jira"),
         row("github", "needs_login", error="it asks for a login", fix="mcp-aggregator login github"),
     ]
     assert status_lines(rows, plain) == [
@@ -47,7 +47,8 @@ def test_each_problem_has_its_command_below() -> None:
         "notes     connected    3",
         "    its prompts or resources cannot be listed now, and are those of before: gateway__status says why",
         "jira      unreachable  3",
-        "    cannot connect",
+        "    its command ended",
+        "        no key",
         "    to try now: mcp-aggregator retry jira",
         "github    needs login  3",
         "    it asks for a login",

@@ -29,7 +29,7 @@ async def test_of_a_flood_a_few_lines_and_the_last_are_kept(
     log = ChildLog("upstream up", secrets=["s3cr3t-word"])
     with caplog.at_level(logging.INFO):
         took = await drained(log, b"noise\n" * (10 * CHUNK // 6) + b"it failed with s3cr3t-word\n")
-    assert log.last == "it failed with ***"
+    assert list(log.last) == ["noise", "it failed with ***"]
     assert len(caplog.records) < 100
     assert "s3cr3t-word" not in caplog.text
     assert 0.05 < took < 0.5, "who shouts without end is read ever more slowly"

@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from aggregator.errors import UpstreamLost
 from aggregator.protocol.jsonrpc import Call, Failure, Notice, Success
+from aggregator.upstream.child_log import ChildLog
 from aggregator.upstream.wire import CHUNK, ENDLESS, MAX_LINE, NOTICES, ORDERS, Wire
 
 from ..fakes.child import FakeChild
@@ -22,7 +23,7 @@ Json = dict[str, Any]
 @asynccontextmanager
 async def wired() -> AsyncIterator[tuple[Wire, FakeChild]]:
     child = FakeChild()
-    wire = Wire("up", child.stdin, child.stdout)
+    wire = Wire("up", child.stdin, child.stdout, ChildLog("upstream up").babbled)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wire.read)
         nursery.start_soon(wire.write)
@@ -148,7 +149,7 @@ class Clogged(trio.abc.SendStream):
 async def test_a_process_that_does_not_read_cannot_keep_us_from_reading_it(autojump_clock: Any) -> None:
     child = FakeChild()
     stdin = Clogged()
-    wire = Wire("up", stdin, child.stdout)
+    wire = Wire("up", stdin, child.stdout, ChildLog("upstream up").babbled)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wire.read)
         nursery.start_soon(wire.write)
@@ -168,7 +169,7 @@ async def test_a_process_that_does_not_read_cannot_keep_us_from_reading_it(autoj
 
 async def test_a_call_that_was_never_written_was_never_executed() -> None:
     child, stdin = FakeChild(), Clogged()
-    wire = Wire("up", stdin, child.stdout)
+    wire = Wire("up", stdin, child.stdout, ChildLog("upstream up").babbled)
     outcomes: dict[str, bool] = {}
 
     async def one(id: str) -> None:
@@ -212,7 +213,8 @@ async def test_garbage_on_stdout_is_counted_and_skipped(caplog: pytest.LogCaptur
             await child.send(id="nobody's", result={})
             await child.send(id="a", result={})
         assert wire.garbage == 5
-        assert "not MCP, skipped" in caplog.text
+        assert "upstream up wrote to stdout what is no message, skipped: Listening on stdio\n" in caplog.text
+        assert "not MCP, skipped: " in caplog.text
 
 
 async def test_who_babbles_is_read_ever_more_slowly_until_it_says_something(autojump_clock: MockClock) -> None:

@@ -77,6 +77,12 @@ async def test_status_names_the_command_for_each_problem() -> None:
     assert told["upstreams"][2]["loginUrl"] == "http://localhost:3000/connect/gh"
 
 
+def test_the_last_words_of_a_program_are_told() -> None:
+    said = row("jira", "unreachable", last_words=("no\x1b[31m key",))
+    assert status_record(SITE, said)["stderr"] == ["no[31m key"]
+    assert "stderr" not in status_record(SITE, row("jira", "unreachable"))
+
+
 def test_latency_is_in_milliseconds() -> None:
     assert status_record(SITE, row("wiki", "connected"))["latencyMs"] == 12
     assert status_record(SITE, row("wiki", "connecting", latency=None))["latencyMs"] is None
