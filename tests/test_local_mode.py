@@ -52,6 +52,21 @@ async def served(settings: LocalConfig) -> AsyncIterator[str]:
         nursery.cancel_scope.cancel()
 
 
+async def test_the_log_says_in_words_for_one_person_what_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aggregator.assembly.ground")
+    file = str(tmp_path / "local.sqlite")
+    for storage in ("memory", file):
+        async with served(config(storage=storage)):
+            pass
+    memory, kept = [record.getMessage() for record in caplog.records if record.name == "aggregator.assembly.ground"]
+    assert (
+        memory == "logins to upstreams are kept in memory, until the end: set 'storage' to a file to keep them longer"
+    )
+    assert kept == f"logins to upstreams are kept in {file}, encrypted"
+
+
 @asynccontextmanager
 async def asking(address: str, revision: str = MODERN, token: str = "none") -> AsyncIterator[Asking]:
     async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:

@@ -13,6 +13,7 @@ import trio
 from ..config.model import Config, Upstream
 from ..deployment_keys import describe, make_key_ring
 from ..key_agreement import KeyAgreement, open_key_agreement
+from ..protocol.principal import LOCAL
 from ..protocol.sealing import KeyRing
 from ..store import Store
 from ..store.open import open_store
@@ -51,7 +52,7 @@ async def open_ground(
         StoreUnavailable: if the store cannot be opened.
     """
     keys = await trio.to_thread.run_sync(make_key_ring, config)
-    log.info("secret: %s; all instances of a deployment name the same", describe(keys))
+    log.info("%s", _kept(config, keys))
     public, own = trust_of(config)
     proxy = parse_proxy(config.proxy)
     reached = [upstream for upstream in config.upstreams if isinstance(upstream, Upstream)]
@@ -62,6 +63,15 @@ async def open_ground(
         oauth = await enter(open_oauth_client(config, store, public=public, own=own, proxy=proxy, clock=clock))
         connections = await enter(open_connections(store, oauth, reached, clock=clock))
         yield Ground(config, keys, store, agreement, oauth, connections, public, own, proxy, clock)
+
+
+def _kept(config: Config, keys: KeyRing) -> str:
+    """What an operator, or the one person of local mode, wants to know of what is kept."""
+    if config.auth.issuer != LOCAL.issuer:
+        return f"secret: {describe(keys)}; all instances of a deployment name the same"
+    if config.storage == "memory":
+        return "logins to upstreams are kept in memory, until the end: set 'storage' to a file to keep them longer"
+    return f"logins to upstreams are kept in {config.storage}, encrypted"
 
 
 def trust_of(config: Config) -> tuple[ssl.SSLContext, ssl.SSLContext]:

@@ -283,6 +283,8 @@ async def _posted(endpoint: Endpoint, headers: dict[str, str], body: bytes) -> A
                 pause = next(pauses, PAUSES[-1])
                 if exc.sent or trio.current_time() + pause > give_up_at:
                     raise
+                if pause == PAUSES[0]:
+                    log.warning("%s; waiting for it, %g s at most", exc, PATIENCE)
             await trio.sleep(pause)
         yield answer
 

@@ -185,7 +185,9 @@ async def test_a_session_that_has_ended_there_begins_anew_unseen(autojump_clock:
     assert calls == ["s1", "s2"]
 
 
-async def test_a_server_that_restarts_is_waited_for(autojump_clock: MockClock) -> None:
+async def test_a_server_that_restarts_is_waited_for_and_that_is_said_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     away = EndpointLost("nobody answers", sent=False)
     endpoint = FakeEndpoint(tools_call=[away, away, away, whole(result(1, content=[]))])
     client = Client()
@@ -195,6 +197,7 @@ async def test_a_server_that_restarts_is_waited_for(autojump_clock: MockClock) -
         await trio.sleep(10)
         client.end()
     assert client.read == [result(1, content=[])]
+    assert [record.getMessage() for record in caplog.records] == ["nobody answers; waiting for it, 15 s at most"]
 
 
 async def test_a_server_that_stays_away_is_told_of_in_words_and_in_time(autojump_clock: MockClock) -> None:
