@@ -206,8 +206,8 @@ class OAuthClient:
             case IssuedTokens():
                 label = await self._label(upstream, beginning.issuer, outcome, answer)
                 return replace(outcome, account=label)
-            case Ended(reason):
-                raise ConnectFailed(f"{reason}; begin again")
+            case Ended():  # of a code: spent, too old, or not ours
+                raise ConnectFailed("its authorization server does not accept this login; begin again")
             case Postponed(reason):
                 raise ConnectFailed(reason, temporary=True)
             case ClientRefused(reason):

@@ -108,7 +108,7 @@ async def test_a_recorded_endpoint_must_still_be_within_reach(world: World, stor
 @pytest.mark.parametrize(
     ("said", "words", "temporary"),
     [
-        (answer({"error": "invalid_grant"}, 400), "begin again", False),
+        (answer({"error": "invalid_grant"}, 400), "does not accept this login; begin again", False),
         (answer(b"", 503), "busy or broken", True),
         (answer(b"<html>", 200, content_type="text/html"), "no tokens", True),
         (answer({"error": "invalid_client"}, 401), "registers anew", True),
