@@ -96,7 +96,10 @@ def waiting_for_restart(running: Servable, config: Servable) -> tuple[str, ...]:
     if isinstance(running, LocalConfig) != isinstance(config, LocalConfig):
         return ("auth",)
     names = [each.name for each in fields(config) if each.name != "upstreams"]
-    return tuple(_as_written(name) for name in names if getattr(running, name) != getattr(config, name))
+    changed = [name for name in names if getattr(running, name) != getattr(config, name)]
+    if {"port", "tls"} & set(changed) and "issuer_url" in changed:
+        changed.remove("issuer_url")  # it follows from those
+    return tuple(_as_written(name) for name in changed)
 
 
 def _as_written(name: str) -> str:

@@ -103,6 +103,7 @@ def config(**more: Any) -> Config:
         (config(tool_timeout=1.0), ("toolTimeout",)),
         (config(secret=Secret("x"), port=1), ("port", "secret")),
         (LocalConfig(None, (), "http://localhost:3000"), ("auth",)),
+        (replace(config(), port=3001, issuer_url="http://localhost:3001"), ("port",)),
     ],
 )
 def test_what_was_built_in_at_the_start_waits_for_a_restart(other: Servable, waiting: tuple[str, ...]) -> None:

@@ -131,9 +131,12 @@ def _syntax_problem(text: str, exc: yaml.MarkedYAMLError) -> Problem:
     mark = exc.problem_mark or exc.context_mark
     if mark and _character_at(text, mark) == "\t":
         return Problem("", "a tab stands here; YAML is indented with spaces", mark.line + 1, mark.column + 1)
+    if mark and text[mark.index - 1 : mark.index + 1] == "${":
+        told = 'inside [ ] and { } a variable needs quotes: "${NAME}"'
+        return Problem("", f"not valid YAML: {told}", mark.line + 1, mark.column)
     message = ": ".join(part for part in (exc.context, exc.problem) if part)
     # A name in the message (an alias, a tag) may be a secret that was not quoted.
-    message = re.sub(r"'[^']{2,}'", "'...'", message)
+    message = re.sub(r"'[^']*'", lambda quoted: quoted[0] if len(quoted[0]) <= 3 else "'...'", message)
     return Problem("", f"not valid YAML: {message}", *((mark.line + 1, mark.column + 1) if mark else (None, None)))
 
 

@@ -117,6 +117,9 @@ def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
 
 
+_OF_CLIENTS = (("mcpServers",), ("servers",))  # what clients' own files call the list of servers
+
+
 class _UnknownKey(Misplaced):
     pass
 
@@ -125,7 +128,7 @@ def _wrong_shape(document: Document) -> Problem | None:
     root = document.root
     if not isinstance(root, dict):
         what = "is empty" if root is None else f"holds {show(root)}"
-        return Problem("", f"{what}; expected a mapping with the keys 'auth' and 'upstreams'", 1, 1)
+        return Problem("", f"{what}; expected a mapping with the key 'upstreams', and with 'auth' for a team", 1, 1)
     if "backends" not in root:
         return None
     told = "'backends' is a key of mcpmux, 'upstreams' one of mcp-aggregator; one file is one or the other"
@@ -158,6 +161,10 @@ def _translate(error: Any, model: Any) -> Wrong:
             return cause if isinstance(cause, Wrong) else Wrong(str(cause))
         case "missing":
             return Wrong("is missing")
+        case "extra_forbidden" if path in _OF_CLIENTS:
+            return _UnknownKey(
+                "is for clients; here it is 'upstreams', a list of {name: x, command: [npx, -y, server]}"
+            )
         case "extra_forbidden":
             return _UnknownKey("is not a known key", nearest(str(path[-1]), _keys_around(model, path)))
         case "too_short":
