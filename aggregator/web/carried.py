@@ -87,8 +87,10 @@ class Carried(Generic[W, R]):
         mailbox.hear(f"{kind}-over", self._hear_over)
         mailbox.hear(f"{kind}-left", self._hear_left)
 
-    def __len__(self) -> int:
-        return len(self._brought) + len(self._carried)
+    @property
+    def carried(self) -> int:
+        """How many works run here for others."""
+        return len(self._carried)
 
     async def bring(self, to: str, owner: str, content: Json, hear: Hear | None = None) -> R | None:
         """Have the instance `to` do the work on behalf of `owner`; its outcome, or None if nothing is heard of it.

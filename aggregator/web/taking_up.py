@@ -72,6 +72,10 @@ class TakingUp:
         )
         self._taken: dict[str, int] = {}
 
+    def __len__(self) -> int:
+        """How many streams are taken up here, or brought elsewhere from here."""
+        return sum(self._taken.values()) + self._elsewhere.carried
+
     async def answer(
         self, last_event: str, session: ClientSession, receive: Receive, send: Send, extra: RawHeaders
     ) -> None:

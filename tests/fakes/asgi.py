@@ -69,6 +69,11 @@ class Received:
             await self._changed.wait()
         return self.messages()
 
+    async def wait_ended(self) -> None:
+        """Until the response has ended; the application may go on."""
+        while not self.ended:
+            await self._changed.wait()
+
     async def events(self) -> AsyncIterator[Any]:
         """Every message as it comes, to the end of the response."""
         seen = 0
@@ -170,6 +175,14 @@ class Browser:
                 yield ongoing
             finally:
                 ongoing.disconnect()
+
+    def start(
+        self, nursery: trio.Nursery, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes = b""
+    ) -> Ongoing:
+        """A request in the background of `nursery`. Nobody waits for the application when the client disconnects."""
+        ongoing = Ongoing([body])
+        nursery.start_soon(self._run, ongoing, method, path, headers, None)
+        return ongoing
 
     async def _run(
         self, ongoing: Ongoing, method: str, path: str, headers: Iterable[tuple[str, str]], host: str | None

@@ -164,6 +164,7 @@ class Relay:
     nursery: trio.Nursery
     mailbox: Mailbox
     kept: KeptStreams
+    taking_up: TakingUp
 
     def modern(self, person: str = "alice", **more: Any) -> ModernClient:
         return ModernClient(self, person, **more)
@@ -240,6 +241,7 @@ async def open_relay(
         )
         kept = KeptStreams(mailbox.instance)
         nursery.start_soon(kept.run)
+        taking_up = TakingUp(kept, sessions.states, pulse, mailbox, nursery)
         endpoint = McpEndpoint(
             bearer,
             sessions,
@@ -249,7 +251,7 @@ async def open_relay(
             pulse,
             streams,
             ResumableReplies(kept, nursery),
-            SessionEndpoint(streams, TakingUp(kept, sessions.states, pulse, mailbox, nursery)),
+            SessionEndpoint(streams, taking_up),
             body_limit=settings.limits.body,
             clock=lambda: NOW,
         )
@@ -270,6 +272,7 @@ async def open_relay(
                 nursery,
                 mailbox,
                 kept,
+                taking_up,
             )
         nursery.cancel_scope.cancel()
 

@@ -41,8 +41,8 @@ GAPS = (
         ("older",),
     ),
     Gap(
-        "2026-07-28 has no words for closing a stream in mid-call, so this upstream does not; the suite reports that it "
-        "saw none close",
+        "2026-07-28 has no words for closing a stream in mid-call, so this upstream does not; the suite reports that "
+        "it saw none close",
         None,
         OLD,
         {"server-sse-polling": "server-sse-disconnect-resume"},
