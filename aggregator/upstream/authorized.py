@@ -180,6 +180,12 @@ class AuthorizedUpstream:
             renewed = await self._renewed(principal, credential, exc)
         await self._upstream.listen(SessionKey(owner, renewed.owner), renewed, wanted, hear, acknowledge)
 
+    async def subscribe(self, principal: Principal | None, uris: frozenset[str]) -> frozenset[str]:
+        """See `McpUpstream.subscribe`. Raises: as `request`."""
+        owner = NOBODY if principal is None else principal.key
+        credential = await self._current(principal)
+        return await self._upstream.subscribe(SessionKey(owner, credential.owner), credential, uris)
+
     @contextmanager
     def overheard(self, hear: Callable[[str, Notice], None]) -> Iterator[None]:
         """`hear` gets what the upstream says of changes beside its answers to requests, and whose credential these

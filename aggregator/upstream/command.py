@@ -165,15 +165,7 @@ class CommandUpstream:
                 call = self._session_call(life, "subscriptions/listen", told, declared_for(wanted))
                 await life.wire.ask(call, NOBODY, drop)
                 return
-            honoured = {
-                uri
-                for uri in sorted(wanted.uris)
-                if isinstance(
-                    await life.wire.ask(self._session_call(life, "resources/subscribe", {"uri": uri}), NOBODY, drop),
-                    Success,
-                )
-            }
-            acknowledge(Wanted(wanted.kinds, frozenset(honoured)))
+            acknowledge(Wanted(wanted.kinds))
             await life.wire.stopped.wait()
         except UpstreamLost:
             await self._wait_successor(life)
@@ -182,6 +174,24 @@ class CommandUpstream:
             await self._wait_successor(life)
         finally:
             life.wire.listeners.discard(receive)
+
+    async def subscribe(self, session: SessionKey, credential: Credential, uris: frozenset[str]) -> frozenset[str]:
+        """See `McpUpstream.subscribe`; of a process that has ended nothing is subscribed to."""
+        if (life := self._life) is None:
+            return frozenset()
+
+        async def ask(method: str, uri: str) -> bool:
+            return isinstance(
+                await life.wire.ask(self._session_call(life, method, {"uri": uri}), NOBODY, drop), Success
+            )
+
+        for uri in sorted(life.subscribed - uris):
+            await ask("resources/unsubscribe", uri)
+            life.subscribed.discard(uri)
+        for uri in sorted(uris - life.subscribed):
+            if await ask("resources/subscribe", uri):
+                life.subscribed.add(uri)
+        return frozenset(life.subscribed)
 
     async def _wait_successor(self, life: Life) -> None:
         """Who listens would list it anew once it is lost, which would start it: not if nobody else wants it."""

@@ -44,6 +44,7 @@ class Life:
     next: Opening  # how the next process is to be met
     log_level: str | None = None
     used_at: float = field(default_factory=trio.current_time)
+    subscribed: set[str] = field(default_factory=set)  # resources, as far as it honoured that
 
 
 Serve = Callable[[Life], Awaitable[bool]]

@@ -37,7 +37,7 @@ from ..protocol.subscriptions import Wanted
 from ..protocol.translate import Envelope, params_for_upstream
 from .credentials import NOTHING, Credential
 from .exchange import Exchange, HttpExchange, open_exchange, read_outcome
-from .http_streams import STREAMS, listen_in_session, listen_stateless, stateless_headers
+from .http_streams import STREAMS, listen_in_session, listen_stateless, stateless_headers, subscribe_in_session
 from .peers import (
     LISTING,
     Answered,
@@ -232,7 +232,7 @@ class HttpUpstream:
                     await listen_stateless(self._streams, self._client, credential, wanted, hear, acknowledge)
                     return
                 ticket = await self._tickets.ticket(session, credential)
-                await listen_in_session(self._exchange, self._streams, self._tickets, ticket, wanted, hear, acknowledge)
+                await listen_in_session(self._streams, self._tickets, ticket, wanted, hear, acknowledge)
                 return
             except UpstreamRefused as exc:
                 if exc.status not in _OLDER:
@@ -246,6 +246,13 @@ class HttpUpstream:
                 self.doubt()
                 if not is_lost and (await self.meet(session, credential)).revision == peer.revision:
                     raise
+
+    async def subscribe(self, session: SessionKey, credential: Credential, uris: frozenset[str]) -> frozenset[str]:
+        """See `McpUpstream.subscribe`. In a session that is no more nothing is subscribed to."""
+        if (ticket := self._tickets.find(session)) is None:
+            return frozenset()
+        ticket.credential = credential
+        return await subscribe_in_session(self._exchange, ticket, uris)
 
     async def reap(self) -> None:
         await self._tickets.reap()

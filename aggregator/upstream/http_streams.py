@@ -66,19 +66,9 @@ async def listen_stateless(
 
 
 async def listen_in_session(
-    exchange: Exchange,
-    streams: Exchange,
-    tickets: Tickets,
-    ticket: Ticket,
-    wanted: Wanted,
-    hear: Hear,
-    acknowledge: Acknowledge,
+    streams: Exchange, tickets: Tickets, ticket: Ticket, wanted: Wanted, hear: Hear, acknowledge: Acknowledge
 ) -> None:
-    """2025-11-25 and before: the GET stream of a session, and one request for each resource that is new, or no longer
-    wanted. A subscription outlives the stream, until the session is listened to again or ends.
-
-    Raises: as `listen_stateless`.
-    """
+    """2025-11-25 and before: the GET stream of a session. Raises: as `listen_stateless`."""
 
     async def receive(message: Message) -> None:
         match message:
@@ -91,26 +81,37 @@ async def listen_in_session(
             case _:
                 pass
 
+    ticket.calls += 1  # it is in use, however little is said
+    try:
+        async with streams.send("GET", ticket.stream_headers(), b"") as answer:
+            if answer.status < 300:
+                acknowledge(Wanted(wanted.kinds))
+            await read_stream(answer, receive)
+    finally:
+        ticket.calls -= 1
+        ticket.used_at = trio.current_time()
+
+
+async def subscribe_in_session(exchange: Exchange, ticket: Ticket, uris: frozenset[str]) -> frozenset[str]:
+    """One request for each resource that is new, or no longer wanted; those that the server tells of. A subscription
+    ends with its session.
+
+    Raises:
+        UpstreamLost, UpstreamRefused: see `converse`.
+    """
+
     async def ask(method: str, uri: str) -> bool:
         id = secrets.token_hex(12)
         body = render(Call(id, method, {"uri": uri}))
         return isinstance(await converse(exchange, ticket.headers(), body, id, drop), Success)
 
-    ticket.calls += 1  # it is in use, however little is said
-    try:
-        for uri in sorted(ticket.subscribed - wanted.uris):
-            await ask("resources/unsubscribe", uri)
-            ticket.subscribed.discard(uri)
-        for uri in sorted(wanted.uris - ticket.subscribed):
-            if await ask("resources/subscribe", uri):
-                ticket.subscribed.add(uri)
-        async with streams.send("GET", ticket.stream_headers(), b"") as answer:
-            if answer.status < 300:
-                acknowledge(Wanted(wanted.kinds, wanted.uris & ticket.subscribed))
-            await read_stream(answer, receive)
-    finally:
-        ticket.calls -= 1
-        ticket.used_at = trio.current_time()
+    for uri in sorted(ticket.subscribed - uris):
+        await ask("resources/unsubscribe", uri)
+        ticket.subscribed.discard(uri)
+    for uri in sorted(uris - ticket.subscribed):
+        if await ask("resources/subscribe", uri):
+            ticket.subscribed.add(uri)
+    return frozenset(ticket.subscribed)
 
 
 async def resume(

@@ -187,10 +187,20 @@ class McpUpstream(Protocol):
     ) -> None:
         """Have the upstream tell what changes between calls, as long as its stream lasts.
 
-        `acknowledge` is told once what of `wanted` it tells of; then `hear` gets every notification.
+        `acknowledge` is told once what of `wanted` it tells of; then `hear` gets every notification. With an upstream
+        of a handshake revision that is no resource before it is subscribed to.
 
         Raises:
             UpstreamLost, UpstreamRefused: if there is no stream, or it breaks.
+        """
+        ...
+
+    async def subscribe(self, session: SessionKey, credential: Credential, uris: frozenset[str]) -> frozenset[str]:
+        """Have an upstream of a handshake revision tell, where it is listened to in this session, of these resources
+        and no others; those of which it does.
+
+        Raises:
+            UpstreamLost, UpstreamRefused: if it cannot be asked.
         """
         ...
 

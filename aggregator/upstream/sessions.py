@@ -136,6 +136,10 @@ class Tickets:
         held.credential = credential
         return held
 
+    def find(self, whose: SessionKey) -> Ticket | None:
+        """The ticket of `whose`, if there is one."""
+        return self._held.get(whose)
+
     def drop(self, ticket: Ticket) -> None:
         """The upstream no longer knows this session, or is not to be asked in it any more."""
         ticket.lost = True

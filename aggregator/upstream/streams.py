@@ -1,8 +1,9 @@
 """Streams on which an upstream tells what changes between calls: one for each owner of a credential, as long as
 somebody listens.
 
-A stateless upstream has ``subscriptions/listen``, which is opened anew when more is
-wanted; an older one a GET stream, and a request for each resource. A stream that
+A stateless upstream has ``subscriptions/listen``, of which another is opened when
+something else is wanted, before the one before it is closed; an older one has a GET
+stream, and a request for each resource: nothing is missed in between. A stream that
 breaks is opened again; what was missed meanwhile is made up for by listing anew.
 This file must not know clients: they have an `Ear` each.
 """
@@ -21,10 +22,12 @@ import trio
 from ..errors import ConnectNeeded, StoreUnavailable, UpstreamLost, UpstreamRefused
 from ..protocol.jsonrpc import Json, Notice
 from ..protocol.principal import Principal
+from ..protocol.revisions import is_stateless
 from ..protocol.subscriptions import UPDATED, Wanted, heard_kind, on_offer
 from ..protocol.tasks import CHANGED as TASK_CHANGED
 from ..protocol.tasks import TaskPlace, own_id
 from .authorized import AuthorizedUpstream
+from .peers import Peer
 
 GRACE = 30.0  # seconds that a stream outlives its last listener: clients come back
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0  # seconds between attempts to open one
@@ -36,6 +39,7 @@ MAX_URIS = 1000  # of one owner at one upstream, and as many tasks
 MAX_UPDATED = 1000  # resources that one listener is told of by name before it has looked
 
 _NO_STREAMS = frozenset({400, 404, 405, 501})
+_TROUBLE = (UpstreamLost, UpstreamRefused, ConnectNeeded, StoreUnavailable, trio.TooSlowError)
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +159,20 @@ class Streams:
                 del self._streams[key]
 
 
+@dataclass(eq=False, slots=True)
+class _Opening:
+    """A stream that is opened for what is `offered`; it is open when it is `acknowledged`."""
+
+    offered: Wanted
+    honoured: Wanted = field(default_factory=Wanted)
+    acknowledged: trio.Event = field(default_factory=trio.Event)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def acknowledge(self, honoured: Wanted) -> None:
+        self.honoured = honoured
+        self.acknowledged.set()
+
+
 class _Stream:
     """One upstream's stream for one owner."""
 
@@ -171,7 +189,7 @@ class _Stream:
         self._principal = principal
         self._relist = relist
         self._ears: set[Ear] = set()
-        self._open = Wanted()  # what the stream that is open was opened for
+        self._open = Wanted()  # what the upstream was asked to tell
         self._known = trio.Event()  # set while `acknowledged` is the answer to what is wanted
         self._broke = False  # the stream before this one did not end for our own sake
         self._news = trio.Event()
@@ -185,7 +203,7 @@ class _Stream:
     def leave(self, ear: Ear) -> None:
         self._ears.discard(ear)
         if not self._ears:
-            self._scope.deadline = trio.current_time() + GRACE
+            self._scope.deadline = trio.current_time() + GRACE + OPENING
         self._look_again()
 
     def is_of(self, upstream: AuthorizedUpstream | None) -> bool:
@@ -204,10 +222,8 @@ class _Stream:
     def _look_again(self) -> None:
         self._news.set()
         self._news = trio.Event()
-        if not self._wanted() <= self._open:
-            if self._known.is_set():
-                self._known = trio.Event()
-            self._scope.cancel("more is wanted than this stream tells")
+        if not self._wanted() <= self._open and self._known.is_set():
+            self._known = trio.Event()
 
     def _wanted(self) -> Wanted:
         kinds = frozenset().union(*(ear.kinds for ear in self._ears)) if self._ears else frozenset[str]()
@@ -230,14 +246,13 @@ class _Stream:
             try:
                 with self._scope:
                     await self._listen()
-            except (UpstreamLost, ConnectNeeded, StoreUnavailable, trio.TooSlowError) as exc:
+            except _TROUBLE as exc:
                 log.debug("upstream %s: stream: %s", self._upstream.name, exc)
-            except UpstreamRefused as exc:
-                log.debug("upstream %s: stream: %s", self._upstream.name, exc)
-                pause = UNAVAILABLE if exc.status in _NO_STREAMS else 0.0
-                self._acknowledge(Wanted())
+                if isinstance(exc, UpstreamRefused):
+                    pause = UNAVAILABLE if exc.status in _NO_STREAMS else 0.0
+                    self._acknowledge(Wanted())
             if self._scope.cancelled_caught:
-                continue  # more is wanted, and opened at once; or nobody listens any more
+                continue  # nobody listens any more
             self._broke = True
             if trio.current_time() - opened_at > LASTED:
                 delay = FIRST_RETRY
@@ -255,7 +270,7 @@ class _Stream:
                     await self._news.wait()
 
     async def _listen(self) -> None:
-        """One stream, to its end.
+        """As long as the upstream's stream lasts, or somebody listens.
 
         Raises:
             TooSlowError: if the upstream does not open it in time: others may wait for what we hold meanwhile.
@@ -264,27 +279,80 @@ class _Stream:
         self._open = self._wanted()
         with trio.fail_after(self._upstream.config.discovery_timeout):
             peer = await self._upstream.meet(self._principal)
-        offered = on_offer(peer.capabilities, self._open)
-        if not offered:
+        if not on_offer(peer.capabilities, self._open):
             self._acknowledge(Wanted())
             await self._rest(UNAVAILABLE)
             return
-        with trio.fail_after(OPENING) as opening:
+        trouble: Exception | None = None
 
-            def acknowledge(honoured: Wanted) -> None:
-                opening.deadline = math.inf
-                self._acknowledge(honoured)
-                self._make_up(honoured)
+        async def listen(opening: _Opening) -> None:
+            nonlocal trouble
+            with opening.scope:
+                try:
+                    await self._upstream.listen(self._principal, opening.offered, self._hear, opening.acknowledge)
+                except _TROUBLE as exc:
+                    trouble = exc
+                nursery.cancel_scope.cancel("the stream has ended")
 
-            await self._upstream.listen(self._principal, offered, self._hear, acknowledge)
+        async with trio.open_nursery() as nursery:
+            try:
+                await self._follow(peer, lambda opening: nursery.start_soon(listen, opening))
+            except _TROUBLE as exc:
+                trouble = exc
+            nursery.cancel_scope.cancel("nobody listens any more")
+        if trouble is not None:
+            raise trouble
+
+    async def _follow(self, peer: Peer, begin: Callable[[_Opening], None]) -> None:
+        """Have the upstream tell what is wanted, whatever that is, until nobody has listened for `GRACE` seconds.
+
+        Raises: as `_listen`.
+        """
+        current: _Opening | None = None
+        told = Wanted()
+        while True:
+            offered = on_offer(peer.capabilities, self._open)
+            before = current
+            if current is None or is_stateless(peer.revision):
+                current = _Opening(offered)
+                begin(current)
+                with trio.fail_after(OPENING):
+                    await current.acknowledged.wait()
+                if before is not None:
+                    before.scope.cancel("another stream tells what is wanted now")
+                peer = self._upstream.peer or peer  # it may have been met anew
+            honoured = current.honoured
+            if not is_stateless(peer.revision):
+                with trio.fail_after(OPENING):
+                    uris = await self._upstream.subscribe(self._principal, offered.uris)
+                honoured = Wanted(offered.kinds, uris)
+            self._acknowledge(honoured)
+            if self._ears:
+                self._make_up(honoured, told)
+            elif not self._open:
+                return
+            told = honoured
+            await self._wait_otherwise()
+            self._open = self._wanted()
+
+    async def _wait_otherwise(self) -> None:
+        """Until more is wanted than the upstream was asked for, or less for `GRACE` seconds."""
+        until = math.inf
+        while (wanted := self._wanted()) <= self._open:
+            until = math.inf if wanted == self._open else min(until, trio.current_time() + GRACE)
+            with trio.move_on_at(until) as waiting:
+                await self._news.wait()
+            if waiting.cancelled_caught:
+                return
 
     def _acknowledge(self, honoured: Wanted) -> None:
         self.acknowledged = honoured
-        self._known.set()
+        if self._wanted() <= self._open:
+            self._known.set()
 
-    def _make_up(self, honoured: Wanted) -> None:
+    def _make_up(self, honoured: Wanted, before: Wanted) -> None:
         """For what happened before the upstream began to tell."""
-        if honoured.kinds:
+        if not honoured.kinds <= before.kinds:
             self._relist(self._upstream.name, self._owner)
         if self._broke:
             self._broke = False

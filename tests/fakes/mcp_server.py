@@ -204,6 +204,7 @@ class FakeServer:
         self.listeners: list[tuple[_Out, Json]] = []  # streams for what changes, with the tag of each
         self.streams: dict[str | None, _Out] = {}  # those of sessions
         self.subscribed: list[str] = []  # resources, of the last stream or by requests
+        self.silent_about: set[str] = set()  # resources that cannot be subscribed to
         self.known_tasks: set[str] = set()
         self.client: Json = {}  # what the last `initialize` said
         self._keeps_sessions = sessions
@@ -331,7 +332,7 @@ class FakeServer:
             case "subscriptions/listen" if self.tells:
                 wanted = incoming.params["notifications"]
                 tag = {f"{META}subscriptionId": incoming.message["id"]}
-                known = [resource["uri"] for resource in self.resources]
+                known = [one["uri"] for one in self.resources if one["uri"] not in self.silent_about]
                 self.subscribed = [uri for uri in wanted.get("resourceSubscriptions", []) if uri in known]
                 wanted = {**wanted, "resourceSubscriptions": self.subscribed}
                 if "taskIds" in wanted:
@@ -379,6 +380,8 @@ class FakeServer:
             _reply(out, incoming, {"error": {"code": -32600, "message": "not 2025-11-25"}}, status=400)
             return
         match incoming.method:
+            case "resources/subscribe" if incoming.params["uri"] in self.silent_about:
+                _reply(out, incoming, {"error": {"code": -32602, "message": "no subscriptions to this"}})
             case "resources/subscribe":
                 self.subscribed.append(incoming.params["uri"])
                 _reply(out, incoming, {"result": {}})

@@ -12,7 +12,7 @@ import trio
 from aggregator.upstream.streams import GRACE
 
 from ..fakes.asgi import Ongoing
-from ..fakes.mcp_server import LEGACY, META, MODERN, FakeServer, Json, Speaking
+from ..fakes.mcp_server import LEGACY, META, MODERN, FakeServer, Incoming, Json, Speaking
 from ..fakes.relay import Client, client_of, in_every_cell, one, open_relay
 
 EVERYTHING: Json = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
@@ -77,6 +77,88 @@ async def test_an_updated_resource_is_told_to_those_who_subscribed_only(
             await settle()
             assert [message["params"]["uri"] for message in updates(hers)] == ["mem://a"]
             assert updates(his) == []
+
+
+@in_every_cell
+async def test_a_resource_stays_subscribed_to_until_the_last_client_that_wants_it_leaves(
+    client_revision: str, upstream_revision: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with one(upstream_revision) as (server, relay):
+        server.tells_of_changes("mem://a", "mem://b")
+        alice, bob = await client_of(relay, client_revision), await client_of(relay, client_revision, "bob")
+        async with listening(bob, "mem://b", "mem://a") as his:
+            await settle()
+            async with listening(alice, "mem://a") as hers:
+                await settle()
+                assert sorted(server.subscribed) == ["mem://a", "mem://b"], "once, however many want it"
+                await server.announce("notifications/resources/updated", uri="mem://a")
+                await settle()
+                assert len(updates(hers)) == len(updates(his)) == 1
+            await settle(GRACE * 2)
+            assert "mem://a" in server.subscribed
+            await server.announce("notifications/resources/updated", uri="mem://a")
+            await settle()
+            assert len(updates(his)) == 2
+
+
+@pytest.mark.parametrize("client_revision", [MODERN, LEGACY])
+async def test_what_nobody_wants_any_more_is_unsubscribed_from_some_time_after(
+    client_revision: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with one(LEGACY) as (server, relay):
+        server.tells_of_changes("mem://a", "mem://b")
+        alice, bob = await client_of(relay, client_revision), await client_of(relay, client_revision, "bob")
+        async with listening(bob, "mem://b"):
+            async with listening(alice, "mem://a"):
+                await settle()
+                assert sorted(server.subscribed) == ["mem://a", "mem://b"]
+            await settle(GRACE * 2)
+            assert server.subscribed == ["mem://b"]
+        await settle(GRACE * 2)
+        assert server.subscribed == []
+
+
+@in_every_cell
+async def test_nothing_is_missed_while_more_is_subscribed_to(
+    client_revision: str, upstream_revision: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """However long the upstream takes for it."""
+
+    async def slow(incoming: Incoming) -> None:
+        if incoming.method in ("subscriptions/listen", "GET", "resources/subscribe"):
+            await trio.sleep(2)
+
+    async with one(upstream_revision) as (server, relay):
+        server.tells_of_changes("mem://a", "mem://b")
+        alice, bob = await client_of(relay, client_revision), await client_of(relay, client_revision, "bob")
+        async with listening(alice, "mem://a") as hers:
+            await settle(5)
+            server.before = slow
+            async with listening(bob, "mem://b"):
+                for _ in range(10):
+                    await server.announce("notifications/resources/updated", uri="mem://a")
+                    await settle(0.5)
+                assert len(server.calls("GET")) == (upstream_revision == LEGACY)
+                assert len([one for one in server.open if one.method == "subscriptions/listen"]) == (
+                    upstream_revision == MODERN
+                )
+            assert len(updates(hers)) == 10
+
+
+@pytest.mark.parametrize("upstream_revision", [MODERN, LEGACY])
+async def test_what_an_upstream_does_not_tell_of_is_not_promised(
+    upstream_revision: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with one(upstream_revision) as (server, relay):
+        server.tells_of_changes("mem://a", "mem://b")
+        server.silent_about = {"mem://b"}
+        for person in ("alice", "bob"):  # who opens the stream, and who finds it open
+            client = relay.modern(person)
+            await client.names()
+            async with listening(client, "mem://a", "mem://b") as ongoing:
+                await settle()
+                told = ongoing.messages()[0]["params"]["notifications"]
+                assert told["resourceSubscriptions"] == ["mem://a"]
 
 
 def updates(ongoing: Ongoing) -> list[Json]:
