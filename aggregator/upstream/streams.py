@@ -327,13 +327,14 @@ class _Stream:
                     uris = await self._upstream.subscribe(self._principal, offered.uris)
                 honoured = Wanted(offered.kinds, uris)
             self._acknowledge(honoured)
-            if self._ears:
-                self._make_up(honoured, told)
-            elif not self._open:
+            if not self._open and not self._ears:
                 return
+            self._make_up(honoured, told)
             told = honoured
             await self._wait_otherwise()
             self._open = self._wanted()
+            if is_stateless(peer.revision) and not self._open:
+                return  # its stream ends with this
 
     async def _wait_otherwise(self) -> None:
         """Until more is wanted than the upstream was asked for, or less for `GRACE` seconds."""

@@ -204,8 +204,10 @@ async def test_one_stream_serves_all_who_listen_and_ends_some_time_after_the_las
                 assert server.subscribed == ["mem://a", "mem://b"]
         await settle(GRACE / 2)
         assert len(server.listeners) == 1
+        opened = len(server.calls("subscriptions/listen"))
         await settle(GRACE)
         assert server.listeners == []
+        assert len(server.calls("subscriptions/listen")) == opened
         assert len(relay.streams) == 0
 
 
