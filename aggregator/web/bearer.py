@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import trio
+
 from ..config.model import Config
 from ..errors import Unsealable
 from ..protocol.oauth.challenge import (
@@ -29,6 +31,9 @@ from ..protocol.sealing import KeyRing
 from .revocations import Revocations
 
 MAX_OPENED = 4096  # tokens remembered; about 1.5 KB each
+# Seconds for one stream of somebody who only listens, and so never has to show a token that is still good: a login that
+# ends by age, or at the identity provider, is noticed at a refresh, which such a client need not make.
+LISTENING_LIFETIME = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,11 @@ class BearerAuthentication:
             raise invalid_token(self._site)
         self._revocations.require_fresh()
         return known
+
+    async def wait_withdrawn(self, grant_id: str) -> None:
+        """Return when the grant is revoked, as far as this process knows; after `LISTENING_LIFETIME` in any case."""
+        with trio.move_on_after(LISTENING_LIFETIME):
+            await self._revocations.wait_for(grant_id)
 
     def _open(self, authorization: bytes, now: float) -> Authenticated:
         text = bearer_token(authorization, self._site)

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+import trio
+
 from ..config.model import Listen, Secret
 from ..errors import LoginRefused, Refusal, Unfetchable
 from ..protocol.learned_url import LearnedUrl
@@ -33,6 +35,7 @@ class Local:
     """The sender of every request."""
 
     principal: Principal = LOCAL
+    grant_id: str = ""
 
 
 class LocalAuthentication:
@@ -56,6 +59,9 @@ class LocalAuthentication:
                 return self._local
         told = "This server wants the token of its configuration, listen.token: send Authorization: Bearer <token>."
         raise Refusal(401, "invalid_token", told, headers=_CHALLENGE)
+
+    async def wait_withdrawn(self, grant_id: str) -> None:
+        await trio.sleep_forever()
 
 
 def is_token(token: Secret, shown: bytes) -> bool:

@@ -28,7 +28,7 @@ from ..protocol.revisions import (
 )
 from ..protocol.translate import read_envelope
 from .asked import Asked, Rendered
-from .authentication import Authenticated, Authentication
+from .authentication import Authenticated, Authentication, until_withdrawn
 from .body import read_body
 from .client_sessions import ClientSession, ClientSessions
 from .mcp_headers import SESSION_HEADER, check_media_types, read_headers, revision_of
@@ -90,7 +90,8 @@ class McpEndpoint:
             if session is None:
                 raise wrong_method(scope["method"])
             answer = self._session_endpoint.answer
-            await answer(scope["method"], session, who.principal, headers, receive, send, extra)
+            while_let_in = until_withdrawn(receive, self._authentication, who.grant_id)
+            await answer(scope["method"], session, who.principal, headers, while_let_in, send, extra)
             return
         check_media_types(headers)
         body = await read_body(receive, self._body_limit)
@@ -130,7 +131,8 @@ class McpEndpoint:
         reply = self._reply(asked.session, asked.revision, (call,), headers, send, extra)
         if call.method == "subscriptions/listen" and is_stateless(asked.revision):
             self._streams.check_room(who.principal)
-            await self._streams.subscribe(asked, reply, receive)
+            while_let_in = until_withdrawn(receive, self._authentication, who.grant_id)
+            await self._streams.subscribe(asked, reply, while_let_in)
             return
         if (outcome := self._methods.answer_at_once(asked)) is not None:
             await _finish(reply, outcome)

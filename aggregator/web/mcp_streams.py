@@ -1,7 +1,7 @@
 """Streams that clients open to hear what changes between calls: GET of a session, or ``subscriptions/listen``.
 
-A stream ends when its client leaves, when its session ends, and when we stop
-serving. This file must not know what changes, or how that is found out.
+A stream ends when its client leaves or loses its access, when its session ends,
+and when we stop serving. This file must not know what changes, or how that is found out.
 """
 
 from __future__ import annotations

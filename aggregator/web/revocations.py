@@ -46,6 +46,7 @@ class Revocations:
         self._seen_at = monotonic()
         self._polled: frozenset[str] = frozenset()
         self._own: dict[str, float] = {}
+        self._news = trio.Event()
 
     def __repr__(self) -> str:
         return f"<Revocations {len(self._polled)} polled, {len(self._own)} own, {self._age():.0f} s old>"
@@ -56,6 +57,12 @@ class Revocations:
     def add(self, grant_id: str) -> None:
         """Count `grant_id` as revoked from now on, whatever the next polls say."""
         self._own[grant_id] = self._clock()
+        self._tell()
+
+    async def wait_for(self, grant_id: str) -> None:
+        """Return as soon as `grant_id` counts as revoked here."""
+        while grant_id not in self:
+            await self._news.wait()
 
     def require_fresh(self) -> None:
         """Return if what is known is recent enough to let somebody in.
@@ -95,11 +102,18 @@ class Revocations:
                 silent = False
             await trio.sleep(POLL_INTERVAL)
 
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
     def _learn(self, polled: frozenset[str]) -> None:
         since = self._clock() - self._horizon
+        is_news = not polled <= self._polled
         self._polled = polled
         self._own = {grant_id: at for grant_id, at in self._own.items() if at > since}
         self._seen_at = self._monotonic()
+        if is_news:
+            self._tell()
 
     def _age(self) -> float:
         return self._monotonic() - self._seen_at

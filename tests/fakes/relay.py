@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -71,11 +72,22 @@ Json = dict[str, Any]
 class FakeBearer:
     """Lets in whoever names themselves: ``Bearer alice``."""
 
+    def __init__(self) -> None:
+        self._withdrawn: defaultdict[str, trio.Event] = defaultdict(trio.Event)
+
+    def withdraw(self, person: str) -> None:
+        self._withdrawn[f"grant of {person}"].set()
+
+    async def wait_withdrawn(self, grant_id: str) -> None:
+        await self._withdrawn[grant_id].wait()
+
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Authenticated:
         text = dict(headers).get(b"authorization", b"").decode("latin-1")
         if not text.startswith("Bearer ") or "hostile" in text:
             raise Refusal(401, "invalid_token", "Log in.", headers=(("www-authenticate", "Bearer"),))
-        return Authenticated(Principal("https://idp.example.com", text[7:]), "grant", "client", "mcp", NOW + 900)
+        person = text[7:]
+        principal = Principal("https://idp.example.com", person)
+        return Authenticated(principal, f"grant of {person}", "client", "mcp", NOW + 900)
 
 
 class FakeConnections:
@@ -165,6 +177,7 @@ class Relay:
     mailbox: Mailbox
     kept: KeptStreams
     taking_up: TakingUp
+    bearer: FakeBearer
 
     def modern(self, person: str = "alice", **more: Any) -> ModernClient:
         return ModernClient(self, person, **more)
@@ -228,7 +241,7 @@ async def open_relay(
         conversing = Conversing(questions, parking)
         tasks = TaskIds(KEYS, _wall_time)
         methods = McpMethods(settings, listings, gateway, asking, conversing, sessions, tasks, IDENTITY)
-        bearer: Any = FakeBearer()
+        bearer = FakeBearer()
         pulse = Pulse()
         nursery.start_soon(pulse.run)
         told = Streams(listings.upstreams(), nursery, listings.relist)
@@ -273,6 +286,7 @@ async def open_relay(
                 mailbox,
                 kept,
                 taking_up,
+                bearer,
             )
         nursery.cancel_scope.cancel()
 

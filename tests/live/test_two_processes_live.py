@@ -149,14 +149,20 @@ async def test_what_ends_on_one_is_refused_by_the_other_within_ten_seconds(
         for port in ports:
             balancer.ports = itertools.repeat(port)
             assert "gateway__status" in await client.tools()
-        balancer.ports = itertools.repeat(ports[0])
-        await end(http, logged_in)
-        bearer = {"authorization": f"Bearer {client.token}"}
-        assert (await http.post(f"{url}/mcp", json={}, headers=bearer)).status_code == 401  # at once, where it ended
-        balancer.ports = itertools.repeat(ports[1])
-        with trio.fail_after(PROMISED_WITHIN):
-            while (await http.post(f"{url}/mcp", json={}, headers=bearer)).status_code != 401:  # noqa: ASYNC110
-                await trio.sleep(LOOK_AGAIN)
+        older = replace(client, revision=LEGACY)
+        await older.initialize()  # on the other
+        listens = {**older.headers({}), "accept": "text/event-stream"}
+        async with http.stream("GET", f"{url}/mcp", headers=listens) as stream:
+            assert stream.status_code == 200
+            balancer.ports = itertools.repeat(ports[0])
+            await end(http, logged_in)
+            bearer = {"authorization": f"Bearer {client.token}"}
+            assert (await http.post(f"{url}/mcp", json={}, headers=bearer)).status_code == 401  # at once, here
+            balancer.ports = itertools.repeat(ports[1])
+            with trio.fail_after(PROMISED_WITHIN):
+                while (await http.post(f"{url}/mcp", json={}, headers=bearer)).status_code != 401:  # noqa: ASYNC110
+                    await trio.sleep(LOOK_AGAIN)
+                await stream.aread()  # to its end: whoever listened already hears no more, either
         with pytest.raises(AssertionError, match="400"):  # and nothing comes of the refresh token, on either
             await refresh(http, logged_in)
         if end is end_by_the_person:

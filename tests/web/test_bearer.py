@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aggregator.errors import Refusal
 from aggregator.protocol.oauth.sealed import AccessToken, seal_access
 from aggregator.protocol.sealing import KeyRing
-from aggregator.web.bearer import MAX_OPENED, Authenticated
+from aggregator.web.bearer import LISTENING_LIFETIME, MAX_OPENED, Authenticated
 
 from .deployment import ANNA, ISSUER, START, Browser, Deployment
 
@@ -52,6 +54,25 @@ def test_a_good_token_says_who_by_which_client_on_which_grant(scheme: str) -> No
     expected = Authenticated(ANNA.principal, "g1", "reg-1", "mcp:tools", START + 900)
     for _ in range(2):
         assert deployment.bearer.authenticate([(b"host", b"x"), header, (b"accept", b"*/*")]) == expected
+
+
+@pytest.mark.requirement("RS6", "TK8")
+async def test_who_listens_is_let_go_with_the_grant_and_after_a_day_in_any_case(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    deployment = Deployment()
+    ended: dict[str, float] = {}
+
+    async def listen(grant_id: str) -> None:
+        await deployment.bearer.wait_withdrawn(grant_id)
+        ended[grant_id] = trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen, "revoked")
+        nursery.start_soon(listen, "kept")
+        await trio.sleep(3600)
+        deployment.revocations.add("revoked")
+    assert ended == {"revoked": 3600, "kept": LISTENING_LIFETIME}
 
 
 @pytest.mark.requirement("RS1", "RS3", "RS6")

@@ -12,7 +12,7 @@ import trio.testing
 from aggregator.errors import Refusal, StoreUnavailable
 from aggregator.store import Grant
 from aggregator.store.memory import MemoryStore
-from aggregator.web.revocations import Revocations
+from aggregator.web.revocations import PROMISED_WITHIN, Revocations
 
 from .deployment import ANNA
 
@@ -115,4 +115,34 @@ async def test_a_store_that_hangs_counts_as_silent(autojump_clock: trio.testing.
         nursery.start_soon(revocations.watch, Hanging(now))
         await trio.sleep(61)
         assert not is_fresh(revocations)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.requirement("TK8")
+async def test_whoever_waits_for_a_revocation_learns_of_it_wherever_it_was_made(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = Away(now)
+    revocations = Revocations(900, clock=now, monotonic=trio.current_time)
+    for id in ("here", "elsewhere", "never"):
+        await store.add_grant(grant(id))
+    learned: dict[str, float] = {}
+
+    async def learn(id: str) -> None:
+        await revocations.wait_for(id)
+        learned[id] = trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(revocations.watch, store)
+        for id in ("here", "elsewhere", "never"):
+            nursery.start_soon(learn, id)
+        await trio.sleep(100)
+        assert learned == {}
+        revocations.add("here")
+        await store.revoke_grant("elsewhere", now=now())
+        await trio.sleep(PROMISED_WITHIN)
+        assert learned["here"] == 100
+        assert learned["elsewhere"] <= 100 + PROMISED_WITHIN
+        assert "never" not in learned
+        await revocations.wait_for("here")  # at once for what is known
         nursery.cancel_scope.cancel()

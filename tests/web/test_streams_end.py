@@ -107,6 +107,31 @@ async def test_a_person_has_a_bounded_number_of_streams_and_others_have_theirs(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.requirement("RS6", "TK8")
+@pytest.mark.parametrize("revision", [MODERN, LEGACY])
+async def test_a_stream_ends_with_the_access_of_whoever_opened_it(
+    revision: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Who is signed out hears no more of what changes: a stream is no standing permission."""
+    async with one(MODERN) as (server, relay):
+        server.tells_of_changes()
+        async with (
+            listening(await client_of(relay, revision, "alice")) as hers,
+            listening(await client_of(relay, revision, "bob")) as his,
+        ):
+            await settle(600)
+            relay.bearer.withdraw("alice")
+            with trio.fail_after(1):
+                await hers.done.wait()
+            heard = len(hers.messages())
+            await server.announce("notifications/tools/list_changed")
+            await settle(10)
+            assert not his.done.is_set()
+            assert any(message["method"].endswith("tools/list_changed") for message in his.messages())
+            assert len(hers.messages()) == heard
+        assert len(relay.streams) == 0
+
+
 @pytest.mark.parametrize("revision", [MODERN, LEGACY])
 async def test_streams_and_parked_calls_do_not_hold_a_drain(
     revision: str, autojump_clock: trio.testing.MockClock
