@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +29,7 @@ Mode = Literal["legacy", "2026"]
 KINDS: tuple[Kind, ...] = ("python1", "python2", "typescript1", "typescript2", "mcp-remote")
 MODERN_KINDS: tuple[Kind, ...] = ("python2", "typescript2", "mcp-remote")  # those that can speak 2026-07-28
 
+_LINK = re.compile(r"^OPEN (\S+)$", re.MULTILINE)
 _AUTHORIZE = re.compile(r"https?://[^\s\"'<>\x1b]+[?&]response_type=code[^\s\"'<>\x1b]*")
 
 
@@ -64,10 +65,12 @@ async def run_client(
     token: str | None = None,
     metadata_url: str | None = None,
     state: Path | None = None,
+    protocol: str | None = None,
     user: str = "alice",
     password: str = "any password",
     browser: httpx2.AsyncClient | None = None,
     on_page: Callable[[str, str], None] | None = None,
+    on_link: Callable[[str], Awaitable[None]] | None = None,
     within: float = 60.0,
 ) -> ClientRun:
     """Connect, list all tools, call `tool`; the SDK's own OAuth is walked as `user`, unless `token` is a bearer.
@@ -76,9 +79,11 @@ async def run_client(
     a folder. With `metadata_url` the client is that of the document there instead of registering (mcp-remote cannot).
     With `read` it reads every resource and gets the prompts called ``simple_prompt`` (mcp-remote cannot).
     With `answer` it can be asked for a form, and fills it in so (mcp-remote cannot).
+    With `on_link` it can be asked to have its person open a link, which that does, once (not TypeScript 1, mcp-remote).
     With `folder` it can be asked for its roots and for a sample, and answers both with that name (Python only).
     The tool is called `times` times at once, each with a result in `results` (Python only).
     With `mode` ``2026`` the client offers 2026-07-28 first; kinds outside `MODERN_KINDS` cannot.
+    With `protocol` it offers that revision and no newer one (python1 can).
     `password`, `browser` and `on_page` are those of `walk_login`.
 
     Raises:
@@ -97,6 +102,10 @@ async def run_client(
         asked += ["--folder", folder]
     if times > 1:
         asked += ["--times", str(times)]
+    if on_link is not None:
+        asked.append("--links")
+    if protocol is not None:
+        asked += ["--protocol", protocol]
     if metadata_url is not None:
         asked += ["--metadata-url", metadata_url]
     with TemporaryDirectory() as scratch:
@@ -104,12 +113,15 @@ async def run_client(
         if token is not None:
             environment["TOKEN"] = token
         async with open_process(kind, command, env=environment) as process:
-            authorized = False
+            authorized = opened = False
             with trio.move_on_after(within):
                 while process.process.poll() is None:
                     if not authorized and (found := _AUTHORIZE.search(process.output())):
                         authorized = True
                         await _authorize(found[0], user, password, browser, on_page)
+                    if on_link is not None and not opened and (found := _LINK.search(process.output())):
+                        opened = True
+                        await on_link(found[1])
                     await trio.sleep(LOOK_AGAIN)
                 return _parse_run(process, authorized)
             raise ProcessFailed(f"{kind} did not end within {within:g} s:\n{process.output()[-4000:]}")

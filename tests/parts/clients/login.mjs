@@ -2,6 +2,7 @@
 import http from 'node:http';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
 export function readArguments() {
@@ -9,11 +10,24 @@ export function readArguments() {
     allowPositionals: true,
     options: {
       tool: { type: 'string' }, arguments: { type: 'string', default: '{}' },
-      mode: { type: 'string', default: '2026' }, answer: { type: 'string' }, read: { type: 'boolean' }, state: { type: 'string' }, 'metadata-url': { type: 'string' },
+      mode: { type: 'string', default: '2026' }, answer: { type: 'string' }, read: { type: 'boolean' }, links: { type: 'boolean' }, state: { type: 'string' }, 'metadata-url': { type: 'string' },
     },
   });
   return { ...values, url: new URL(positionals[0]), arguments: JSON.parse(values.arguments),
     answer: values.answer ? JSON.parse(values.answer) : undefined, token: process.env.TOKEN };
+}
+
+// The call, again and again until the person has opened the link that error -32042 names.
+export async function afterTheLink(call, asked) {
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!asked.links || error.code !== -32042) throw error;
+      console.log('OPEN', error.data.elicitations[0].url);
+    }
+    await sleep(200); // a person would say when they are back
+  }
 }
 
 export async function openRedirectListener() {

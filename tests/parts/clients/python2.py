@@ -20,9 +20,12 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
+from mcp.shared.exceptions import MCPError
 from mcp_types import CreateMessageResult, ElicitResult, ListRootsResult, Root, TextContent
 from pydantic import AnyUrl
 from python_login import FileStorage, RedirectListener
+
+URL_ELICITATION_REQUIRED = -32042
 
 
 async def main() -> None:
@@ -35,6 +38,7 @@ async def main() -> None:
     parser.add_argument("--read", action="store_true")
     parser.add_argument("--folder")  # it has this root, and says its name when it is asked for a sample
     parser.add_argument("--times", type=int, default=1)  # of the tool, all at once
+    parser.add_argument("--links", action="store_true")  # a person opens what it prints as "OPEN URL"
     parser.add_argument("--state", type=Path)
     parser.add_argument("--metadata-url")
     asked = parser.parse_args()
@@ -62,7 +66,10 @@ async def main() -> None:
     async def on_log(message: Any) -> None:
         logs.append(message.data)
 
-    async def on_form(context: Any, params: Any) -> ElicitResult:
+    async def on_question(context: Any, params: Any) -> ElicitResult:
+        if params.mode == "url":
+            print("OPEN", params.url, flush=True)
+            return ElicitResult(action="accept")
         return ElicitResult(action="accept", content=asked.answer)
 
     async def on_roots(context: Any) -> ListRootsResult:
@@ -90,7 +97,7 @@ async def main() -> None:
             mode="legacy" if asked.mode == "legacy" else "auto",
             logging_callback=on_log,
             log_level="debug",
-            elicitation_callback=on_form if asked.answer else None,
+            elicitation_callback=on_question if asked.answer or asked.links else None,
             list_roots_callback=on_roots if asked.folder else None,
             sampling_callback=on_sample if asked.folder else None,
         ) as client,
@@ -104,7 +111,15 @@ async def main() -> None:
         results = []
 
         async def call() -> None:
-            called = await client.call_tool(asked.tool, asked.arguments, progress_callback=on_progress)
+            while True:
+                try:
+                    called = await client.call_tool(asked.tool, asked.arguments, progress_callback=on_progress)
+                    break
+                except MCPError as exc:
+                    if exc.error.code != URL_ELICITATION_REQUIRED:
+                        raise
+                    print("OPEN", exc.error.data["elicitations"][0]["url"], flush=True)
+                await asyncio.sleep(0.2)  # a person would say when they are back
             results.append(called.model_dump(mode="json", by_alias=True, exclude_none=True))
 
         if asked.tool:
