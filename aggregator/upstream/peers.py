@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import METHOD_NOT_FOUND, Call, Failure, Json, Message, Notice, Success, dump, failure
 from ..protocol.offering import AS_A_CLIENT
-from ..protocol.revisions import SERVER_INFO_KEY, STATELESS, at_least, is_stateless
+from ..protocol.revisions import HANDSHAKE, SERVER_INFO_KEY, STATELESS, at_least, is_stateless
 from ..protocol.subscriptions import Wanted
 from ..protocol.translate import Envelope
 from .credentials import EVERYONE, NOTHING, Credential
@@ -47,9 +47,9 @@ _SESSION_NOTICES = frozenset(
         "notifications/resources/list_changed",
         "notifications/resources/updated",
         "notifications/roots/list_changed",
-        "notifications/elicitation/complete",
     }
 )
+_PAGE_DONE = "notifications/elicitation/complete"
 
 OnNotice = Callable[[Notice], Awaitable[None]]
 Hear = Callable[[Notice], None]
@@ -266,6 +266,9 @@ def notice_for_client(notice: Notice, envelope: Envelope, token: str) -> Notice 
             # 2026-07-28: absent logLevel, the server MUST NOT send any; before, it MAY choose.
             return None if is_stateless(envelope.revision) else notice
         return notice if at_least(str(notice.params.get("level")), wanted) else None
+    if notice.method == _PAGE_DONE:
+        # 2025-11-25 only, which tells the id of the question to the client; before, and after, there are no such ids.
+        return notice if envelope.revision == HANDSHAKE else None
     return None if notice.method in _SESSION_NOTICES else notice
 
 

@@ -309,6 +309,44 @@ async def test_a_page_that_an_older_upstream_wants_opened_is_a_question_to_a_sta
         assert "inputResponses" not in server.calls()[-1].params
 
 
+@pytest.mark.parametrize("beside", [False, True])
+async def test_an_older_client_is_told_that_the_page_it_opened_is_done(
+    beside: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """2025-11-25, completion notifications for URL mode. Clients of 2026-07-28 have no name for the question."""
+    page = {"mode": "url", "elicitationId": "up-7", "url": "https://up.example.com/pay", "message": "Pay"}
+
+    async def run(speaking: Speaking) -> Json:
+        await speaking.ask("elicitation/create", beside=beside, **page)
+        await trio.sleep(5)
+        method, params = "notifications/elicitation/complete", {"elicitationId": "up-7"}
+        if beside:
+            await server.announce(method, **params)
+            await trio.sleep(1)
+        else:
+            await speaking.notify(method, **params)
+        return {"content": []}
+
+    async with one(LEGACY) as (server, relay):
+        server.tells_of_changes()
+        server.tool("ask", run)
+
+        async def accept(method: str, params: Json) -> Json:
+            return {"action": "accept"}
+
+        messages = await answer_live(await legacy_client(relay, capabilities=SHOWS), CALL, accept)
+        assert messages[0]["params"] == page
+        assert messages[1] == {
+            "jsonrpc": "2.0",
+            "method": "notifications/elicitation/complete",
+            "params": {"elicitationId": "up-7"},
+        }
+        assert messages[2]["result"]["content"] == []
+        stateless = relay.modern(meta={f"{META}clientCapabilities": SHOWS})
+        *_, last = await answer_rounds(stateless, CALL, accept)
+        assert last["result"]["content"] == []
+
+
 async def test_a_page_to_open_is_told_in_words_where_it_cannot_be_shown() -> None:
     async with one(LEGACY) as (server, relay):
         wants_payment(server)
