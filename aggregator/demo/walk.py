@@ -273,7 +273,8 @@ class Walk:
 def _read(answer: httpx2.Response) -> list[dict[str, Any]]:
     """The messages of an answer, the response last, whether it came alone or as a stream."""
     if answer.headers.get("content-type", "").startswith("text/event-stream"):
-        return [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:")]
+        lines = (line[5:] for line in answer.text.splitlines() if line.startswith("data:"))
+        return [json.loads(data) for data in lines if data.strip()]  # a stream may begin with an event of empty data
     return [answer.json()]
 
 

@@ -129,7 +129,8 @@ async def open_asking(issuer_url: str, revision: str = MODERN, *, subject: str =
 def read_events(answer: httpx2.Response) -> list[Json]:
     """The messages of an answer, the response last."""
     if answer.headers.get("content-type", "").startswith("text/event-stream"):
-        return [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:")]
+        lines = (line[5:] for line in answer.text.splitlines() if line.startswith("data:"))
+        return [json.loads(data) for data in lines if data.strip()]  # 2025-11-25: one may be empty
     assert answer.headers.get("content-type") == "application/json", (answer.status_code, answer.text)
     return [answer.json()]
 

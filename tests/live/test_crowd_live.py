@@ -73,7 +73,7 @@ class Person:
         final: Json | None = None
         async with self._asking.http.stream("POST", self._asking.url, content=content, headers=headers) as answer:
             async for line in answer.aiter_lines():
-                if not line.startswith("data:"):
+                if not line.startswith("data:") or not line[5:].strip():
                     continue
                 came: dict[str, Any] = json.loads(line[5:])
                 if came.get("method") == "elicitation/create":
