@@ -19,6 +19,7 @@ from aggregator import serve
 from aggregator.config.model import AnyUpstream, ConnectRetry, Listen, LocalConfig, Secret, StdioUpstream
 from aggregator.serving import CannotListen, listen
 from aggregator.systemd import Service
+from tests.parts.processes import LOOK_AGAIN, PATIENCE
 
 from .live.asking import LEGACY, MODERN, Asking, text_of
 
@@ -29,7 +30,8 @@ TOKEN = "3f1c9a0d5e7b42861f0e9d8c7b6a5948"
 
 
 def command(name: str, *arguments: str) -> StdioUpstream:
-    return StdioUpstream(name=name, prefix=name, command=(sys.executable, "-I", "-S", SCRIPT, *arguments))
+    argv = (sys.executable, "-I", "-S", SCRIPT, *arguments)
+    return StdioUpstream(name=name, prefix=name, command=argv, discovery_timeout=PATIENCE)
 
 
 def config(*upstreams: AnyUpstream, **more: Any) -> LocalConfig:
@@ -69,17 +71,29 @@ async def test_the_log_says_in_words_for_one_person_what_is_kept(
 
 @asynccontextmanager
 async def asking(address: str, revision: str = MODERN, token: str = "none") -> AsyncIterator[Asking]:
-    async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         client = Asking(f"{address}/mcp", token, http, revision)
         if revision == LEGACY:
             await client.initialize()
         yield client
 
 
+def visiting() -> httpx2.AsyncClient:
+    """A browser, but for cookies of its own making."""
+    return httpx2.AsyncClient(trust_env=False, follow_redirects=True, timeout=PATIENCE)
+
+
+async def wait_listed(client: Asking) -> None:
+    """A list waits a moment only for programs that start, and a machine may be slower."""
+    with trio.fail_after(PATIENCE):
+        while "good__echo" not in await client.tools():  # noqa: ASYNC110 - over HTTP
+            await trio.sleep(LOOK_AGAIN)
+
+
 @pytest.mark.parametrize("revision", [MODERN, LEGACY])
 async def test_whoever_is_on_the_machine_calls_tools_without_a_login(revision: str) -> None:
     async with served(config()) as address, asking(address, revision) as client:
-        assert "good__echo" in await client.tools()
+        await wait_listed(client)
         assert text_of(await client.call("good__echo", text="hello")) == "hello"
 
 
@@ -88,7 +102,7 @@ async def test_a_program_has_as_long_to_answer_as_is_configured() -> None:
     retry = ConnectRetry(enabled=False, attempt_timeout=0.5)
     async with served(config(mute, connect_retry=retry)) as address, asking(address) as client:
         await client.tools()
-        with trio.fail_after(15):
+        with trio.fail_after(PATIENCE):
             while (error := (await client.status())["mute"]["lastError"]) is None:  # noqa: ASYNC110 - over HTTP
                 await trio.sleep(0.2)  # its end takes some seconds
         assert error.startswith("did not answer the handshake within 0.5 s; ask again in "), error
@@ -104,7 +118,7 @@ async def test_a_program_has_as_long_to_answer_as_is_configured() -> None:
     ],
 )
 async def test_a_page_of_a_foreign_name_reaches_nothing(headers: dict[str, str], status: int) -> None:
-    async with served(config()) as address, httpx2.AsyncClient(trust_env=False) as http:
+    async with served(config()) as address, httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         answer = await http.post(f"{address}/mcp", content="{}", headers=headers)
         assert answer.status_code == status
 
@@ -112,7 +126,7 @@ async def test_a_page_of_a_foreign_name_reaches_nothing(headers: dict[str, str],
 async def test_who_has_the_token_may_come_in_and_nobody_else() -> None:
     async with served(config(listen=Listen(token=Secret(TOKEN)))) as address:
         async with asking(address, token=TOKEN) as client:
-            assert "good__echo" in await client.tools()
+            await wait_listed(client)
         async with asking(address, token=TOKEN[::-1]) as client:
             answer = await client.post({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}})
             assert answer.status_code == 401
@@ -120,7 +134,7 @@ async def test_who_has_the_token_may_come_in_and_nobody_else() -> None:
 
 
 async def test_there_is_no_authorization_server() -> None:
-    async with served(config()) as address, httpx2.AsyncClient(trust_env=False) as http:
+    async with served(config()) as address, httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         for path in ("/authorize", "/token", "/register", "/.well-known/oauth-protected-resource/mcp"):
             assert (await http.get(f"{address}{path}")).status_code == 404, path
         page = await http.get(f"{address}/", headers={"accept": "text/html"}, follow_redirects=True)
@@ -129,7 +143,7 @@ async def test_there_is_no_authorization_server() -> None:
 
 
 async def test_a_browser_sees_its_connections_without_a_login() -> None:
-    async with served(config()) as address, httpx2.AsyncClient(trust_env=False, follow_redirects=True) as http:
+    async with served(config()) as address, visiting() as http:
         page = await http.get(f"{address.replace('127.0.0.1', 'localhost')}/connections")
         assert page.status_code == 200
         assert "good" in page.text
@@ -138,7 +152,7 @@ async def test_a_browser_sees_its_connections_without_a_login() -> None:
 async def test_a_browser_shows_the_token_once_where_there_is_one() -> None:
     async with (
         served(config(listen=Listen(token=Secret(TOKEN)))) as address,
-        httpx2.AsyncClient(trust_env=False, follow_redirects=True) as http,
+        visiting() as http,
     ):
         home = address.replace("127.0.0.1", "localhost")
         page = await http.get(f"{home}/connections")
@@ -150,14 +164,17 @@ async def test_a_browser_shows_the_token_once_where_there_is_one() -> None:
         page = await http.post(f"{home}/listen-token", data={"state": found[1], "token": TOKEN})
         assert (page.status_code, page.url.path) == (200, "/connections")
         foreign = {"state": found[1], "token": TOKEN}
-        async with httpx2.AsyncClient(trust_env=False) as another:
+        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as another:
             assert (await another.post(f"{home}/listen-token", data=foreign)).status_code == 403
 
 
 async def test_the_endpoint_stands_where_the_file_says() -> None:
-    async with served(config(listen=Listen(path="/tools/"))) as address, httpx2.AsyncClient(trust_env=False) as http:
+    async with (
+        served(config(listen=Listen(path="/tools/"))) as address,
+        httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http,
+    ):
         client = Asking(f"{address}/tools/", "none", http)
-        assert "good__echo" in await client.tools()
+        await wait_listed(client)
         assert (await http.post(f"{address}/mcp", content="{}")).status_code == 404
         browser = await http.get(f"{address}/tools/", headers={"accept": "text/html"})
         assert browser.headers["location"] == "/"
@@ -178,14 +195,14 @@ async def test_what_is_remembered_outlives_a_restart(tmp_path: Path) -> None:
     async with served(settings) as address, asking(address, LEGACY) as client:
         session = client.session
     assert await trio.Path(tmp_path / "state" / "local.key").exists()
-    async with served(settings) as address, httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+    async with served(settings) as address, httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         client = Asking(f"{address}/mcp", "none", http, LEGACY, session)
-        assert "good__echo" in await client.tools()
+        await wait_listed(client)
 
 
 @asynccontextmanager
 async def asking_at(path: str) -> AsyncIterator[Asking]:
-    async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=path), timeout=30) as http:
+    async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=path), timeout=PATIENCE) as http:
         yield Asking("http://localhost/mcp", "none", http)
 
 
@@ -201,13 +218,22 @@ async def test_a_unix_socket_is_served_to_its_owner_and_removed_at_the_end(tmp_p
     assert not await trio.Path(path).exists()
 
 
+async def wait_told(manager: socket.socket, wanted: str) -> str:
+    """The first of what the service says that begins so."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            await trio.lowlevel.wait_readable(manager)
+            if (told := manager.recv(4096).decode()).startswith(wanted):
+                return told
+
+
 async def test_a_socket_that_is_passed_to_us_counts_and_not_the_files(tmp_path: Path) -> None:
     passed = listen("127.0.0.1", 0)
     port = passed[0].getsockname()[1]
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(path))
-        manager.settimeout(10)
+        manager.setblocking(False)
         service = Service({"NOTIFY_SOCKET": str(path)})
         shutdown = trio.Event()
         settings = config(listen=Listen(socket=str(tmp_path / "x.sock")), issuer_url="http://localhost", drain=1.0)
@@ -218,16 +244,8 @@ async def test_a_socket_that_is_passed_to_us_counts_and_not_the_files(tmp_path: 
             assert address == f"http://127.0.0.1:{port}"
             assert not await trio.Path(tmp_path / "x.sock").exists()
             async with asking(address) as client:
-                assert "good__echo" in await client.tools()
-            await trio.sleep(2.5)
+                await wait_listed(client)
+            assert await wait_told(manager, "READY=1")
+            assert await wait_told(manager, "STATUS=1 of 1 upstreams, ")
             shutdown.set()
-        told = []
-        manager.setblocking(False)
-        while True:
-            try:
-                told.append(manager.recv(4096).decode())
-            except BlockingIOError:
-                break
-    assert "READY=1" in told
-    assert any(state.startswith("STATUS=1 of 1 upstreams, ") for state in told)
-    assert "STOPPING=1" in told
+        assert await wait_told(manager, "STOPPING=1")

@@ -23,6 +23,7 @@ from aggregator.protocol.sealing import KeyRing
 from aggregator.server import EXIT_UNAVAILABLE, PURGE_INTERVAL, keep_purged, run, with_bound_port
 from aggregator.store import Grant
 from aggregator.store.sqlite import open_sqlite_store
+from tests.parts.processes import PATIENCE, wait_until
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -40,7 +41,7 @@ def config(**more: Any) -> Config:
 
 
 async def get(url: str, **headers: str) -> httpx2.Response:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
         return await client.get(url, headers=headers)
 
 
@@ -65,6 +66,7 @@ async def test_it_serves_although_identity_provider_and_upstream_are_down(caplog
             assert (await get(f"{address}/readyz")).text == "ready\n"
             refused = await get(f"{address}/mcp")
             assert refused.status_code == 401
+            await wait_until(lambda: any("identity provider" in record.message for record in caplog.records))
             nursery.cancel_scope.cancel()
     assert sum("identity provider" in record.message for record in caplog.records) == 1
 

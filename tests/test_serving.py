@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from aggregator.serving import CannotListen, InFlight, listen, run_until_signalled, serve_application, url_of
+from tests.parts.processes import PATIENCE
 
 
 class App:
@@ -45,7 +46,7 @@ async def test_it_gives_the_bound_addresses_when_it_accepts() -> None:
         serve = partial(serve_application, App(), host="127.0.0.1", port=0, drain=1)
         (url,) = await nursery.start(serve)
         assert url.startswith("http://127.0.0.1:")
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
             assert (await client.get(url)).status_code == 200
         nursery.cancel_scope.cancel()
 
@@ -54,7 +55,7 @@ async def test_it_gives_the_bound_addresses_when_it_accepts() -> None:
 async def test_a_shutdown_waits_for_the_call_in_flight_and_shows_the_red_readiness_meanwhile() -> None:
     app, shutdown = App(), trio.Event()
     statuses = []
-    async with httpx2.AsyncClient() as client, trio.open_nursery() as nursery:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client, trio.open_nursery() as nursery:
         serve = partial(serve_application, app, host="127.0.0.1", port=0, drain=30, shutdown=shutdown)
         (url,) = await nursery.start(serve)
 
@@ -74,8 +75,8 @@ async def test_a_shutdown_waits_for_the_call_in_flight_and_shows_the_red_readine
 @pytest.mark.live
 async def test_what_is_still_running_after_the_drain_is_cancelled() -> None:
     app, shutdown = App(), trio.Event()
-    with trio.fail_after(5):
-        async with httpx2.AsyncClient() as client, trio.open_nursery() as nursery:
+    with trio.fail_after(PATIENCE):
+        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client, trio.open_nursery() as nursery:
             serve = partial(serve_application, app, host="127.0.0.1", port=0, drain=0.1, shutdown=shutdown)
             (url,) = await nursery.start(serve)
 

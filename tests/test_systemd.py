@@ -14,6 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from aggregator.systemd import Service, take_sockets
+from tests.parts.processes import PATIENCE
 
 
 @pytest.fixture
@@ -94,7 +95,9 @@ except OSError as exc:
 
 
 def run_with_passed(what: str) -> str:
-    done = subprocess.run([sys.executable, "-c", PASSED, what], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PASSED, what], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
     return done.stdout.strip()
 
 

@@ -188,9 +188,12 @@ def test_a_line_costs_little_and_a_hostile_one_no_more_than_its_length() -> None
         redact(text)
         redact("code='" + text)
         redact("authorization" + " " * 10_000 + text)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 30  # it takes less than one; what grows with the square takes minutes
     ordinary = "upstream gmail: cannot be reached: connection refused; next attempt in 30 s"
-    begun = time.process_time()
-    for _ in range(1000):
-        redact(ordinary)
-    assert time.process_time() - begun < 0.2  # 20 microseconds each, on slow machines 200
+    took = []
+    for _ in range(5):
+        begun = time.process_time()
+        for _ in range(1000):
+            redact(ordinary)
+        took.append(time.process_time() - begun)
+    assert min(took) < 0.5  # 20 microseconds each, on slow machines 200

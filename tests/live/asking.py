@@ -19,6 +19,7 @@ from aggregator.protocol.oauth.sealed import AccessToken, seal_access
 from aggregator.protocol.oauth.site import SCOPE
 from aggregator.protocol.principal import Principal
 from aggregator.protocol.sealing import KeyRing
+from tests.parts.processes import PATIENCE
 
 from .deployment import SECRET
 
@@ -119,7 +120,7 @@ def message(method: str, params: Json, revision: str = LEGACY) -> Json:
 @asynccontextmanager
 async def open_asking(issuer_url: str, revision: str = MODERN, *, subject: str = "alice") -> AsyncIterator[Asking]:
     """A client of the deployment at `issuer_url`, its session begun if its revision has one."""
-    async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         asking = Asking(f"{issuer_url}/mcp", bearer_for(issuer_url, subject=subject), http, revision)
         if revision == LEGACY:
             await asking.initialize()

@@ -22,7 +22,7 @@ import trio
 
 from aggregator.protocol.oauth.pkce import challenge_of
 from tests.parts.browser import walk_login
-from tests.parts.processes import Running, free_port, open_process
+from tests.parts.processes import PATIENCE, Running, free_port, open_process
 from tests.parts.servers import PUBLIC, open_oidc_provider
 
 from .deployment import SECRET
@@ -145,10 +145,10 @@ async def open_upstream() -> AsyncIterator[RawUpstream]:
         nursery.cancel_scope.cancel()
 
 
-def ask(url: str, raw: bytes, *, wait: float = 1.0) -> bytes:
-    """What comes back for these bytes until the server closes or falls silent for `wait` seconds. Blocks."""
+def ask(url: str, raw: bytes) -> bytes:
+    """What comes back for these bytes until the server closes. Blocks."""
     parts, found = urlsplit(url), b""
-    with socket.create_connection((parts.hostname, parts.port), timeout=wait) as connection:
+    with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE) as connection:
         try:
             connection.sendall(raw)
             while data := connection.recv(65536):
@@ -274,7 +274,7 @@ async def open_processes(folder: Path, upstream: RawUpstream, count: int = 2) ->
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     async with AsyncExitStack() as stack:
         issuer = await stack.enter_async_context(open_oidc_provider(f"{urls[0]}/callback"))
-        http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=30))
+        http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=PATIENCE))
         processes = Processes(Target(urls, issuer, http), folder, [])
         for port in ports:
             await start(stack, processes, port, upstream)

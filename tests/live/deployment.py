@@ -11,7 +11,7 @@ import trio
 
 from aggregator.config.model import Auth, Config, Secret, StdioUpstream, Upstream
 from aggregator.server import serve
-from tests.parts.processes import free_port
+from tests.parts.processes import PATIENCE, free_port
 from tests.parts.servers import PUBLIC, open_oidc_provider
 
 from .oracle import Balance, assert_healthy, assert_tells_no_secret, kept_log
@@ -43,7 +43,8 @@ def config_of(
 ) -> Config:
     """A configuration value for loopback; `more` are fields of `Config`, `upstream_fields` those of every upstream
     that has a URL."""
-    each = upstream_fields or {}
+    # A slow machine's upstreams are in every list, too.
+    each = {"discovery_timeout": PATIENCE, **(upstream_fields or {})}
     by_url = (Upstream(name, url, **{"prefix": name, **each}) for name, url in upstreams.items())
     fields: dict[str, Any] = {
         "auth": Auth(issuer, PUBLIC),

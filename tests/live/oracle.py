@@ -18,8 +18,8 @@ import trio
 
 from aggregator.cli.logs import TextLines
 from aggregator.cli.redaction import Redaction
+from tests.parts.processes import LOOK_AGAIN, PATIENCE
 
-SETTLING = 8.0  # seconds for connections, children and tasks to end; sessions upstream are given up after 2
 _TOKENS = ("mcpa_at_", "mcpa_rt_", "mcpa_ac_", "Bearer ey")  # how what we issue begins
 
 
@@ -32,14 +32,17 @@ def children(pid: int) -> set[int]:
     """The processes that a process has started and not seen the end of."""
     found: set[int] = set()
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        found.update(map(int, file.read_text().split()))
+        try:
+            found.update(map(int, file.read_text().split()))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # a thread that has just ended
     return found
 
 
 async def assert_healthy(url: str) -> None:
-    """`/healthz` says 200 within a second."""
-    async with httpx2.AsyncClient(trust_env=False, timeout=5, verify=False) as client:
-        with trio.fail_after(5):
+    """`/healthz` says 200."""
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE, verify=False) as client:
+        with trio.fail_after(PATIENCE):
             assert (await client.get(f"{url}/healthz")).status_code == 200
 
 
@@ -94,9 +97,9 @@ class Balance:
 
     async def assert_even(self) -> None:
         """No more file descriptors, children and tasks than then."""
-        with trio.move_on_after(SETTLING):
+        with trio.move_on_after(PATIENCE):
             while not self._is_even():  # noqa: ASYNC110  what ends elsewhere tells nobody
-                await trio.sleep(0.02)
+                await trio.sleep(LOOK_AGAIN)
         files, processes, tasks = self._count()
         assert files <= self._files, f"{files - self._files} file descriptors too many"
         assert processes <= self._children, f"processes left: {processes - self._children}"

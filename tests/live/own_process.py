@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import trio
 
-from tests.parts.processes import Running, open_process
+from tests.parts.processes import PATIENCE, Running, open_process
 from tests.parts.servers import PUBLIC
 
 from .deployment import SECRET
@@ -33,6 +33,7 @@ def configuration(issuer: str, port: int, upstreams: Mapping[str, str], **more: 
         "host": "127.0.0.1",
         "port": port,
         "secret": SECRET,
+        "discoveryTimeout": int(PATIENCE * 1000),  # a slow machine's upstreams are in every list, too
     }
     return {**fields, **more}
 
@@ -62,8 +63,8 @@ async def open_own_process(way: Way, config: Mapping[str, Any], *flags: str) -> 
             assert_tells_no_secret(process.output(), (SECRET,))
 
 
-async def stop(process: Running, *, within: float) -> int:
+async def stop(process: Running) -> int:
     """SIGTERM; the exit code."""
     os.kill(process.process.pid, signal.SIGTERM)
-    with trio.fail_after(within):
+    with trio.fail_after(PATIENCE):
         return await process.process.wait()

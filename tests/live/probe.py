@@ -31,6 +31,7 @@ class Probe:
         self.draining = False
         self.stuck = False
         self.crash = trio.Event()
+        self.released = trio.Event()
 
     def start_draining(self) -> None:
         self.draining = True
@@ -72,8 +73,11 @@ class Probe:
                     await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
             case "/slow":
                 await read(receive)
-                await trio.sleep(0.6)
+                await self.released.wait()
                 await respond(send, 200, b"finished")
+            case "/release":
+                self.released.set()
+                await respond(send, 200, b"released")
             case "/ready":
                 await respond(send, 503 if self.draining else 200, b"draining" if self.draining else b"ready")
             case "/alive":

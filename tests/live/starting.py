@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.parts.processes import LOOK_AGAIN, PATIENCE
+
 WAYS = ("serve", "command")
 COMMAND = ("-m", "hypercorn", "-k", "trio", "-w", "0", "-b", "127.0.0.1:0")
 
@@ -27,7 +29,7 @@ class Running:
         self._port = 0
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        if not self._address.wait(15) or not self._port:
+        if not self._address.wait(PATIENCE) or not self._port:
             raise AssertionError(f"no address; exit code {process.poll()}:\n{self.stderr}")
 
     def _read(self) -> None:
@@ -49,7 +51,7 @@ class Running:
         client = socket.socket()
         if buffer is not None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        client.settimeout(5)
+        client.settimeout(PATIENCE)
         client.connect(("127.0.0.1", self._port))
         return client
 
@@ -69,23 +71,23 @@ class Running:
         except OSError:
             return False
 
-    def wait_alive(self, expected: int, seconds: float = 2.0) -> int:
+    def wait_alive(self, expected: int, seconds: float = PATIENCE) -> int:
         """How many requests have not ended, once it is `expected` or the time is over."""
         end = time.monotonic() + seconds
         while (found := int(self.get("/alive").rpartition(b"\r\n")[2])) != expected and time.monotonic() < end:
-            time.sleep(0.05)
+            time.sleep(LOOK_AGAIN)
         return found
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def wait_exit(self, seconds: float) -> int | None:
+    def wait_exit(self, seconds: float = PATIENCE) -> int | None:
         """The exit code, or None when the process still runs after `seconds`."""
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
-        self._reader.join(5)
+        self._reader.join(PATIENCE)
         return code
 
 
@@ -100,10 +102,29 @@ def until_end(client: socket.socket) -> bytes:
     return found
 
 
+def read_answer(client: socket.socket) -> bytes:
+    """One answer that tells its length, and no byte of the next."""
+    found = b""
+    while b"\r\n\r\n" not in found:
+        found += _some(client, 1)
+    length = int(re.findall(rb"(?i)content-length: (\d+)", found)[0])
+    body = b""
+    while len(body) < length:
+        body += _some(client, length - len(body))
+    return found + body
+
+
+def _some(client: socket.socket, most: int) -> bytes:
+    data = client.recv(most)
+    assert data, "the connection ended within an answer"
+    return data
+
+
 def arguments(way: str) -> tuple[str, ...]:
     match way:
-        case "command":
-            return (*COMMAND, "--keep-alive", "1", "tests.live.probe:make_command()")
+        case "command" | "reaping":
+            keep_alive = "1" if way == "reaping" else "100"  # seconds
+            return (*COMMAND, "--keep-alive", keep_alive, "tests.live.probe:make_command()")
         case "lonely":
             return (*COMMAND, "tests.live.probe:lonely")
         case _:
@@ -112,7 +133,7 @@ def arguments(way: str) -> tuple[str, ...]:
 
 @contextmanager
 def start(way: str, **environment: str) -> Iterator[Running]:
-    """The probe started in one `way`: ``bare``, ``lonely``, ``serve`` or ``command``. Killed at the end."""
+    """The probe in one `way`: ``bare``, ``lonely``, ``serve``, ``command`` or ``reaping``. Killed at the end."""
     process = launch(*arguments(way), **environment)
     try:
         yield Running(process)

@@ -19,6 +19,8 @@ import httpx2
 import pytest
 import trio
 
+from tests.parts.processes import PATIENCE, wait_until
+
 from .attacking import (
     META,
     Asked,
@@ -45,7 +47,7 @@ async def open_target(upstream: RawUpstream, **more: Any) -> AsyncIterator[Targe
     """One aggregator in this process, behind a real identity provider."""
     async with (
         open_deployment({"up": upstream.url}, **more) as deployment,
-        httpx2.AsyncClient(trust_env=False, timeout=30) as http,
+        httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http,
     ):
         yield Target([deployment.url], deployment.config.auth.issuer, http)
 
@@ -252,21 +254,25 @@ async def test_no_person_reaches_into_anothers_session_or_calls() -> None:
 
         begun: list[Any] = []
         answers: dict[str, str] = {}
+        bobs_ended = trio.Event()
 
         async def call(user: str) -> None:
             params = {"name": "up__slow", "arguments": {"who": user}, "_meta": {"progressToken": 7}}
             answers[user] = (await target.post(people[user], sessions[user], "tools/call", params, id=7)).text
+            if user == "bob":
+                bobs_ended.set()
 
         async with trio.open_nursery() as nursery:
             for user in people:
                 nursery.start_soon(call, user)
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await both.wait()
             for session, status in ((sessions["bob"], 202), (None, 202), (sessions["alice"], 404)):
                 cancel = await target.post(people["bob"], session, "notifications/cancelled", {"requestId": 7}, id=None)
                 assert cancel.status_code == status
                 if session == sessions["bob"]:
-                    await trio.sleep(0.2)
+                    with trio.fail_after(PATIENCE):
+                        await bobs_ended.wait()
             release.set()
         assert answers["alice"].count("alice") == 2  # the progress and the result
         assert "bob" not in answers["alice"]
@@ -290,11 +296,11 @@ async def test_one_person_cannot_take_everybodys_turn() -> None:
         async with trio.open_nursery() as nursery:
             for n in range(70):
                 nursery.start_soon(target.ask, alice, "tools/call", {"name": "up__hang", "arguments": {"n": n}})
+            await wait_until(lambda: sum(b"hang" in asked.body for asked in upstream.seen) == 64)
             for _ in range(4):
                 large = {"name": "up__echo", "arguments": {"x": [[]] * 900_000}}
                 nursery.start_soon(target.ask, alice, "tools/call", large)
-            await trio.sleep(0.5)
-            with trio.fail_after(3):
+            with trio.fail_after(PATIENCE):
                 assert "64 calls running already" in await target.call(alice, "up__hang")
                 assert await target.call(bob, "up__echo", a=1) == '{"a": 1}'
             release.set()
@@ -338,7 +344,7 @@ async def test_whoever_comes_and_goes_leaves_nothing_behind(tmp_path: Path) -> N
         async with trio.open_nursery() as nursery:
             for n in range(160):
                 nursery.start_soon(come_and_go, n)
-        with trio.move_on_after(15):  # lingering takes five
+        with trio.move_on_after(PATIENCE):  # lingering takes five seconds
             while len(os.listdir(f"/proc/{process.process.pid}/fd")) > before + 5:  # noqa: ASYNC110
                 await trio.sleep(0.2)
         assert len(os.listdir(f"/proc/{process.process.pid}/fd")) <= before + 5

@@ -16,7 +16,9 @@ import httpx2
 import pytest
 import trio
 
+from aggregator.config.model import Tokens
 from tests.parts.browser import Page, open_browser, walk_login
+from tests.parts.processes import PATIENCE
 
 from .attacking import LOOPBACK, Target, ask, statuses
 from .deployment import open_deployment
@@ -30,9 +32,10 @@ FORM = "application/x-www-form-urlencoded"
 
 @asynccontextmanager
 async def open_target() -> AsyncIterator[Target]:
+    tokens = Tokens(access=3600, code=3600)  # a thousand requests may take their time
     async with (
-        open_deployment({"up": NOBODY}) as deployment,
-        httpx2.AsyncClient(trust_env=False, timeout=30) as http,
+        open_deployment({"up": NOBODY}, tokens=tokens) as deployment,
+        httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http,
     ):
         yield Target([deployment.url], deployment.config.auth.issuer, http)
 

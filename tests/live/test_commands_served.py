@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.parts.processes import free_port
+from tests.parts.processes import LOOK_AGAIN, PATIENCE, free_port
 
 from ..upstream.test_child import is_alive, wait_gone
 from .asking import LEGACY, MODERN, open_asking, text_of
@@ -22,12 +22,13 @@ pytestmark = pytest.mark.live
 
 NOBODY_LOGS_IN = "http://127.0.0.1:9"
 SCRIPT = str(Path(__file__).parent.parent / "fakes" / "stdio_server.py")
+LISTED_WITHIN = 5.0  # seconds
 PYTHON = [sys.executable, "-I", "-S"]
 STUBBORN = "import signal, sys; signal.signal(15, signal.SIG_IGN); exec(open(sys.argv.pop(1)).read())"
 
 
 def serving(port: int, **commands: Any) -> dict[str, Any]:
-    config = configuration(NOBODY_LOGS_IN, port, {}, storage="memory", discoveryTimeout=1500)
+    config = configuration(NOBODY_LOGS_IN, port, {}, storage="memory", discoveryTimeout=round(LISTED_WITHIN * 1000))
     return {**config, "upstreams": [{"name": name, "command": command} for name, command in commands.items()]}
 
 
@@ -52,16 +53,16 @@ async def test_one_that_hangs_one_that_crashes_and_one_that_babbles_cost_the_oth
     )
     async with open_own_process("serve", config) as process, open_asking(config["issuerUrl"]) as client:
         began = trio.current_time()
-        with trio.fail_after(5):
-            assert "good__echo" in await client.tools()
-        assert trio.current_time() - began < 2
+        assert "good__echo" in await client.tools()
+        assert trio.current_time() - began < 2 * LISTED_WITHIN, "three never answer, and are waited for together"
         assert text_of(await client.call("good__echo", text="hello")) == "hello"
-        status = await client.status()
+        with trio.fail_after(PATIENCE):
+            while "ended with exit code 1" not in str((status := await client.status())["crashes"]):  # noqa: ASYNC110
+                await trio.sleep(LOOK_AGAIN)
         assert {name for name, row in status.items() if row["state"] == "connected"} == {"good"}
-        assert "ended with exit code 1" in str(status["crashes"])
         assert "there is no such file" in str(status["missing"])
-        assert "upstream crashes stderr: no key" in process.output()
-        assert len(process.output()) < 100_000
+        await process.wait_output("upstream crashes stderr: no key")
+        assert len(process.output()) < 1_000_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -77,12 +78,12 @@ async def test_however_it_ends_no_program_is_left(number: signal.Signals) -> Non
             pids = [int(text_of(await client.call(f"{name}__pid"))) for name in ("good", "forks", "stubborn")]
             grandchild = int(text_of(await client.call("forks__fork")))
         if number == signal.SIGTERM:
-            assert await stop(process, within=30) == 0
+            assert await stop(process) == 0
             assert not any(map(is_alive, pids))
         else:
             process.process.send_signal(number)
             await process.process.wait()
-        await wait_gone(*pids, grandchild, within=6)
+        await wait_gone(*pids, grandchild)
 
 
 async def test_a_program_sees_what_is_configured_and_nothing_of_the_aggregators(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ async def test_a_program_sees_what_is_configured_and_nothing_of_the_aggregators(
             pid = int(text_of(await client.call("good__pid")))
             assert (seen["env"]["TOKEN"], seen["cwd"]) == ("its-own-secret", str(tmp_path))
             assert not [name for name in seen["env"] if name.startswith(("MCP_", "PYTHON"))]
-            await wait_gone(pid, within=5)
+            await wait_gone(pid)
             assert "good__pid" in await client.tools(), "its tools are known while it is stopped"
             assert int(text_of(await client.call("good__pid"))) != pid
             assert "its-own-secret" not in process.output()

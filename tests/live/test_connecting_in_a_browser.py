@@ -21,6 +21,7 @@ import httpx2
 import pytest
 import trio
 
+from tests.parts.processes import PATIENCE
 from tests.parts.servers import open_fastmcp_resource, open_fastmcp_server, open_oidc_provider
 
 from .asking import Asking, message, read_events, text_of
@@ -42,7 +43,9 @@ class World:
 
     def issued(self, upstream: str) -> dict[str, int]:
         """What the upstream's OAuth server has given out."""
-        found: dict[str, int] = httpx2.get(upstream.removesuffix("/mcp") + "/people", trust_env=False).json()
+        found: dict[str, int] = httpx2.get(
+            upstream.removesuffix("/mcp") + "/people", trust_env=False, timeout=PATIENCE
+        ).json()
         return found
 
 
@@ -74,7 +77,7 @@ def _running(storage: Path) -> Iterator[World]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    world = told.get(timeout=90)
+    world = told.get(timeout=5 * PATIENCE)
     if isinstance(world, BaseException):
         raise world
     try:
@@ -82,7 +85,7 @@ def _running(storage: Path) -> Iterator[World]:
     finally:
         token, end = stop
         token.run_sync_soon(end.set)
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
@@ -97,7 +100,9 @@ def chromium() -> Iterator[Any]:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_api.sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(
+                executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=PATIENCE * 1000
+            )
         except sync_api.Error as exc:
             pytest.skip(f"no Chromium can be started here: {str(exc).splitlines()[0]}")
         yield browser
@@ -129,7 +134,8 @@ class Someone:
     def let_client_in(self, *, sign_in: bool = True) -> None:
         """Register an MCP client, consent in the browser, and get its access token."""
         metadata = {"redirect_uris": [REDIRECT_URI], "client_name": "Acme", "token_endpoint_auth_method": "none"}
-        client = httpx2.post(self.world.url + "/register", json=metadata, trust_env=False).json()["client_id"]
+        registered = httpx2.post(self.world.url + "/register", json=metadata, trust_env=False, timeout=PATIENCE)
+        client = registered.json()["client_id"]
         verifier = secrets.token_urlsafe(48)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
         asked = {"client_id": client, "redirect_uri": REDIRECT_URI, "response_type": "code"}
@@ -148,7 +154,9 @@ class Someone:
         self.page.get_by_role("heading", name="Back at the client").wait_for()
         code = dict(parse_qsl(urlsplit(answers[0]).query))["code"]
         form = {"grant_type": "authorization_code", "client_id": client, "code": code, "code_verifier": verifier}
-        self.token = httpx2.post(self.world.url + "/token", data=form, trust_env=False).json()["access_token"]
+        self.token = httpx2.post(self.world.url + "/token", data=form, trust_env=False, timeout=PATIENCE).json()[
+            "access_token"
+        ]
 
     def connect(self, upstream: str, account: str) -> None:
         self.page.goto(f"{self.world.url}/connect/{upstream}")
@@ -166,7 +174,7 @@ class Someone:
         client = Asking(self.world.url + "/mcp", self.token, None)  # type: ignore[arg-type]  # only for its headers
         body = message(method, params, client.revision)
         answer = httpx2.post(
-            client.url, content=json.dumps(body), headers=client.headers(body), trust_env=False, timeout=30
+            client.url, content=json.dumps(body), headers=client.headers(body), trust_env=False, timeout=PATIENCE
         )
         return read_events(answer)[-1]
 
@@ -200,7 +208,7 @@ def someone(world: World, chromium: Any) -> Iterator[Any]:
 
     def make(name: str) -> Someone:
         context = chromium.new_context()
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE * 1000)
         contexts.append(context)
         made = Someone(world, name, context.new_page())
         made.page.on("console", made.hear)
@@ -360,6 +368,10 @@ def test_signing_out_everywhere_reaches_the_other_browser(someone: Any) -> None:
     there.page.goto(there.world.url + "/clients")
     assert urlsplit(there.page.url).path != "/clients" or "No MCP client" in there.page.inner_text("main")
     answer = httpx2.post(
-        here.world.url + "/mcp", headers={"authorization": f"Bearer {here.token}"}, json={}, trust_env=False
+        here.world.url + "/mcp",
+        headers={"authorization": f"Bearer {here.token}"},
+        json={},
+        trust_env=False,
+        timeout=PATIENCE,
     )
     assert answer.status_code == 401

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 
-from tests.parts.processes import free_port
+from tests.parts.processes import PATIENCE, free_port
 from tests.parts.servers import open_python_server
 from tests.parts.web_modules import file_of, import_map
 
@@ -128,7 +128,7 @@ def running(allowed: tuple[str, ...]) -> Iterator[str]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    url = told.get(timeout=60)
+    url = told.get(timeout=PATIENCE)
     if isinstance(url, BaseException):
         raise url
     try:
@@ -136,7 +136,7 @@ def running(allowed: tuple[str, ...]) -> Iterator[str]:
     finally:
         token, end = stop
         token.run_sync_soon(end.set)
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
         assert told.empty(), told.get()
 

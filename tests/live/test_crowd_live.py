@@ -13,6 +13,7 @@ import httpx2
 import pytest
 import trio
 
+from tests.parts.processes import PATIENCE, wait_until
 from tests.parts.servers.fixtures import open_fixture_server
 
 from .asking import LEGACY, MODERN, Asking, Json, bearer_for, message, text_of
@@ -101,8 +102,8 @@ async def test_a_crowd_is_asked_and_each_is_greeted_by_their_own_name() -> None:
         await trio.sleep(chance.uniform(0, 6))
         name = f"{person.name}-{number}"
         upstream = ("older", "modern")[number // 3 % 2]
-        if chance.random() < 0.1:
-            with trio.move_on_after(chance.uniform(0.001, 0.05)) as scope:
+        if number % 10 == 0:
+            with trio.move_on_after(0.001 * (1 + number // 10)) as scope:
                 await person.greet(upstream, name)
             left += scope.cancelled_caught
             return
@@ -117,7 +118,7 @@ async def test_a_crowd_is_asked_and_each_is_greeted_by_their_own_name() -> None:
         deployment = await stack.enter_async_context(open_deployment(upstreams, issuer="http://127.0.0.1:9"))
         files = open_files(os.getpid())
         limits = httpx2.Limits(max_connections=1000)
-        async with httpx2.AsyncClient(trust_env=False, timeout=40, limits=limits) as http:
+        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE, limits=limits) as http:
             people = []
             for number in range(PEOPLE):
                 token = bearer_for(deployment.url, subject=f"p{number}")
@@ -127,9 +128,7 @@ async def test_a_crowd_is_asked_and_each_is_greeted_by_their_own_name() -> None:
             async with trio.open_nursery() as nursery:
                 for number in range(CALLS):
                     nursery.start_soon(take_part, people[number % PEOPLE], number)
-        assert greeted > 0.8 * CALLS
-        assert left > 5
-        with trio.fail_after(8):
-            # Connections to upstreams live four seconds longer; a session's own stream a minute, one for each person.
-            while open_files(os.getpid()) > files + PEOPLE + 20:  # noqa: ASYNC110 - the system tells nobody
-                await trio.sleep(0.2)
+        assert greeted == CALLS - CALLS // 10
+        assert left > 0
+        # Connections to upstreams live four seconds longer; a session's own stream a minute, one for each person.
+        await wait_until(lambda: open_files(os.getpid()) <= files + PEOPLE + 20)

@@ -16,6 +16,7 @@ from .own_process import WAYS, Way, configuration, open_own_process, stop
 
 pytestmark = pytest.mark.live
 
+DRAIN = 100  # seconds
 ASKS = "up__test_input_required_result_elicitation"
 
 
@@ -24,7 +25,7 @@ async def test_streams_end_in_order_and_parked_calls_end_at_once(way: Way) -> No
     port = free_port()
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(open_fixture_server("older"))
-        config = configuration("http://127.0.0.1:9", port, {"up": upstream})
+        config = configuration("http://127.0.0.1:9", port, {"up": upstream}, drain=f"{DRAIN}s")
         process = await stack.enter_async_context(open_own_process(way, config))
         clients = {
             revision: await stack.enter_async_context(open_asking(config["issuerUrl"], revision))
@@ -39,8 +40,8 @@ async def test_streams_end_in_order_and_parked_calls_end_at_once(way: Way) -> No
             for revision, client in clients.items():
                 await nursery.start(listen, client, heard[revision])
             started = trio.current_time()
-            assert await stop(process, within=6) == 0, process.output()
-        assert trio.current_time() - started < 6, "far less than the drain, which is 25 s"
+            assert await stop(process) == 0, process.output()
+        assert trio.current_time() - started < DRAIN, "nobody has to wait for them"
         assert "result" in heard[MODERN][-1], "the subscription was ended in order"
         assert "Traceback" not in process.output()
 

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from .starting import WAYS, Running, start, until_end
+from tests.parts.processes import PATIENCE
+
+from .starting import WAYS, Running, read_answer, start, until_end
 
 pytestmark = pytest.mark.live
 
@@ -35,11 +37,12 @@ def ours(request: pytest.FixtureRequest) -> Iterator[Running]:
         yield running
 
 
-def upload(server: Running, path: str) -> bytes:
-    """Begin a large upload, keep sending for as long as it is taken, and return what came back."""
+def upload(server: Running, path: str, *, unheard: float = PATIENCE) -> bytes:
+    """Begin a large upload, keep sending for as long as it is taken, and return what came back; who falls silent for
+    `unheard` seconds is left."""
     with server.connect() as client:
         client.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 4000000\r\n\r\n".encode())
-        client.settimeout(1)
+        client.settimeout(unheard)
         try:
             for _ in range(60):
                 client.sendall(bytes(60_000))
@@ -57,7 +60,7 @@ def upload(server: Running, path: str) -> bytes:
 def test_bare_h1_one_websocket_packet_kills_the_server(bare: Running) -> None:
     with bare.connect() as client:
         client.sendall(UPGRADE_AND_A_BYTE)
-        assert bare.wait_exit(5) == 1
+        assert bare.wait_exit() == 1
 
 
 def test_h1_a_websocket_packet_is_an_http_request(ours: Running) -> None:
@@ -87,7 +90,7 @@ def test_bare_h2_one_stalled_reader_keeps_the_server_from_stopping(bare: Running
 def test_h2_a_stalled_reader_does_not_keep_the_server_from_stopping(way: str) -> None:
     with start(way, PROBE_DRAIN="0.5") as ours, stall(ours):
         ours.signal(signal.SIGTERM)
-        assert ours.wait_exit(4.4) == 0  # before the hard deadline
+        assert ours.wait_exit() == 0
         assert "leaving now" not in ours.stderr
 
 
@@ -112,7 +115,7 @@ def test_h3_http_1_0_sees_the_end_of_the_answer(ours: Running) -> None:
 
 
 def test_h3_a_connection_is_used_again_and_then_reaped() -> None:
-    with start("command") as ours, ours.connect() as client:  # keep-alive is 1 s
+    with start("reaping") as ours, ours.connect() as client:  # keep-alive is 1 s
         client.sendall(WATCHED % b"")
         while not client.recv(65536).endswith(b"watched"):
             pass
@@ -125,11 +128,10 @@ def test_h3_a_connection_is_used_again_and_then_reaped() -> None:
 
 @pytest.mark.parametrize("path", ["/early", "/early-crash"])
 def test_bare_h4_an_early_answer_to_an_upload_leaves_its_task_behind(bare: Running, path: str) -> None:
-    upload(bare, path)
+    upload(bare, path, unheard=1)
     if path == "/early":
+        assert bare.wait_alive(1) == 1
         assert bare.wait_alive(0, 1) == 1
-    bare.signal(signal.SIGTERM)
-    bare.wait_exit(3)
 
 
 @pytest.mark.parametrize(("path", "status"), [("/early", b"413"), ("/early-crash", b"500"), ("/ignore", b"200")])
@@ -154,7 +156,7 @@ def test_bare_h5_the_server_serves_on_without_its_background_task() -> None:
 def test_h5_a_crash_of_the_applications_nursery_ends_the_process_with_its_traceback(way: str) -> None:
     with start(way) as ours:
         ours.get("/crash")
-        assert ours.wait_exit(5) == 1
+        assert ours.wait_exit() == 1
         assert "background task died" in ours.stderr
         assert "Traceback" in ours.stderr
 
@@ -166,8 +168,8 @@ def seconds_until_closed(server: Running) -> float:
     """How long an idle connection lives on after its client has said that nothing more comes."""
     with server.connect() as client:
         client.sendall(b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert client.recv(65536).startswith(b"HTTP/1.1 200")
-        time.sleep(0.05)  # the rest of the answer
+        assert read_answer(client).startswith(b"HTTP/1.1 200")
+        time.sleep(0.05)  # the bare server gets ready for the next request
         begun = time.monotonic()
         client.shutdown(socket.SHUT_WR)
         until_end(client)
@@ -175,8 +177,9 @@ def seconds_until_closed(server: Running) -> float:
 
 
 def test_bare_h6_a_closed_connection_is_kept_for_the_keep_alive_time(bare: Running) -> None:
-    assert seconds_until_closed(bare) > 0.7  # of 1 s
+    # Of 1 s; again, since one that was not ready yet for the next request closes at once.
+    assert any(seconds_until_closed(bare) > 0.3 for _ in range(10))
 
 
 def test_h6_a_closed_connection_is_closed(ours: Running) -> None:
-    assert seconds_until_closed(ours) < 0.5
+    assert seconds_until_closed(ours) < 30  # of 100 s

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .starting import WAYS, Running, start
+from .starting import WAYS, Running, read_answer, start
 
 pytestmark = pytest.mark.live
 
@@ -73,7 +73,7 @@ def test_an_offer_of_h2c_is_answered_in_http_1(ours: Running) -> None:
     with ours.connect() as client:
         for _ in range(2):  # and the connection goes on
             client.sendall(H2C)
-            assert status(client.recv(65536)) == b"HTTP/1.1 200"
+            assert status(read_answer(client)) == b"HTTP/1.1 200"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts.processes import PATIENCE
+
 from .starting import COMMAND, Running, launch
 
 pytestmark = pytest.mark.live
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.live
 def outcome(*args: str, **environment: str) -> tuple[int, str]:
     process = launch(*args, **environment)
     try:
-        _, stderr = process.communicate(timeout=10)
+        _, stderr = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     return process.returncode, stderr
@@ -80,7 +82,7 @@ def test_under_hypercorn_the_configured_aggregator_is_served() -> None:
             running.ask(b"GET /healthz HTTP/1.1\r\nhost: localhost:3000\r\nconnection: close\r\n\r\n")[9:12] == b"200"
         )
         running.signal(signal.SIGTERM)
-        assert running.wait_exit(5) == 0
+        assert running.wait_exit() == 0
     finally:
         process.kill()
         process.communicate()

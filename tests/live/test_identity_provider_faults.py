@@ -8,6 +8,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ import trio
 from aggregator.config.model import Auth
 from aggregator.errors import IdentityProviderUnavailable
 from aggregator.upstream.identity_provider import open_identity_provider
+from tests.parts.processes import PATIENCE
 
 pytestmark = pytest.mark.live
 
@@ -32,7 +34,7 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
             pass  # the other side had enough
 
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, connected, 0)
+        listeners = await nursery.start(partial(trio.serve_tcp, connected, 0, host="127.0.0.1"))
         yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel("test over")
 
@@ -93,7 +95,7 @@ async def bomb(stream: trio.SocketStream) -> None:
 async def test_a_broken_provider_is_named_at_once_and_nothing_is_left_over(serve: Serve) -> None:
     async with listening(serve) as port:
         issuer = f"http://127.0.0.1:{port}"
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             async with open_identity_provider(Auth(issuer), "http://127.0.0.1:9/callback") as provider:
                 with pytest.raises(IdentityProviderUnavailable, match=f"identity provider {issuer}: "):
                     await provider.authorization_url(state="s", nonce="n", code_verifier="v" * 43)
@@ -113,7 +115,7 @@ async def test_a_provider_that_trickles_is_left_at_the_deadline() -> None:
     async with listening(trickle) as port:
         issuer = f"http://127.0.0.1:{port}"
         async with open_identity_provider(Auth(issuer), "http://127.0.0.1:9/callback") as provider:
-            with trio.fail_after(6), pytest.raises(IdentityProviderUnavailable, match="within 5 seconds"):
+            with trio.fail_after(PATIENCE), pytest.raises(IdentityProviderUnavailable, match="within 5 seconds"):
                 await provider.authorization_url(state="s", nonce="n", code_verifier="v" * 43)
     gc.collect()
 
@@ -127,7 +129,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
         issuer = f"https://127.0.0.1:{port}"
         context = ssl.create_default_context()
         async with open_identity_provider(Auth(issuer), "http://127.0.0.1:9/callback", ssl_context=context) as provider:
-            with trio.fail_after(5), pytest.raises(IdentityProviderUnavailable, match="cannot be reached"):
+            with trio.fail_after(PATIENCE), pytest.raises(IdentityProviderUnavailable, match="cannot be reached"):
                 await provider.authorization_url(state="s", nonce="n", code_verifier="v" * 43)
 
 
@@ -135,5 +137,5 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
 async def test_a_name_that_does_not_exist_is_named() -> None:
     issuer = "https://no-such-host.invalid"
     async with open_identity_provider(Auth(issuer), "http://127.0.0.1:9/callback") as provider:
-        with trio.fail_after(20), pytest.raises(IdentityProviderUnavailable, match=r"no-such-host\.invalid"):
+        with trio.fail_after(PATIENCE), pytest.raises(IdentityProviderUnavailable, match=r"no-such-host\.invalid"):
             await provider.authorization_url(state="s", nonce="n", code_verifier="v" * 43)

@@ -11,7 +11,7 @@ import trio
 
 from tests.parts.browser import walk_login
 from tests.parts.login import log_in
-from tests.parts.processes import ProcessFailed, free_port
+from tests.parts.processes import PATIENCE, ProcessFailed, free_port
 from tests.parts.scripted_clients import Kind, run_client
 from tests.parts.servers import BASIC, CLIENT_SECRET, POST, open_oidc_provider, open_python_server
 
@@ -29,12 +29,12 @@ async def test_a_provider_that_is_down_at_start_is_waited_for() -> None:
         python = await stack.enter_async_context(open_python_server())
         config = configuration(issuer, port, {"python": python})
         process = await stack.enter_async_context(open_own_process("serve", config))
-        said = await process.wait_output(r"identity provider \S+ is not available: .*", within=5)
+        said = await process.wait_output(r"identity provider \S+ is not available: .*")
         assert f"{issuer}/.well-known/openid-configuration cannot be reached: Connection refused" in said[0]
         assert "Nobody can log in until it is; tokens already issued keep working; trying again" in said[0]
 
         pages: list[str] = []
-        http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=20))
+        http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=PATIENCE))
         with pytest.raises(AssertionError, match="503"):  # LoginStuck, at the page
             await log_in(http, f"http://127.0.0.1:{port}/mcp", browser=await stack.enter_async_context(watching(pages)))
         assert issuer in pages[-1]
@@ -45,14 +45,14 @@ async def test_a_provider_that_is_down_at_start_is_waited_for() -> None:
         assert text_of(await let_in_before.call("gateway__status"))
 
         await stack.enter_async_context(open_oidc_provider(f"http://127.0.0.1:{port}/callback", port=provider_port))
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             while True:
                 try:
                     logged_in = await log_in(http, f"http://127.0.0.1:{port}/mcp")
                     break
                 except AssertionError:
                     await trio.sleep(0.5)
-        await process.wait_output(r"identity provider \S+ is available again", within=5)
+        await process.wait_output(r"identity provider \S+ is available again")
         asking = Asking(f"http://127.0.0.1:{port}/mcp", logged_in.tokens["access_token"], http)
         assert text_of(await asking.call("python__echo", message="in")) == "Echo: in"
 
@@ -85,7 +85,7 @@ async def test_the_predecessors_configuration_logs_in(name: str) -> None:
         config = configuration(issuer, port, nowhere, discoveryTimeout=5000, toolTimeout=60000)
         config |= {"auth": {"issuer": issuer + slash, **auth}, "secret": "some-persistent-secret"}
         process = await stack.enter_async_context(open_own_process("serve", config))
-        http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=20))
+        http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=PATIENCE))
         logged_in = await log_in(http, f"http://127.0.0.1:{port}/mcp")
         asking = Asking(f"http://127.0.0.1:{port}/mcp", logged_in.tokens["access_token"], http)
         assert list(await asking.status()) == ["gmail"]
@@ -98,7 +98,7 @@ def watching(pages: list[str]) -> httpx2.AsyncClient:
     async def keep(answer: httpx2.Response) -> None:
         pages.append((await answer.aread()).decode())
 
-    return httpx2.AsyncClient(trust_env=False, timeout=20, event_hooks={"response": [keep]})
+    return httpx2.AsyncClient(trust_env=False, timeout=PATIENCE, event_hooks={"response": [keep]})
 
 
 async def test_the_url_in_use_is_the_one_that_clients_are_told_about() -> None:
@@ -111,7 +111,7 @@ async def test_the_url_in_use_is_the_one_that_clients_are_told_about() -> None:
         config = configuration(issuer, port, {"python": python})
         del config["issuerUrl"]
         process = await stack.enter_async_context(open_own_process("serve", config))
-        await process.wait_output(f"MCP endpoint http://localhost:{port}/mcp on http://127.0.0.1:{port}", within=5)
+        await process.wait_output(f"MCP endpoint http://localhost:{port}/mcp on http://127.0.0.1:{port}")
         run = await run_client(
             "python2", f"http://localhost:{port}/mcp", tool="python__echo", arguments={"message": ""}
         )
@@ -121,6 +121,6 @@ async def test_the_url_in_use_is_the_one_that_clients_are_told_about() -> None:
         assert landed == f"http://localhost:{port}/clients"
         for kind in kinds:
             with pytest.raises(ProcessFailed) as failed:
-                await run_client(kind, f"http://127.0.0.1:{port}/mcp", within=20)
+                await run_client(kind, f"http://127.0.0.1:{port}/mcp")
             assert f"Protected resource http://localhost:{port}/mcp" in str(failed.value), kind
             assert f"does not match expected http://127.0.0.1:{port}/mcp" in str(failed.value), kind

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.parts.processes import free_port
+from tests.parts.processes import PATIENCE, free_port
 from tests.parts.scripted_clients import run_client
 from tests.parts.servers import open_everything, open_oidc_provider
 
@@ -39,7 +39,9 @@ async def test_the_log_of_a_login_and_a_call_holds_no_secret(way: Way, tmp_path:
                 state=tmp_path / "state",
             )
             assert run.authorized
-            async with httpx2.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{port}") as http:
+            async with httpx2.AsyncClient(
+                trust_env=False, base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE
+            ) as http:
                 headers = {
                     "authorization": "Bearer mcpa_at_canary",
                     "cookie": "a=canary",

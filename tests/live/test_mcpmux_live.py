@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.parts.install import NODE_MODULES, node_path, sdk1_python, stdio_server_program
-from tests.parts.processes import free_port, open_process
+from tests.parts.processes import PATIENCE, free_port, open_process
 from tests.parts.scripted_clients import CLIENTS, KINDS, MODERN_KINDS, Kind, Mode, run_client
 
 pytestmark = pytest.mark.live
@@ -65,8 +65,10 @@ async def run_stdio_client(
             started = [sys.executable, str(CLIENTS / "stdio_python.py"), mode, *tool, *server]
         case _:
             started = [str(node_path()), str(CLIENTS / "stdio_typescript.mjs"), kind[-1], mode, *tool, *server]
-    with trio.fail_after(60):
-        done = await trio.run_process(started, capture_stdout=True, env={**os.environ, **env})
+    with trio.fail_after(2 * PATIENCE):
+        done = await trio.run_process(
+            started, capture_stdout=True, env={**os.environ, **env, "NEEDED": " ".join(ONE_OF_EACH)}
+        )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 import trio
 
-from tests.parts.processes import free_port
+from tests.parts.processes import PATIENCE, free_port
 from tests.parts.servers import open_fastmcp_server
 
 from .test_one_account_live import Home, backends, oauth
@@ -30,7 +30,7 @@ def running(home: Home, port: int) -> Iterator[None]:
     async def main() -> None:
         end = trio.Event()
         stop.extend((trio.lowlevel.current_trio_token(), end))
-        async with open_fastmcp_server() as endpoint, httpx2.AsyncClient(trust_env=False) as http:
+        async with open_fastmcp_server() as endpoint, httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
             redirect_uris = [f"http://127.0.0.1:{port}/callback"]
             metadata = {"redirect_uris": redirect_uris, "token_endpoint_auth_method": "none", "scope": "read"}
             client = (await http.post(endpoint.removesuffix("/mcp") + "/register", json=metadata)).json()
@@ -50,7 +50,7 @@ def running(home: Home, port: int) -> Iterator[None]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    failed = told.get(timeout=90)
+    failed = told.get(timeout=5 * PATIENCE)
     if failed is not None:
         raise failed
     try:
@@ -58,7 +58,8 @@ def running(home: Home, port: int) -> Iterator[None]:
     finally:
         token, end = stop
         token.run_sync_soon(end.set)
-        thread.join(20)
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_the_port_leads_the_browser_that_began_back_to_our_page(tmp_path: Path, page: Any) -> None:

@@ -23,14 +23,12 @@ import pytest
 import trio
 
 from tests.parts.browser import Page, open_browser, walk_login
-from tests.parts.processes import Running, free_port, open_process
+from tests.parts.processes import LOOK_AGAIN, PATIENCE, Running, free_port, open_process, wait_until
 from tests.parts.servers import open_fastmcp_resource, open_fastmcp_server, open_oidc_provider
 
 from .asking import Asking, text_of
 
 pytestmark = pytest.mark.live
-
-START = 30.0  # seconds for a process
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,8 @@ class Home:
 
 async def first_opened(home: Home) -> str:
     """The page that the browser was to show."""
-    for _ in range(round(START / 0.1)):
-        if opened := home.opened():
-            return opened[0]
-        await trio.sleep(0.1)
-    raise AssertionError("no browser was opened")
+    await wait_until(lambda: bool(home.opened()))
+    return home.opened()[0]
 
 
 def backends(home: Home, *entries: dict[str, Any], **top: Any) -> str:
@@ -125,27 +120,39 @@ async def follow(browser: httpx2.AsyncClient, url: str) -> httpx2.Response:
 
 
 async def asked_until_connected(home: Home, folder: Path) -> str:
-    """The state that `status` tells of mail, when it is more than a beginning or after ten looks."""
-    state = ""
-    for _ in range(10):
-        asked = [sys.executable, "-m", "aggregator", "status", "-c", str(folder / "mcpmux.yaml")]
-        told = await trio.run_process(
-            asked, capture_stdout=True, capture_stderr=True, check=False, env=home.environment
-        )
-        state = told.stdout.decode().split("\t")[1]
-        if state != "connecting":
-            break
-        await trio.sleep(0.3)
+    """The state that `status` tells of mail, when it is more than a beginning."""
+    state = "connecting"
+    with trio.fail_after(PATIENCE):
+        while state == "connecting":
+            asked = [sys.executable, "-m", "aggregator", "status", "-c", str(folder / "mcpmux.yaml")]
+            told = await trio.run_process(
+                asked, capture_stdout=True, capture_stderr=True, check=False, env=home.environment
+            )
+            state = told.stdout.decode().split("\t")[1]
     return state
 
 
 async def whoami(home: Home) -> dict[str, Any]:
-    async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         return await Asking(f"{home.url}/mcp", "nothing", http).call("mail__whoami")
 
 
+async def wait_closed(port: int) -> None:
+    """Until nobody listens there."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            try:
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+            except OSError:
+                return
+            await stream.aclose()
+            await trio.sleep(LOOK_AGAIN)
+
+
 def issued(endpoint: str) -> dict[str, int]:
-    found: dict[str, int] = httpx2.get(endpoint.removesuffix("/mcp") + "/people", trust_env=False).json()
+    found: dict[str, int] = httpx2.get(
+        endpoint.removesuffix("/mcp") + "/people", trust_env=False, timeout=PATIENCE
+    ).json()
     return found
 
 
@@ -167,7 +174,9 @@ async def test_one_login_outlives_the_process_is_renewed_and_can_be_ended(tmp_pa
         with sqlite3.connect(home.store) as database:
             (stored,) = database.execute("select access_token from connections").fetchone()
         database.close()
-        told = httpx2.post(endpoint, headers={"authorization": f"Bearer {stored}"}, json={}, trust_env=False)
+        told = httpx2.post(
+            endpoint, headers={"authorization": f"Bearer {stored}"}, json={}, trust_env=False, timeout=PATIENCE
+        )
         assert told.status_code == 401, "what stands in the file is no token, but one that our key opens"
         async with home.serving(config):
             assert text_of(await whoami(home)) == "ada"
@@ -218,14 +227,14 @@ async def test_a_server_that_says_who_answers_is_logged_in_to_once(tmp_path: Pat
             landed, page = await log_in(link, f"{home.url}/upstream-auth/callback/mail")
             assert "iss=" in landed
             assert "mail is connected" in page
-        async with home.serving(config), httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+        async with home.serving(config), httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
             assert "mail__whoami" in await Asking(f"{home.url}/mcp", "nothing", http).tools()
 
 
 async def test_a_registered_client_comes_back_to_its_port_which_is_open_for_that_alone(tmp_path: Path) -> None:
     home, port = Home(tmp_path, free_port()), free_port()
     back = f"http://127.0.0.1:{port}/callback"
-    async with open_fastmcp_server() as endpoint, httpx2.AsyncClient(trust_env=False) as http:
+    async with open_fastmcp_server() as endpoint, httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         metadata = {"redirect_uris": [back], "token_endpoint_auth_method": "client_secret_post", "scope": "read"}
         client = (await http.post(endpoint.removesuffix("/mcp") + "/register", json=metadata)).json()
         printer = tmp_path / "secret"
@@ -239,9 +248,7 @@ async def test_a_registered_client_comes_back_to_its_port_which_is_open_for_that
             assert landed.startswith(f"{back}?")
             assert "onnected" in page
             assert text_of(await whoami(home)) == "ada"
-            await trio.sleep(0.2)
-            with pytest.raises(OSError, match="connect"):
-                await trio.open_tcp_stream("127.0.0.1", port)
+            await wait_closed(port)
 
 
 async def test_a_browser_on_another_machine_will_do_whose_last_address_is_pasted(tmp_path: Path) -> None:
@@ -256,7 +263,7 @@ async def test_a_browser_on_another_machine_will_do_whose_last_address_is_pasted
             )
             assert asking.stdin is not None
             assert asking.stdout is not None
-            with trio.fail_after(START):
+            with trio.fail_after(PATIENCE):
                 said = b""
                 while said.count(b"\n") < 2:
                     said += await asking.stdout.receive_some()

@@ -25,8 +25,7 @@ from aggregator.protocol.principal import Principal, principal_of
 from aggregator.protocol.sealing import KeyRing
 from aggregator.store import Grant
 from aggregator.store.sqlite import open_sqlite_store
-from aggregator.web.revocations import PROMISED_WITHIN
-from tests.parts.processes import free_port, open_process
+from tests.parts.processes import LOOK_AGAIN, PATIENCE, free_port, open_process
 
 from .asking import MODERN, Asking, message
 from .oracle import assert_healthy, assert_tells_no_secret
@@ -71,7 +70,7 @@ class Site:
         return path
 
     async def readiness(self, url: str) -> tuple[int, str]:
-        async with httpx2.AsyncClient(trust_env=False) as http:
+        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
             answer = await http.get(f"{url}/readyz")
             return answer.status_code, answer.text
 
@@ -110,23 +109,21 @@ class Site:
 
 
 async def status_at(url: str, token: str) -> int:
-    async with httpx2.AsyncClient(trust_env=False, timeout=10) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         return (
             await Asking(f"{url}/mcp", token, http, MODERN).post(message("server/discover", {}, MODERN))
         ).status_code
 
 
-async def wait_status(url: str, token: str, expected: int, within: float) -> float:
-    """How long it took until the server answered `expected`."""
-    begun = trio.current_time()
-    while await status_at(url, token) != expected:
-        assert trio.current_time() < begun + within, f"{url} does not answer {expected} within {within} s"
-        await trio.sleep(0.1)
-    return trio.current_time() - begun
+async def wait_status(url: str, token: str, expected: int) -> None:
+    """Until the server answers `expected`."""
+    with trio.fail_after(PATIENCE):
+        while await status_at(url, token) != expected:  # noqa: ASYNC110 - another process
+            await trio.sleep(LOOK_AGAIN)
 
 
 @pytest.mark.requirement("TK8")
-async def test_what_is_revoked_beside_two_servers_is_refused_by_both_within_ten_seconds(tmp_path: Path) -> None:
+async def test_what_is_revoked_beside_two_servers_is_refused_by_both(tmp_path: Path) -> None:
     site = Site(tmp_path)
     keys = site.key_ring()
     async with AsyncExitStack() as stack:
@@ -139,7 +136,8 @@ async def test_what_is_revoked_beside_two_servers_is_refused_by_both_within_ten_
         assert b"of ada (subject ada)" in revoked.stdout
         async with trio.open_nursery() as nursery:
             for server in servers:
-                nursery.start_soon(wait_status, server, of_ada, 401, PROMISED_WITHIN)
+                # tests/web/test_revocations.py counts the seconds; the token would be good for a quarter of an hour.
+                nursery.start_soon(wait_status, server, of_ada, 401)
         for server in servers:
             assert await status_at(server, of_bob) == 200
 
@@ -163,12 +161,12 @@ async def test_secret_files_exchanged_under_two_servers_fail_nothing_until_a_key
                 await trio.sleep(0.3)
             tokens.append(await site.add_grant(f"s{number}", ADA, site.key_ring()))
         for server in servers:
-            assert await status_at(server, tokens[-1]) == 200  # sealed with k2
+            await wait_status(server, tokens[-1], 200)  # sealed with k2
         rekeyed = await site.command("rekey")
         assert rekeyed.returncode == 0, rekeyed.stderr
         site.put_secrets(k2)
         for server in servers:
-            await wait_status(server, tokens[0], 401, settle)
+            await wait_status(server, tokens[0], 401)
             assert await status_at(server, tokens[-1]) == 200
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.parts.processes import free_port
+from tests.parts.processes import PATIENCE, free_port
 
 from .asking import MODERN, open_asking, text_of
 from .own_process import configuration, open_own_process
@@ -27,7 +27,7 @@ def program(name: str, *, extra: str = "modern") -> dict[str, Any]:
 
 
 async def wait_logged(process: Any, text: str, *, times: int = 1) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while process.output().count(text) < times:  # noqa: ASYNC110 - another process, which tells us nothing
             await trio.sleep(0.05)
 
@@ -67,13 +67,13 @@ async def test_upstreams_change_under_calls_and_no_other_call_fails(how: str) ->
                     nursery.start_soon(use)
                 change(program("comes", extra="older"), program("stays"))
                 await wait_logged(process, "added comes; removed goes")
-                with trio.fail_after(10):
+                with trio.fail_after(PATIENCE):
                     while "comes__echo" not in (names := await client.tools()):  # noqa: ASYNC110 - the same
                         await trio.sleep(0.1)
                 assert "goes__echo" not in names
                 change({"name": "stays", "ulr": "http://x"})
                 await wait_logged(process, "was not taken up")
-                with trio.fail_after(30):
+                with trio.fail_after(PATIENCE):
                     while done < 20:  # noqa: ASYNC110 - a busy machine
                         await trio.sleep(0.1)
                 finished = True

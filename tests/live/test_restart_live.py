@@ -16,6 +16,8 @@ import httpx2
 import pytest
 import trio
 
+from tests.parts.processes import PATIENCE
+
 from .asking import LEGACY, MODERN, Asking, text_of
 
 pytestmark = pytest.mark.live
@@ -34,7 +36,7 @@ async def started(listener: socket.socket, file: Path) -> AsyncIterator[subproce
     try:
         yield process
         process.send_signal(signal.SIGTERM)
-        assert await trio.to_thread.run_sync(process.wait, 30) == 0
+        assert await trio.to_thread.run_sync(process.wait, PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
@@ -53,7 +55,7 @@ async def test_a_restart_refuses_no_connection_and_sessions_go_on(tmp_path: Path
             nonlocal answered
             session = None
             while True:
-                async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+                async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
                     client = Asking(f"http://127.0.0.1:{port}/mcp", "none", http, revision, session)
                     if revision == LEGACY and session is None:
                         await client.initialize()
@@ -62,7 +64,7 @@ async def test_a_restart_refuses_no_connection_and_sessions_go_on(tmp_path: Path
                     answered += 1
                 await trio.sleep(0.02)
 
-        with trio.fail_after(120):
+        with trio.fail_after(5 * PATIENCE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(keep_calling, MODERN)
                 nursery.start_soon(keep_calling, LEGACY)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.parts.processes import free_port
+from tests.parts.processes import free_port, wait_until
 from tests.parts.servers import open_older_python_server, open_ts_server
 
 from .asking import LEGACY, MODERN, Asking, open_asking, text_of
@@ -31,14 +31,18 @@ async def test_memory_and_descriptors_stay_where_they_were() -> None:
         process = await stack.enter_async_context(open_own_process("serve", config))
         pid = process.process.pid
         await call_many(config["issuerUrl"], 500)
-        memory, threads = rss(pid), len(os.listdir(f"/proc/{pid}/task"))
-        await trio.sleep(0.5)  # the clients have closed their connections; those to upstreams stay, four each at most
-        before = descriptors(pid)
-        await call_many(config["issuerUrl"], 1500)
-        assert rss(pid) < 1.1 * memory
-        await trio.sleep(0.5)
-        assert descriptors(pid) <= before + 8
-        assert len(os.listdir(f"/proc/{pid}/task")) <= threads + 1
+        before, threads = descriptors(pid), len(os.listdir(f"/proc/{pid}/task"))
+        grown = []
+        for _ in range(6):  # what is kept of each call grows with each batch; what is kept once, with the first ones
+            memory = rss(pid)
+            await call_many(config["issuerUrl"], 500)
+            grown.append(rss(pid) - memory)
+            if grown[-1] < 500:  # KiB: one for each call
+                break
+        assert min(grown) < 500, grown
+        # The clients have closed their connections; those to upstreams stay, four each at most.
+        await wait_until(lambda: descriptors(pid) <= before + 8)
+        await wait_until(lambda: len(os.listdir(f"/proc/{pid}/task")) <= threads + 1)
 
 
 async def test_no_task_outlives_its_call() -> None:
@@ -52,8 +56,7 @@ async def test_no_task_outlives_its_call() -> None:
         await trio.sleep(0.5)
         before = trio.lowlevel.current_statistics().tasks_living
         await call_many(deployment.url, 200)
-        await trio.sleep(0.5)
-        assert trio.lowlevel.current_statistics().tasks_living <= before
+        await wait_until(lambda: trio.lowlevel.current_statistics().tasks_living <= before)
 
 
 async def call_many(issuer_url: str, count: int) -> None:

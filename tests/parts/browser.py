@@ -16,6 +16,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpx2
 
+from .processes import PATIENCE
+
 MAX_STEPS = 30
 _NO = re.compile(r"\b(deny|refuse|cancel|reject|decline|no|abort|log ?out|sign ?out|switch|another)\b", re.IGNORECASE)
 _USER_FIELDS = frozenset({"login", "username", "user", "email", "sub", "name", "account"})
@@ -101,7 +103,7 @@ def _yes_button(form: Form) -> Button | None:
 
 def open_browser() -> httpx2.AsyncClient:
     """The cookies of one person; pass it to several `walk_login` to stay logged in at the identity provider."""
-    return httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=20)
+    return httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=PATIENCE)
 
 
 async def walk_login(

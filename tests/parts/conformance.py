@@ -25,7 +25,7 @@ import yaml
 
 from .browser import walk_login
 from .install import PARTS, node_package, node_path
-from .processes import ProcessFailed, Running, open_process
+from .processes import PATIENCE, ProcessFailed, Running, open_process
 
 Revision = Literal["2025-11-25", "2026-07-28"]
 REVISIONS: tuple[Revision, ...] = ("2025-11-25", "2026-07-28")
@@ -138,7 +138,7 @@ async def _answer_authorize(run: Running, port: int, user: str) -> None:
     """What the suite asks of a person: open the URL, log in, and let the browser follow the redirect back to it."""
     url = (await run.wait_output(_AUTHORIZE))[0]
     landed = await walk_login(url, f"http://127.0.0.1:{port}/callback", user)
-    async with httpx2.AsyncClient(trust_env=False, timeout=20) as visitor:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as visitor:
         await visitor.get(landed)
 
 

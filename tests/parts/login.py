@@ -20,6 +20,7 @@ import httpx2
 import trio
 
 from .browser import walk_login
+from .processes import PATIENCE
 
 REDIRECT_URI = "http://127.0.0.1:9/callback"  # never requested: the walk ends before it
 
@@ -45,7 +46,7 @@ async def obtain_token(endpoint: str, user: str = "alice") -> str:
         LoginFailed: naming the step.
         LoginStuck: see `walk_login`.
     """
-    async with httpx2.AsyncClient(trust_env=False, timeout=20) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         return str((await log_in(http, endpoint, user)).tokens["access_token"])
 
 

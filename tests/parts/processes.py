@@ -1,4 +1,4 @@
-"""A foreign process for the length of a block: its own group, its output kept, gone at the end.
+"""A foreign process for the length of a block: its own group, its output kept, gone at the end; ports, and patience.
 
 This file does not know what runs.
 """
@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import IO
@@ -109,6 +109,13 @@ async def open_process(
                 _signal_group(process.pid, signal.SIGKILL)
                 with trio.move_on_after(PATIENCE):  # one in the middle of a slow disk's write, say
                     await process.wait()
+
+
+async def wait_until(is_so: Callable[[], bool]) -> None:
+    """Looks again and again: what happens elsewhere sets no event of ours."""
+    with trio.fail_after(PATIENCE):
+        while not is_so():  # noqa: ASYNC110
+            await trio.sleep(LOOK_AGAIN)
 
 
 def free_port() -> int:

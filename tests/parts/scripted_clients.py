@@ -20,7 +20,7 @@ import trio
 
 from .browser import walk_login
 from .install import PARTS, node_package, node_path, sdk1_python
-from .processes import LOOK_AGAIN, ProcessFailed, Running, free_port, open_process
+from .processes import LOOK_AGAIN, PATIENCE, ProcessFailed, Running, free_port, open_process
 
 CLIENTS = PARTS / "clients"
 
@@ -71,7 +71,7 @@ async def run_client(
     browser: httpx2.AsyncClient | None = None,
     on_page: Callable[[str, str], None] | None = None,
     on_link: Callable[[str], Awaitable[None]] | None = None,
-    within: float = 60.0,
+    within: float = PATIENCE,
 ) -> ClientRun:
     """Connect, list all tools, call `tool`; the SDK's own OAuth is walked as `user`, unless `token` is a bearer.
 
@@ -155,7 +155,7 @@ async def _authorize(
 ) -> None:
     redirect_uri = parse_qs(urlsplit(url).query)["redirect_uri"][0]
     landed = await walk_login(url, redirect_uri, user, password=password, browser=browser, on_page=on_page)
-    async with httpx2.AsyncClient(trust_env=False, timeout=20) as visitor:
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as visitor:
         while True:
             try:
                 await visitor.get(landed)

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from .install import PARTS, node_package, node_path
-from .processes import open_process
+from .processes import PATIENCE, open_process
 
 pytestmark = pytest.mark.live
 
@@ -53,7 +53,7 @@ async def test_a_lent_bearer_reaches_its_origin_and_no_other() -> None:
         command = [str(node_path()), "--import", preload, "--input-type=module", "-e", SENDERS, undici, ours, other]
         environment = {"BEARER": "lent", "BEARER_ORIGIN": ours}
         async with open_process("three senders", command, env=environment) as process:
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 assert await process.process.wait() == 0, process.output()
     assert at_ours == dict.fromkeys(("fetch", "undici", "http"), "Bearer lent")
     assert at_other == dict.fromkeys(("fetch", "undici", "http"))

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import trio
 
-from .processes import PATIENCE, ProcessFailed, free_port, open_process
+from .processes import ProcessFailed, free_port, open_process, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -23,9 +22,7 @@ async def test_the_whole_group_ends_with_the_block() -> None:
     command = [sys.executable, "-c", f"{parent}; import time; time.sleep(60)"]
     async with open_process("parent", command) as process:
         pid = int((await process.wait_output(r"child (\d+)"))[1])
-    with trio.fail_after(PATIENCE):
-        while _is_running(pid):  # noqa: ASYNC110 - a foreign process sets no event of ours
-            await trio.sleep(0.01)
+    await wait_until(lambda: not _is_running(pid))
 
 
 async def test_the_words_of_a_process_that_fails_are_shown() -> None:
@@ -58,5 +55,5 @@ def _is_running(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False

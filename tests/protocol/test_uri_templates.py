@@ -65,10 +65,10 @@ def test_the_worst_template_and_uri_are_compared_quickly() -> None:
     tried = (parse_template(("a" + gap) * 300 + "b") for gap in ("{x}", "{+x}", "/{x}"))
     worst = [parsed for parsed in tried if parsed is not None]
     assert len(worst) == 3
-    started = time.perf_counter()
+    started = time.process_time()
     for parsed in worst:
         for uri in ("a" * (MAX_LENGTH - 2) + "cb", "a/" * (MAX_LENGTH // 2 - 1) + "cb"):
             for _ in range(100):
                 parsed.matches(uri)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert not worst[1].matches("a" * MAX_LENGTH + "b"), "longer ones are not compared"

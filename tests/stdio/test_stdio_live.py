@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +17,7 @@ import httpx2
 import pytest
 import trio
 
-from tests.parts.processes import free_port, open_process
+from tests.parts.processes import LOOK_AGAIN, PATIENCE, free_port, open_process, wait_until
 from tests.parts.servers.fixtures import open_fixture_server
 
 from ..live.asking import IDENTITY, LEGACY, MODERN, message, text_of
@@ -31,8 +32,15 @@ Json = dict[str, Any]
 def configuration(folder: Path, **more: Any) -> str:
     upstreams = [{"name": "good", "command": [sys.executable, "-I", "-S", SCRIPT, "modern"]}]
     file = folder / "mcp-aggregator.config.json"
-    file.write_text(json.dumps({"upstreams": upstreams, "storage": "memory", **more}))
+    patient = {"discoveryTimeout": round(PATIENCE * 1000)}
+    file.write_text(json.dumps({"upstreams": upstreams, "storage": "memory", **patient, **more}))
     return str(file)
+
+
+def accepts(path: Path) -> bool:
+    """Somebody listens at the path."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 class Talking:
@@ -73,6 +81,9 @@ class Talking:
             await self.ask("initialize", protocolVersion=LEGACY, capabilities=capabilities, clientInfo=IDENTITY)
             await self.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
+    async def tools(self) -> list[str]:
+        return [tool["name"] for tool in (await self.ask("tools/list"))["tools"]]
+
     async def call(self, tool: str, **arguments: Any) -> Json:
         return await self.ask("tools/call", name=tool, arguments=arguments)
 
@@ -88,7 +99,7 @@ async def talking(
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:
-        with trio.fail_after(60):
+        with trio.fail_after(5 * PATIENCE):
             client = Talking(process, revision)
             await client.begin(capabilities or {})
             yield client
@@ -102,14 +113,13 @@ async def talking(
 async def test_one_client_over_stdio_in_each_revision(tmp_path: Path, revision: str) -> None:
     file = configuration(tmp_path, listen={"transport": "stdio"})
     async with talking(["serve", "-c", file], revision) as client:
-        tools = await client.ask("tools/list")
-        assert "good__echo" in [tool["name"] for tool in tools["tools"]]
+        assert "good__echo" in await client.tools()
         assert text_of(await client.call("good__echo", text="hello\nworld")) == "hello\nworld"
         pid = int(text_of(await client.call("good__pid")))
         assert client.process.stdin is not None
         await client.process.stdin.aclose()
         assert await client.process.wait() == 0
-        await wait_gone(pid, within=6)
+        await wait_gone(pid)
 
 
 async def test_a_signal_ends_it_as_the_end_of_its_input_does(tmp_path: Path) -> None:
@@ -117,7 +127,7 @@ async def test_a_signal_ends_it_as_the_end_of_its_input_does(tmp_path: Path) -> 
     async with talking(["serve", "-c", file]) as client:
         await client.ask("tools/list")
         client.process.send_signal(signal.SIGTERM)
-        with trio.fail_after(6):
+        with trio.fail_after(PATIENCE):
             assert await client.process.wait() == 0
 
 
@@ -134,13 +144,12 @@ async def test_the_bridge_reaches_a_running_server_by_its_configuration(
     serve = [sys.executable, "-m", "aggregator", "serve", "-c", file]
     async with open_process("serve", serve, env={"PYTHONUNBUFFERED": "1"}) as server:
         if way == "socket":
-            while not await trio.Path(tmp_path / "x.sock").exists():  # noqa: ASYNC110  another process makes it
-                await trio.sleep(0.05)
+            await wait_until(lambda: accepts(tmp_path / "x.sock"))
         else:
             await server.wait_listening(port)
         async with talking(["stdio", "-c", file], revision) as client:
-            tools = await client.ask("tools/list")
-            assert "good__echo" in [tool["name"] for tool in tools["tools"]]
+            while "good__echo" not in await client.tools():  # noqa: ASYNC110  a slow machine starts it later
+                await trio.sleep(LOOK_AGAIN)
             assert text_of(await client.call("good__echo", text="hello")) == "hello"
             assert client.process.stdin is not None
             await client.process.stdin.aclose()
@@ -175,11 +184,11 @@ async def test_progress_comes_while_a_call_runs_and_a_cancellation_reaches_the_u
         assert {step["progressToken"] for step in steps} == {"p"}
         held = message("tools/call", {"name": "good__hold", "arguments": {"label": "x"}}, revision)
         await client.say(held)
-        for _ in range(3):
-            await client.call("good__echo", text="by now the upstream has the call that is held")
+        while '"hold"' not in text_of(await client.call("good__heard")):  # noqa: ASYNC110  it hears
+            await trio.sleep(LOOK_AGAIN)
         await client.say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": held["id"]}})
         while "notifications/cancelled" not in text_of(await client.call("good__heard")):  # noqa: ASYNC110  it hears
-            await trio.sleep(0.05)
+            await trio.sleep(LOOK_AGAIN)
         assert held["id"] not in [heard.get("id") for heard in client.heard], "what was cancelled is not answered"
 
 
@@ -216,7 +225,10 @@ async def test_a_client_over_stdio_is_asked_and_answers(tmp_path: Path, way: str
 async def test_accounts_are_connected_on_a_page_where_nobody_calls_tools(tmp_path: Path) -> None:
     upstreams = [{"name": "linear", "url": "http://127.0.0.1:9/mcp", "auth": {"type": "oauth", "openBrowser": False}}]
     file = configuration(tmp_path, upstreams=upstreams, listen={"transport": "stdio"})
-    async with talking(["serve", "-c", file]) as client, httpx2.AsyncClient(trust_env=False) as browser:
+    async with (
+        talking(["serve", "-c", file]) as client,
+        httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as browser,
+    ):
         status = json.loads(text_of(await client.call("gateway__status")))
         page = await browser.get(status["dashboardUrl"], follow_redirects=True)
         assert page.status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ import trio
 from aggregator.errors import UpstreamLost
 from aggregator.upstream.child import Child, Command, open_child
 from aggregator.upstream.child_environment import FOR_HELPERS, FOR_SERVERS, child_environment
+from tests.parts.processes import PATIENCE, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -51,14 +53,12 @@ async def output_of(child: Child) -> bytes:
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter: it went between the opening and the reading
         return False
 
 
-async def wait_gone(*pids: int, within: float = 2.0) -> None:
-    with trio.fail_after(within):
-        while any(map(is_alive, pids)):  # noqa: ASYNC110 - only looking tells
-            await trio.sleep(0.02)
+async def wait_gone(*pids: int) -> None:
+    await wait_until(lambda: not any(map(is_alive, pids)))
 
 
 def open_descriptors() -> int:
@@ -68,14 +68,14 @@ def open_descriptors() -> int:
 @pytest.mark.parametrize("code", [0, 3])
 async def test_the_exit_code_arrives(code: int) -> None:
     async with running(*python(f"import os; os._exit({code})")) as child:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await child.exited.wait()
         assert child.code == code
 
 
 async def test_a_signal_is_a_negative_code() -> None:
     async with running(*python("import os; os.kill(os.getpid(), 11)")) as child:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await child.exited.wait()
         assert child.code == -signal.SIGSEGV
 
@@ -113,7 +113,7 @@ async def test_what_cannot_be_started_says_why_and_what_helps(
         async with open_child(Command(argv, MINIMAL, cwd and cwd.format(folder=tmp_path))):
             pass
     assert (str(lost.value), lost.value.executed) == (f"cannot be started: {cause}", False)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_a_folder_that_has_gone_is_named() -> None:
@@ -128,7 +128,13 @@ async def test_a_text_that_no_process_can_be_given_is_an_answer_and_no_crash() -
     with pytest.raises(UpstreamLost, match=r"^cannot be started: a NUL"):
         async with open_child(Command(("true",), {"TOKEN": "a\0b"})):
             pass
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
+
+
+def limit_that_spares(count: int) -> int:
+    """The limit below which so many numbers are free: it is on the numbers, and there may be gaps."""
+    free = (number for number in itertools.count() if not Path(f"/proc/self/fd/{number}").exists())
+    return next(itertools.islice(free, count, None))
 
 
 async def test_without_descriptors_to_spare_it_cannot_be_started_and_says_so() -> None:
@@ -136,13 +142,13 @@ async def test_without_descriptors_to_spare_it_cannot_be_started_and_says_so() -
     before = open_descriptors()
     try:
         for spare in (0, 1, 2, 4):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (before + spare, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit_that_spares(spare), hard))
             with pytest.raises(UpstreamLost, match="cannot be started: Too many open files"):
                 async with open_child(Command(("true",), MINIMAL)):
                     pass
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.requirement("ST1")
@@ -184,14 +190,13 @@ def test_of_our_environment_a_child_gets_what_is_allowed() -> None:
 
 
 async def test_one_that_heeds_the_end_of_its_stdin_gets_no_signal() -> None:
-    code = "import sys; sys.stdin.read(); print('bye', flush=True)"
+    code = "import sys; print('up', flush=True); sys.stdin.read(); print('bye', flush=True)"
     async with open_child(Command(python(code), MINIMAL)) as child, trio.open_nursery() as nursery:
         nursery.start_soon(child.watch)
-        began = trio.current_time()
+        assert await child.stdout.receive_some() == b"up\n"
         await child.end()
         assert child.code == 0
         assert await output_of(child) == b"bye\n"
-        assert trio.current_time() - began < 1.5
 
 
 async def test_one_that_ignores_sigterm_is_killed_in_bounded_time() -> None:
@@ -200,16 +205,16 @@ async def test_one_that_ignores_sigterm_is_killed_in_bounded_time() -> None:
         assert await child.stdout.receive_some() == b"up\n"
         began = trio.current_time()
         await child.end()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             await child.exited.wait()
         assert child.code == -signal.SIGKILL
-        assert 3.9 <= trio.current_time() - began < 8
+        assert trio.current_time() - began >= 3.9
 
 
 async def test_its_grandchildren_end_with_it() -> None:
     async with running("sh", "-c", "sleep 600 & echo $!; exit 0") as child:
         grandchild = int(await child.stdout.receive_some())
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await child.exited.wait()
     assert not is_alive(grandchild)
 
@@ -218,21 +223,28 @@ async def test_when_the_guard_is_killed_the_command_is_ended_by_us() -> None:
     async with open_child(Command(("sleep", "600"), MINIMAL)) as child, trio.open_nursery() as nursery:
         nursery.start_soon(child.watch)
         child._guard.kill()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             await child.exited.wait()
         assert child.code is None
     await wait_gone(child.pid)
 
 
+def is_sleeping(process: Path) -> bool:
+    """It is one of those that the next test starts."""
+    try:
+        return process.joinpath("cmdline").read_bytes() == f"sleep\0601.{os.getpid()}\0".encode()
+    except OSError:
+        return False
+
+
 async def test_cancelling_at_any_moment_of_the_start_leaves_no_process_and_no_descriptor() -> None:
-    before = open_descriptors()
+    before, seconds = open_descriptors(), f"601.{os.getpid()}"
     for pause in (0.0, 0.001, 0.005, 0.01, 0.02, 0.03, 0.05):
         with trio.move_on_after(pause):
-            async with open_child(Command(("sleep", "601"), MINIMAL)):
+            async with open_child(Command(("sleep", seconds), MINIMAL)):
                 await trio.sleep_forever()
-    assert open_descriptors() == before
-    found = await trio.run_process(["pgrep", "-f", "^sleep 601$"], capture_stdout=True, check=False)
-    assert found.stdout == b""
+    assert open_descriptors() <= before
+    await wait_until(lambda: not any(map(is_sleeping, Path("/proc").glob("[0-9]*"))))
 
 
 OWNER = """
@@ -261,13 +273,15 @@ async def test_our_own_sigkill_leaves_no_orphan(cycle: int) -> None:
     assert owner.stdout is not None
     said = b""
     while said.count(b"\n") < 2:
-        said += await owner.stdout.receive_some()
+        chunk = await owner.stdout.receive_some()
+        assert chunk, "the owner has ended"
+        said += chunk
     pids = [int(line) for line in said.split()]
     assert all(map(is_alive, pids))
     owner.kill()
     await owner.wait()
     await owner.stdout.aclose()
-    await wait_gone(*pids, within=6)  # SIGTERM, two seconds, SIGKILL
+    await wait_gone(*pids)  # SIGTERM, two seconds, SIGKILL
 
 
 async def test_starting_and_ending_leaks_no_descriptor() -> None:
@@ -275,4 +289,4 @@ async def test_starting_and_ending_leaks_no_descriptor() -> None:
     for _ in range(10):
         async with running("true") as child:
             await child.exited.wait()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before

@@ -82,8 +82,8 @@ async def test_a_warm_list_costs_no_more_for_being_of_many_upstreams(autojump_cl
 
 async def seconds_for(client: Any, method: str) -> float:
     body, headers = client.encode(method, {}, 1), client.headers(method, {})
-    started = time.perf_counter()
+    started = time.process_time()
     received = await client.post(body, headers)
-    elapsed = time.perf_counter() - started
+    elapsed = time.process_time() - started
     assert received.status == 200
     return elapsed

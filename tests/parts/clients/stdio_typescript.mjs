@@ -21,7 +21,12 @@ if (sdk === '1') {
   await client.connect(new StdioClientTransport({ command, args, env, stderr: 'inherit' }));
   protocol = client.getNegotiatedProtocolVersion();
 }
-const tools = await listAllTools(client);
+const needed = (process.env.NEEDED ?? '').split(' ').filter(Boolean);
+let tools = await listAllTools(client);
+while (!needed.every((name) => tools.includes(name))) { // on a slow machine some come late
+  await new Promise((done) => setTimeout(done, 300));
+  tools = await listAllTools(client);
+}
 const result = await client.callTool({ name: tool, arguments: JSON.parse(parameters) });
 console.log(JSON.stringify({ protocol, tools, result }));
 await client.close();

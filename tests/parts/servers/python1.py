@@ -32,7 +32,7 @@ async def echo(message: str) -> str:
 
 
 @server.tool()
-async def wait(label: str, seconds: float = 30.0) -> str:
+async def wait(label: str, seconds: float = 600.0) -> str:
     """Waits; what became of it can be asked for with `endings`."""
     endings.append(f"{label}: started")
     try:

@@ -1,7 +1,7 @@
 """A server on the Python SDK 2.x, run as a script; prints ``listening URL``. Usage: python2.py [PORT].
 
-`count` reports progress and logs; `wait` ends only when it is cancelled or its
-time is over, and `endings` tells which of the two each `wait` came to.
+`count` reports progress and logs; `wait` ends only when it is cancelled, its
+time is over or `release` was called, and `endings` tells what each `wait` came to.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from mcp.server.mcpserver import Context, MCPServer
 
 server = MCPServer("python2", version="1.0.0")
 endings: list[str] = []
+released = asyncio.Event()
 
 
 @server.tool()
@@ -34,16 +35,25 @@ async def count(to: int, ctx: Context, pause: float = 0.0) -> str:
 
 
 @server.tool()
-async def wait(label: str, seconds: float = 30.0) -> str:
+async def wait(label: str, seconds: float = 600.0) -> str:
     """Waits; what became of it can be asked for with `endings`."""
     endings.append(f"{label}: started")
     try:
-        await asyncio.sleep(seconds)
+        await asyncio.wait_for(released.wait(), seconds)
+    except TimeoutError:
+        pass
     except asyncio.CancelledError:
         endings.append(f"{label}: cancelled")
         raise
     endings.append(f"{label}: finished")
     return label
+
+
+@server.tool()
+async def release() -> str:
+    """Ends every `wait` as if its time were over."""
+    released.set()
+    return "released"
 
 
 @server.tool(name="endings")
