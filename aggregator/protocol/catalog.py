@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from .drafts import Draft, is_for
+from .drafts import Draft, Route, is_for
 from .jsonrpc import Json
 from .links import Publish
 from .merged_prompts import PromptRoute, merge_prompts
 from .merged_resources import claim_uris, merge_resources
-from .merged_tools import Route, merge_tools
+from .merged_tools import merge_tools
 from .name_claims import NameClaims
 from .paging import Item, Kind, Paged
 from .source import Remarks, Source, under_own_titles
@@ -52,8 +52,9 @@ class Catalog:
 
     @property
     def size(self) -> int:
-        """Items of all lists, for whoever bounds memory."""
-        return sum(len(paged.items) for paged in self.lists.values())
+        """About how many bytes it holds by itself, for whoever bounds memory."""
+        own = 0 if self.for_models is self.lists["tools"] else self.for_models.size
+        return own + sum(paged.size for paged in self.lists.values())
 
     def locate(self, name: str) -> Route | None:
         """The one upstream that published exactly this name; else the one whose pages call a tool so."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
@@ -37,6 +38,15 @@ MAX_SHOWN = 8  # forms of one tool: a name, a title, links. There are two or thr
 _ANNOTATION = ANNOTATION.encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a published name leads, and which of its parameters travel in headers too."""
+
+    upstream: str
+    tool: str
+    annotated: Annotated = ()
+
+
 class Draft:
     """One tool as it came. Everything else about it is worked out when it is asked for the first time, and kept.
 
@@ -47,11 +57,13 @@ class Draft:
 
     __slots__ = (
         "__weakref__",
-        "_annotated",
         "_items",
+        "_may_be_annotated",
         "_may_hide_something",
         "_named",
         "_readable",
+        "_refused",
+        "_route",
         "_wanted",
         "flags",
         "name",
@@ -66,7 +78,9 @@ class Draft:
         self.name = name if is_name(name) and takes_object(tool.get("inputSchema")) else None
         self.pages = tuple(ui_uris(tool))
         self.flags: tuple[str, ...] = ()
-        self._annotated: Annotated | BadAnnotation | None = None if _ANNOTATION in written else ()
+        self._may_be_annotated = _ANNOTATION in written
+        self._refused: str | None = None
+        self._route: Route | None = None
         self._wanted: tuple[tuple[str, ...], tuple[str, ...], bool] | None = None
         self._named: tuple[str, int, str, tuple[str, ...]] | None = None
         self._may_hide_something = may_hide_something(written)
@@ -88,18 +102,22 @@ class Draft:
             known = self._named = (prefix, limit, published, skeletons(published))
         return known[2], known[3]
 
-    def annotated(self) -> Annotated:
-        """Raises:
-        BadAnnotation: if clients must not be shown it.
+    def route(self, upstream: str) -> Route:
+        """The way back to it.
+
+        Raises:
+            BadAnnotation: if clients must not be shown it.
         """
-        if self._annotated is None:
+        if self._refused is not None:
+            raise BadAnnotation(self._refused)
+        if (known := self._route) is None or known.upstream != upstream:
             try:
-                self._annotated = read_annotations(self.tool.get("inputSchema"))
+                annotated = read_annotations(self.tool.get("inputSchema")) if self._may_be_annotated else ()
             except BadAnnotation as exc:
-                self._annotated = exc.with_traceback(None)
-        if isinstance(self._annotated, BadAnnotation):
-            raise BadAnnotation(str(self._annotated))
-        return self._annotated
+                self._refused = str(exc)
+                raise
+            self._route = known = Route(upstream, self.tool["name"], annotated)
+        return known
 
     def shown(self, name: str, upstream: str, display: str, publish: Publish) -> Item:
         """The tool under its new name, saying in title and description where it comes from, in characters that can be

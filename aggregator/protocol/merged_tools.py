@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .drafts import is_for
-from .headers import Annotated, BadAnnotation
+from .drafts import Route, is_for
+from .headers import BadAnnotation
 from .links import Publish
 from .name_claims import NameClaims, NameRefused
 from .names import is_gateway_name
@@ -14,15 +14,6 @@ from .paging import Item
 from .source import Remarks, Source
 from .texts import clean_line
 from .uris import Uris
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a published name leads, and which of its parameters travel in headers too."""
-
-    upstream: str
-    tool: str
-    annotated: Annotated = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +51,12 @@ def merge_tools(sources: Sequence[Source], uris: Uris, names: NameClaims, remark
             if not draft.is_wanted(source.include, source.exclude):
                 continue
             try:
-                annotated = draft.annotated()
+                route = draft.route(source.upstream)
                 published = names.claim_as(source, *draft.named(source.prefix, names.limit))
             except (BadAnnotation, NameRefused) as exc:
                 remarks.leave_out(source, f"{clean_line(name, 128)}: {clean_line(str(exc), 250)}")
                 continue
-            routes[published] = route = Route(source.upstream, name, annotated)
+            routes[published] = route
             if has_pages and is_for(draft.tool, "app"):
                 framed.setdefault(name, []).append(route)
             tools.append(draft.shown(published, source.upstream, source.display, publish))

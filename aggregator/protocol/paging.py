@@ -15,6 +15,7 @@ from .jsonrpc import Json, dump
 from .revisions import SERVER_INFO_KEY, is_stateless
 
 PAGE = 1000  # items; many clients never ask for a second page
+OF_ITEM = 50  # bytes: its place in a list, and in a table
 
 Kind = Literal["tools", "prompts", "resources", "resourceTemplates"]
 KINDS: tuple[Kind, ...] = ("tools", "prompts", "resources", "resourceTemplates")
@@ -68,6 +69,11 @@ class Paged:
     @property
     def shown(self) -> tuple[Json, ...]:
         return tuple([item.shown for item in self.items])
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds by itself: its pages, and what it takes to find an item."""
+        return OF_ITEM * len(self.items) + sum(map(len, self._pages.values()))
 
     def page(self, revision: str, cursor: str | None, *, ttl: int, server: Json) -> tuple[bytes, bytes]:
         """The result of a list request as JSON, for one revision; `ttl` in milliseconds.

@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
@@ -28,12 +27,12 @@ from ..protocol.principal import Principal
 from ..protocol.source import Source
 from .authorized import AuthorizedUpstream
 from .credentials import EVERYONE, Standing
+from .kept_catalogs import KeptCatalogs
 from .listing import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, LONGEST_TTL, SHORTEST_TTL, Listing, why_refused
 from .members import Members, members_of
 from .upstream_status import UpstreamStatus, needs_login, status_of
 
 KEPT_OWN = 5000  # listings of single people kept in memory, at one upstream each; the longest unused goes first
-KEPT_TOOLS = 100_000  # of all merged catalogs together; the same
 KEPT_SETTLED = 2000  # people whose catalog is found without looking at each listing
 GLANCE = 1.0  # seconds at most between two looks at each listing
 OWN_IDLE = 1800.0  # seconds after which a person's own listing is dropped
@@ -51,7 +50,6 @@ __all__ = [
 ]
 
 NOBODY = Principal("", "")
-_CatalogKey = tuple[Any, ...]  # who waits for a login, then number and version of each listing
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +99,7 @@ class Listings:
         self._name_length = name_length
         self._ours = ours
         self._own: OrderedDict[tuple[AuthorizedUpstream, str], Listing] = OrderedDict()  # by upstream and owner
-        self._catalogs: OrderedDict[_CatalogKey, Catalog] = OrderedDict()
-        self._kept_tools = 0
+        self._catalogs = KeptCatalogs()
         self._turn = 0  # counts whatever happens to any listing
         self._settled: dict[tuple[tuple[str, str], ...], _Settled] = {}
         self._stamp = stamp
@@ -132,9 +129,7 @@ class Listings:
         gone += [self._own.pop(key) for key in list(self._own) if key[0] not in stay]
         for listing in gone:
             listing.retire()
-        numbers = {listing.number for listing in gone}
-        for key in [key for key in self._catalogs if any(number in numbers for number, _ in key[1:])]:
-            self._drop(key)
+            self._catalogs.forget(listing.number)
         self._settled.clear()
         self.warm()
         for wake in self._watching:
@@ -305,7 +300,8 @@ class Listings:
                 return listing
             self._own[key] = listing
             while len(self._own) > KEPT_OWN or self._oldest_is_idle():
-                self._own.popitem(last=False)
+                _, unused = self._own.popitem(last=False)
+                self._catalogs.forget(unused.number)
         self._own.move_to_end(key)
         return listing
 
@@ -319,27 +315,22 @@ class Listings:
             for listing, standing in zip(listings, view.standings, strict=True)
             if needs_login(listing, standing)
         )
-        key = (needing, *((listing.number, listing.version) for listing in listings))
-        if (catalog := self._catalogs.get(key)) is not None:
-            self._catalogs.move_to_end(key)
+        key = (needing, tuple([(listing.number, listing.version) for listing in listings]))
+        if (catalog := self._catalogs.find(key)) is not None:
             return catalog
         sources = [
             listing.source or Source(listing.upstream.name, listing.config.prefix, "", (), listed=False)
             for listing in listings
         ]
         catalog = build_catalog(sources, name_length=self._name_length, ours=self._ours(needing))
-        self._catalogs[key] = catalog
-        self._kept_tools += catalog.size
-        while self._kept_tools > KEPT_TOOLS and len(self._catalogs) > 1:
-            self._drop(next(iter(self._catalogs)))
+        self._catalogs.keep(key, catalog)
         return catalog
 
     def _turned(self) -> None:
         self._turn += 1
 
     def _changed(self, listing: Listing) -> None:
-        for key in [key for key in self._catalogs if any(number == listing.number for number, _ in key[1:])]:
-            self._drop(key)
+        self._catalogs.forget(listing.number)
         for wake in self._watching:
             wake()
         for reason in self._left_out_of(listing):
@@ -352,9 +343,6 @@ class Listings:
         members = self._members
         catalog = self._merged(View(NOBODY, members.nobody, members, ()), list(members.shared.values()))
         return catalog.left_out.get(listing.upstream.name, ())
-
-    def _drop(self, key: _CatalogKey) -> None:
-        self._kept_tools -= self._catalogs.pop(key).size
 
 
 def _view(principal: Principal, standings: list[Standing], members: Members) -> View:
