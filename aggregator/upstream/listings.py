@@ -219,6 +219,12 @@ class Listings:
             return catalog
         return self.known_catalog(view)
 
+    @property
+    def is_hasty(self) -> bool:
+        """Lists may be without what an upstream that works, and answers in time, has to offer: it came too late for
+        `patience`."""
+        return self._patience < math.inf
+
     def known_catalog(self, view: View) -> Catalog:
         """What is known now, whatever is under way. Begins what is due."""
         listings = self.listings_of(view)

@@ -81,11 +81,16 @@ class Listening:
         wanted = frozenset(kinds) & frozenset(KINDS)
         with self._listings.watched(news.come), self._streams.listening(wanted, news.come) as ear:
             view = await self._listings.view(principal)
+            given = self._listings.known_catalog(view)
             catalog = await self._listings.catalog(view)
             ear.tasks = frozenset(published_tasks := dict(tasks or {}))
             places = self._place(ear, view, catalog, uris())
             honoured = await self._acknowledged(ear, places, published_tasks)
             await on_ready(replace(honoured, kinds=wanted & self._offered()))
+            if self._listings.is_hasty:
+                # A list that the client has been given may be without what came while we were looking.
+                catalog = given
+                news.come()
             while True:
                 with trio.move_on_after(REVIEW):
                     await news.wait()

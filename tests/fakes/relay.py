@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -200,9 +201,11 @@ async def open_relay(
     routes: Iterable[Route] = (),
     probes: Iterable[Route] = (),
     store: Store | None = None,
+    patience: float = math.inf,
     **config: Any,
 ) -> AsyncIterator[Relay]:
-    """A relay over `servers`, by name; `upstreams` changes fields of an upstream's configuration.
+    """A relay over `servers`, by name; `upstreams` changes fields of an upstream's configuration; `patience` is that of
+    lists.
 
     Two relays over one `store` are two instances of one deployment.
     """
@@ -229,6 +232,7 @@ async def open_relay(
             nursery,
             name_length=settings.limits.name_length,
             ours=gateway_tools,
+            patience=patience,
             retry=settings.connect_retry,
         )
         asking = Asking(site, KEYS, connections, lambda: NOW)

@@ -288,6 +288,33 @@ async def test_an_account_that_is_connected_changes_the_lists_of_its_person_only
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("revision", [MODERN, LEGACY])
+@pytest.mark.parametrize("answers_at", [0.7, 0.9, 2.0, 4.0])
+async def test_what_comes_while_a_client_begins_to_listen_is_told_where_lists_do_not_wait_for_it(
+    revision: str, answers_at: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """On one person's machine: the list was without it, whenever after that list it came."""
+    async with trio.open_nursery() as nursery:
+        good, late = FakeServer(nursery, name="good"), FakeServer(nursery, name="late")
+        good.tool("a")
+        late.tool("b")
+
+        async def start_slowly(incoming: Incoming) -> None:
+            await trio.sleep(max(0, answers_at - trio.current_time()))
+
+        late.before = start_slowly
+        async with open_relay({"good": good, "late": late}, patience=0.5) as relay:
+            client = await client_of(relay, revision)
+            names = await client.names()
+            assert "good__a" in names
+            assert "late__b" not in names
+            async with listening(client) as ongoing:
+                await settle(10)
+                assert "tools/list_changed" in methods(ongoing)
+                assert "late__b" in await client.names()
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_session_has_one_stream_and_ends_with_it(autojump_clock: trio.testing.MockClock) -> None:
     async with one(LEGACY) as (server, relay):
         server.tells_of_changes()
