@@ -88,6 +88,7 @@ class Listing:
         self._on_turn = on_turn
         self._retry = retry
         self._fresh_until = -1.0
+        self._good_until = -1.0
         self._asked_at = -math.inf
         self._failures = 0
         self._told: set[str] = set()  # errors since it answered last
@@ -124,10 +125,11 @@ class Listing:
 
     @property
     def life(self) -> float:
-        """Seconds for which what is offered will do."""
-        if self.source is None:
+        """Seconds for which a client may keep what is offered: never longer than the upstream says itself, though we
+        ask it more seldom if it says nothing but now."""
+        if self.source is None or self.error is not None:
             return SHORTEST_TTL
-        return max(SHORTEST_TTL, self._fresh_until - trio.current_time())
+        return max(0.0, self._good_until - trio.current_time())
 
     @property
     def due_at(self) -> float:
@@ -319,9 +321,8 @@ class Listing:
         if self._failures:
             log.info("upstream %s answers again, after %d failures", config.name, self._failures)
         lives = [part.ttl for part in parts.values() if part.ttl is not None]
-        self._fresh_until = trio.current_time() + (
-            min(max(min(lives), SHORTEST_TTL), LONGEST_TTL) if lives else DEFAULT_TTL
-        )
+        life, now = min([LONGEST_TTL, *lives]) if lives else DEFAULT_TTL, trio.current_time()
+        self._good_until, self._fresh_until = now + life, now + max(life, SHORTEST_TTL)
         self._failures, self._retry_at, self.error = 0, -1.0, None
         self._told.clear()
         self._offer(source, needs_login=False)

@@ -269,9 +269,9 @@ class Listings:
             self._watching.discard(wake)
 
     def time_to_live(self, view: View) -> float:
-        """Seconds for which a list made now will do."""
+        """Seconds for which a client may keep a list made now."""
         if (known := self._known(view)) is not None:
-            return max(SHORTEST_TTL, known.aged_at - trio.current_time())
+            return max(0.0, known.aged_at - trio.current_time())
         return min((listing.life for listing in self.listings_of(view)), default=DEFAULT_TTL)
 
     def status(self, view: View) -> tuple[UpstreamStatus, ...]:
