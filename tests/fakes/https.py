@@ -23,7 +23,7 @@ _YEAR = datetime.timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Files in PEM: the authority's certificate for clients, a chain and key for a server of `NAMES`."""
+    """Files in PEM: the authority's certificate for clients, a chain and key for a server."""
 
     authority: Path
     chain: Path
@@ -38,7 +38,8 @@ class Authority:
         return context
 
 
-def make_authority(folder: Path) -> Authority:
+def make_authority(folder: Path, names: tuple[str, ...] = NAMES, *, valid_for: datetime.timedelta = _YEAR) -> Authority:
+    """A new one, and a server's certificate of it, for `names`; it has ended where `valid_for` is negative."""
     root_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Authority of a test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -60,8 +61,8 @@ def make_authority(folder: Path) -> Authority:
         .public_key(leaf_key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _YEAR)
-        .not_valid_after(now + _YEAR)
-        .add_extension(x509.SubjectAlternativeName([_general(name) for name in NAMES]), critical=False)
+        .not_valid_after(now + valid_for)
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(root_key, hashes.SHA256())
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +18,14 @@ import trio
 
 from aggregator.server import open_aggregator
 from aggregator.serving import serve_application
+from tests.fakes.https import NAMES, make_authority, open_https_server
 from tests.parts.browser import LoginStuck
 from tests.parts.processes import free_port
 
-from .asking import bearer_for
+from .asking import bearer_for, open_asking, text_of
 from .attacking import Asked, RawUpstream, Target, Writer, answer, open_upstream
 from .deployment import SECRET, config_of, open_deployment
+from .faulty import be_silent, be_stuck, open_faulty
 from .oracle import Balance, assert_healthy, assert_tells_no_secret, kept_log
 from .turning_keys import open_turning_keys
 
@@ -122,6 +125,52 @@ async def test_a_busy_upstream_is_left_alone_by_a_hundred_people_for_as_long_as_
                     nursery.start_soon(person, number)
             asked = [one for one in busy.seen if b"tools/call" in one.body]
             assert len(asked) <= 1 + (trio.current_time() - begun) // SAID_AT_MOST_ONCE_IN * people
+
+
+IN_WORDS = {
+    "expired": "TLS certificate refused: certificate has expired",
+    "foreign": "TLS certificate refused: Hostname mismatch",
+    "untrusted": "TLS certificate refused: ",
+    "stalled": "no list within 1 s",
+    "plain": "TLS handshake failed: ",
+}
+
+
+@pytest.mark.requirement("AF4")
+async def test_an_upstream_that_cannot_prove_itself_is_named_with_the_reason_and_not_asked_again_and_again(
+    tmp_path: Path,
+) -> None:
+    """Nothing is sent to it; the handshake of each was the last that it saw of us."""
+    async with AsyncExitStack() as stack:
+        authorities = {}
+        for name, names, days in (("expired", NAMES, -1), ("foreign", ("other.example",), 1), ("untrusted", NAMES, 1)):
+            (tmp_path / name).mkdir()
+            authorities[name] = make_authority(tmp_path / name, names, valid_for=timedelta(days=days))
+        trusted = tmp_path / "trusted.pem"
+        trusted.write_bytes(b"".join(authorities[name].authority.read_bytes() for name in ("expired", "foreign")))
+        servers = {
+            name: await stack.enter_async_context(open_https_server(authority))
+            for name, authority in authorities.items()
+        }
+        faulty = await stack.enter_async_context(open_faulty({"stalled": be_silent, "plain": be_stuck}))
+        urls = {name: f"https://localhost:{server.port}/mcp" for name, server in servers.items()}
+        urls |= {name: url.replace("http://", "https://") for name, url in faulty.items()}
+        fields = {"discovery_timeout": 1.0, "tool_timeout": 1.0, "auth_type": "none"}
+        deployment = await stack.enter_async_context(
+            open_deployment(urls, issuer=NOBODY_LOGS_IN, upstream_fields=fields, ca_file=str(trusted))
+        )
+        asking = await stack.enter_async_context(open_asking(deployment.url))
+        await asking.tools()
+        rows = await asking.status()
+        for name, words in IN_WORDS.items():
+            assert words in rows[name]["lastError"], rows[name]
+            told = text_of(await asking.call(f"{name}__anything"))
+            assert told.startswith(f"Error calling {name}__anything: upstream {name}: ")
+            assert words in told
+            assert "Traceback" not in told
+        for name, server in servers.items():
+            assert server.requests == [], name
+            assert server.connections < 10, name
 
 
 # The identity provider
