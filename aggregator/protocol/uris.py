@@ -21,6 +21,12 @@ MARK = ".gateway"  # no upstream is called `gateway`, and no public domain ends 
 # What anybody can fetch, or needs not: an address that is good without us is left alone, except in a list.
 _FOR_ALL = frozenset({"http", "https", "data"})
 MAX_TEMPLATES = 100  # of one upstream; each may have to be compared with a URI that is read
+# RFC 3986, 3.2, as URL parsers have it. What has another authority (``ssh://git@host:owner/name``) a typed client may
+# refuse, and with it the whole list.
+_AUTHORITY = re.compile(
+    r"(?P<user>[^/?#@]*@)?(?P<host>\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|[^/?#:@<>\[\]^|\\]*)(?P<port>:[0-9]{0,5})?(?=[/?#]|\Z)"
+)
+_WITH_HOST = frozenset({"http", "https", "ws", "wss", "ftp"})
 _ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?([^\x00-\x20\x7f\ud800-\udfff]*)")
 
 
@@ -83,8 +89,9 @@ class Uris:
         return Place(self.order[owner], uri) if owner < len(self.order) else None
 
     def publish(self, upstream: str, uri: str) -> str:
-        """`uri` of `upstream` for a list: a text that leads back to it."""
-        return uri if self.locate(uri) == Place(upstream, uri) else render_own(upstream, uri)
+        """`uri` of `upstream` for a list: a text that leads back to it, and that every client can read."""
+        leads_back = self.locate(uri) == Place(upstream, uri)
+        return uri if leads_back and has_good_authority(uri) else render_own(upstream, uri)
 
     def publish_link(self, upstream: str, uri: str) -> str:
         """`uri` as it stands in a result of `upstream`. What is no URI, and what everybody can fetch, stays."""
@@ -145,6 +152,19 @@ def scheme_of(uri: str) -> str | None:
     """The scheme in lower case; None for what is no absolute URI, or could not be sent as one."""
     match = _ABSOLUTE.fullmatch(uri)
     return None if match is None else match[1].lower()
+
+
+def has_good_authority(uri: str) -> bool:
+    """Whether what stands where a host does in the absolute `uri`, if anything does, could be one."""
+    scheme, _, rest = uri.partition(":")
+    if not rest.startswith("//"):
+        return True
+    match = _AUTHORITY.match(rest, 2)
+    if match is None:
+        return False
+    if not match["host"]:
+        return not match["user"] and not match["port"] and scheme.lower() not in _WITH_HOST
+    return int((match["port"] or ":")[1:] or 0) <= 0xFFFF
 
 
 def render_own(upstream: str, uri: str) -> str:

@@ -48,7 +48,10 @@ RESULTS: Json = {
         "prompts": [{"name": "p", "arguments": {}, "description": None}, {"name": "q", "arguments": [{}]}]
     },
     "resources/list": {
-        "resources": [{"uri": "odd://r", "name": None, "mimeType": None, "size": "1", "annotations": []}]
+        "resources": [
+            {"uri": "odd://r", "name": None, "mimeType": None, "size": "1", "annotations": []},
+            {"uri": "ssh://git@host:owner/name", "name": "no URL"},
+        ]
     },
     "resources/templates/list": {"resourceTemplates": [{"uriTemplate": "odd://t/{id}", "icons": None, "_meta": None}]},
     "resources/read": {"contents": [{"uri": "odd://r", "text": "read"}]},
@@ -78,5 +81,5 @@ async def test_no_client_loses_its_lists_for_a_field_of_the_wrong_kind() -> None
                 run = await run_client(kind, deployment.mcp, mode=mode, token=token, read=True)
                 assert {"good__echo", *(f"odd__{name}" for name in ODD_TOOLS)} <= set(run.tools), (kind, mode)
                 assert run.read is not None
-                assert run.read["resources"]["odd://r"] == "odd://r", (kind, mode)
+                assert set(run.read["resources"]) == {"odd://r", "ssh://odd.gateway/git@host:owner/name"}, (kind, mode)
                 assert "odd://t/{id}" in run.read["templates"], (kind, mode)

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.protocol.uris import Claim, Place, Uris, build_uris, parse_own, render_own, scheme_of
+from aggregator.protocol.uris import (
+    Claim,
+    Place,
+    Uris,
+    build_uris,
+    has_good_authority,
+    parse_own,
+    render_own,
+    scheme_of,
+)
 
 NAMES = ("a", "B", "c.gateway", "d_1")
 schemes = st.sampled_from(["ui", "file", "memo", "https", "git+ssh"])
@@ -163,3 +172,39 @@ def test_what_is_no_absolute_uri_has_no_scheme(text: str) -> None:
     assert scheme_of(text) is None
     with pytest.raises(ValueError, match="absolute"):
         render_own("a", text)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "ssh://git@github.com:owner/name",
+        "note://<id>",
+        "x://a|b",
+        "x://a^b/c",
+        "x://[a]/b",
+        "db://host:port/x",
+        "x://user@",
+        "x://:80",
+        "http://",
+        "https://host:99999/",
+        "http://[x",
+    ],
+)
+def test_what_a_clients_parser_would_refuse_a_list_for_is_shown_otherwise(uri: str) -> None:
+    """The Python SDK 1.x reads every URI of a list as a URL."""
+    for uris in (build_uris([Claim("up", (uri,))]), build_uris([Claim("up", (uri,)), Claim("other", ("y://1",))])):
+        shown = uris.publish("up", uri)
+        assert shown == render_own("up", uri)
+        assert has_good_authority(shown)
+        assert uris.locate(shown) == uris.locate(uri) == Place("up", uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("memo:x", "a:", "x://", "x:///a", "file:///C:/a", "docs://{a}/b", "postgres://u:p@h:5432/db", "urn:<x>"),
+        *("x://a:/b", "x://a?b", "x://a#b|c", "x://h/<a>|[b]^", "s3://b/k:v@w", "https://a.b", "http://[::1]:80/x"),
+    ],
+)
+def test_what_every_parser_reads_stays(uri: str) -> None:
+    assert build_uris([Claim("up", (uri,))]).publish("up", uri) == uri
