@@ -30,6 +30,7 @@ from .peers import LISTING, OnRequest, SessionKey, instructions_in
 
 IDLE = 600.0  # seconds; a session costs its server memory, and a new one costs two round trips
 PER_PERSON = 32  # sessions in which one person can be asked; whoever comes then shares one
+SPARED = 60.0  # seconds since its last use in which one does not make room: clients that take turns would lose theirs
 LOOK_AGAIN = 30.0  # seconds; whether there are idle ones, or those of sessions that have ended
 FAREWELL = 2.0  # seconds for a DELETE that must be sent but may be lost
 TELLING = 30.0  # seconds for an upstream to take the answer to what it asked
@@ -174,14 +175,16 @@ class Tickets:
         raise AssertionError("the names do not end")
 
     def _has_room(self, key: SessionKey) -> bool:
-        """Whether there may be one more, for which the person's one that was not used for longest may have to go."""
+        """Whether there may be one more, for which the person's one that was not used for longest may have to go, if
+        that is long enough."""
         if not key.client:
             return True
         theirs = [held for held in self._held.values() if held.key.client and held.key.owner == key.owner]
         opening = sum(bool(other.client) and other.owner == key.owner for other in self._opening)
         if len(theirs) + opening < PER_PERSON:
             return True
-        idle = [held for held in theirs if not held.calls]
+        oldest_use = trio.current_time() - SPARED
+        idle = [held for held in theirs if not held.calls and held.used_at < oldest_use]
         if idle:
             oldest = min(idle, key=lambda held: held.used_at)
             self.drop(oldest)

@@ -14,9 +14,10 @@ import pytest
 import trio
 
 from tests.parts.processes import PATIENCE, Running, free_port
+from tests.parts.servers import open_older_python_server
 from tests.parts.servers.fixtures import open_fixture_server
 
-from .asking import LEGACY, MODERN, Asking, Json, bearer_for, message, text_of
+from .asking import LEGACY, MODERN, Asking, Json, bearer_for, message, read_events, text_of
 from .own_process import configuration, open_own_process
 
 pytestmark = pytest.mark.live
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.live
 CAPABILITIES: Json = {"elicitation": {"form": {}}}
 ANSWER: Json = {"action": "accept", "content": {"username": "zoe", "email": "zoe@example.com"}}
 ASK: Json = {"name": "fixtures__test_elicitation", "arguments": {"message": "Who?"}}
-WITHIN = 60.0  # seconds; a second of polling, and what a busy machine takes; questions wait for ten minutes
+LOOK_AGAIN = 0.1  # seconds
 
 
 @dataclass
@@ -45,10 +46,13 @@ async def open_pair(tmp_path: Path) -> AsyncIterator[Pair]:
     ports = [free_port(), free_port()]
     public = f"http://127.0.0.1:{ports[0]}"  # both have one name; a client may come to either
     async with AsyncExitStack() as stack:
-        upstream = await stack.enter_async_context(open_fixture_server("older"))
+        upstreams = {
+            "fixtures": await stack.enter_async_context(open_fixture_server("older")),
+            "python": await stack.enter_async_context(open_older_python_server()),
+        }
         processes = []
         for port in ports:
-            config = configuration("http://127.0.0.1:9", port, {"fixtures": upstream})
+            config = configuration("http://127.0.0.1:9", port, upstreams)
             config |= {"issuerUrl": public, "storage": str(tmp_path / "store.sqlite"), "allowedHosts": ["127.0.0.1"]}
             processes.append(await stack.enter_async_context(open_own_process("serve", config)))
         http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=PATIENCE))
@@ -65,14 +69,16 @@ async def begin_session(client: Asking) -> str:
 
 async def events(answer: httpx2.Response) -> AsyncIterator[Json]:
     async for line in answer.aiter_lines():
-        if line.startswith("data:"):
-            yield json.loads(line[5:])
+        if line.startswith("data:") and (data := line[5:].strip()):  # a stream begins with an empty one
+            yield json.loads(data)
 
 
-async def test_answers_levels_ends_and_retries_that_land_elsewhere_take_effect(tmp_path: Path) -> None:
+async def test_whatever_lands_elsewhere_takes_effect(tmp_path: Path) -> None:
     with trio.fail_after(5 * PATIENCE):
         async with open_pair(tmp_path) as pair:
             await an_answer_reaches_the_call(pair)
+            await a_cancellation_ends_the_call(pair)
+            await a_subscription_is_told_on_the_open_stream(pair)
             await a_level_holds_and_the_end_is_one(pair)
             await a_retry_goes_on_with_the_parked_call(pair)
             await a_killed_instances_call_is_told_to_begin_anew(pair)
@@ -88,11 +94,51 @@ async def an_answer_reaches_the_call(pair: Pair) -> None:
             messages.append(one)
             if one.get("method") == "elicitation/create":
                 reply: Json = {"jsonrpc": "2.0", "id": one["id"], "result": ANSWER}
-                asked_at = trio.current_time()
                 assert (await there.post(reply)).status_code == 202
     assert "action=accept" in text_of(messages[-1]["result"])
     assert "zoe@example.com" in text_of(messages[-1]["result"])
-    assert trio.current_time() - asked_at < WITHIN
+
+
+async def a_cancellation_ends_the_call(pair: Pair) -> None:
+    here = pair.client(0, LEGACY)
+    there = pair.client(1, LEGACY, await begin_session(here))
+    call = message("tools/call", {"name": "python__wait", "arguments": {"label": "elsewhere", "seconds": 120}})
+    async with trio.open_nursery() as nursery:
+
+        async def wait_cancelled() -> None:
+            answer = await pair.http.post(here.url, json=call, headers=here.headers(call), timeout=120)
+            assert read_events(answer)[-1]["error"]["message"] == "The request was cancelled"
+
+        nursery.start_soon(wait_cancelled)
+        await wait_ending(there, "elsewhere: started")
+        await there.notify("notifications/cancelled", {"requestId": call["id"]})
+    await wait_ending(there, "elsewhere: cancelled")
+
+
+async def wait_ending(client: Asking, ending: str) -> None:
+    while ending not in text_of(await client.call("python__endings")):  # noqa: ASYNC110  told by polling only
+        await trio.sleep(LOOK_AGAIN)
+
+
+async def a_subscription_is_told_on_the_open_stream(pair: Pair) -> None:
+    here = pair.client(0, LEGACY)
+    there = pair.client(1, LEGACY, await begin_session(here))
+    assert await here.tools()
+    headers = {**here.headers(message("ping", {})), "accept": "text/event-stream"}
+    async with pair.http.stream("GET", here.url, headers=headers) as stream, trio.open_nursery() as nursery:
+        assert stream.status_code == 200
+        assert await there.ask("resources/subscribe", {"uri": "test://watched-resource"}) == {}
+
+        async def change() -> None:
+            while True:  # the first ones may come before the stream's process knows of the subscription
+                await there.call("fixtures__test_trigger_resource_change")
+                await trio.sleep(LOOK_AGAIN)
+
+        nursery.start_soon(change)
+        async for told in events(stream):
+            if told["method"] == "notifications/resources/updated":
+                assert told["params"]["uri"] == "test://watched-resource"
+                nursery.cancel_scope.cancel()
 
 
 async def a_level_holds_and_the_end_is_one(pair: Pair) -> None:
@@ -100,17 +146,15 @@ async def a_level_holds_and_the_end_is_one(pair: Pair) -> None:
     there = pair.client(1, LEGACY, await begin_session(here))
     assert await logged(here) == 3
     assert await there.ask("logging/setLevel", {"level": "error"}) == {}
-    with trio.fail_after(WITHIN):
-        while await logged(here):
-            pass
+    while await logged(here):
+        pass
     headers = here.headers(message("ping", {}))
     listening = {**headers, "accept": "text/event-stream"}
     async with pair.http.stream("GET", here.url, headers=listening) as stream:
         assert stream.status_code == 200
         assert (await pair.http.delete(there.url, headers=headers)).status_code == 204
-        with trio.fail_after(WITHIN):
-            async for _ in stream.aiter_lines():
-                pass
+        async for _ in stream.aiter_lines():
+            pass
     assert (await here.post(message("ping", {}))).status_code == 404
 
 
@@ -122,9 +166,7 @@ async def logged(client: Asking) -> int:
 async def a_retry_goes_on_with_the_parked_call(pair: Pair) -> None:
     here, there = pair.client(0, MODERN), pair.client(1, MODERN)
     asked = await here.ask("tools/call", with_capabilities(ASK))
-    began = trio.current_time()
     assert "action=accept" in text_of(await there.ask("tools/call", retry_of(asked)))
-    assert trio.current_time() - began < WITHIN
 
 
 async def a_killed_instances_call_is_told_to_begin_anew(pair: Pair) -> None:
@@ -132,11 +174,9 @@ async def a_killed_instances_call_is_told_to_begin_anew(pair: Pair) -> None:
     asked = await there.ask("tools/call", with_capabilities(ASK))
     pair.processes[1].process.kill()
     await pair.processes[1].process.wait()
-    began = trio.current_time()
     answer = (await here.post(message("tools/call", retry_of(asked), MODERN))).json()
     assert answer["error"]["code"] == -32602
     assert "Call again" in answer["error"]["message"]
-    assert trio.current_time() - began < 5 + WITHIN
 
 
 def with_capabilities(params: Json) -> Json:
