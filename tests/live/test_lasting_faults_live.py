@@ -5,6 +5,7 @@ The times that these faults may take are shown in virtual time, beside the code 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,6 +28,8 @@ from .attacking import Asked, RawUpstream, Target, Writer, answer, open_upstream
 from .deployment import SECRET, config_of, open_deployment
 from .faulty import be_silent, be_stuck, open_faulty
 from .oracle import Balance, assert_healthy, assert_tells_no_secret, kept_log
+from .own_process import configuration, open_own_process
+from .test_attacks import HOSTILE
 from .turning_keys import open_turning_keys
 
 pytestmark = pytest.mark.live
@@ -125,6 +128,31 @@ async def test_a_busy_upstream_is_left_alone_by_a_hundred_people_for_as_long_as_
                     nursery.start_soon(person, number)
             asked = [one for one in busy.seen if b"tools/call" in one.body]
             assert len(asked) <= 1 + (trio.current_time() - begun) // SAID_AT_MOST_ONCE_IN * people
+
+
+@pytest.mark.requirement("AF3")
+async def test_nothing_that_an_upstream_answers_in_the_place_of_mcp_takes_much_memory() -> None:
+    port = free_port()
+    async with open_upstream() as evil:
+        evil.scripts.update({name: script for name, (script, _) in HOSTILE.items()})
+        config = configuration(NOBODY_LOGS_IN, port, {})
+        config["upstreams"] = [{"name": "up", "url": evil.url, "auth": {"type": "none"}}]
+        async with (
+            open_own_process("serve", config) as process,
+            open_asking(f"http://127.0.0.1:{port}") as asking,
+        ):
+            assert text_of(await asking.call("up__echo", a=1)) == '{"a": 1}'
+            before = peak_memory(process.process.pid)
+            for name in HOSTILE:
+                assert (await asking.call(f"up__{name}"))["isError"], name
+            assert peak_memory(process.process.pid) - before < 50 * 1024
+
+
+def peak_memory(pid: int) -> int:
+    """The most that a process has held so far, in KiB."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1])
 
 
 IN_WORDS = {
