@@ -28,6 +28,7 @@ from hypercorn.config import Config
 from .config.model import Listen
 from .web import accept_failures
 from .web.hypercorn_guard import ASGIApp, Message, Receive, Scope, Send, install
+from .web.hypercorn_worker import FIRST_REQUEST
 
 EXIT_CANNOT_LISTEN = 75  # EX_TEMPFAIL of sysexits.h: try again when the address is free
 HARD_DEADLINE_AFTER_DRAIN = 4.0  # 25 s of drain and this stay below the 30 s promised to Kubernetes and systemd
@@ -188,18 +189,19 @@ class InFlight:
             await self._app(scope, receive, _closing(send) if self._draining else send)
         finally:
             self._count -= 1
-            if self._draining and not self._count:
+            if not self._count:
                 self._idle.set()
 
     def start_draining(self) -> None:
         """From now on every answer ends its connection, so that clients move on to another instance."""
         self._draining = True
-        if not self._count:
-            self._idle.set()
 
     async def wait_idle(self) -> None:
-        """Return when, after `start_draining`, no request is being answered."""
-        await self._idle.wait()
+        """Return when no request is being answered. One task at a time."""
+        while self._count:
+            self._idle = trio.Event()
+            await self._idle.wait()
+        await trio.lowlevel.checkpoint()
 
 
 def _closing(send: Send) -> Send:
@@ -226,7 +228,9 @@ async def serve_application(
 
     `task_status` receives the bound URLs when connections are really accepted. After `shutdown` the server still
     accepts, so that probes see the red readiness, until no request is in flight or `drain` seconds have passed; what
-    is still running then is cancelled. Cancelling this function cancels the requests at once.
+    is still running then is cancelled. Whoever was let in last and has asked nothing yet may, for `FIRST_REQUEST`, and
+    gets an answer within the same `drain`: only on a connection that has served do clients ask again. Cancelling this
+    function cancels the requests at once.
 
     With `context` it is served over TLS.
 
@@ -243,17 +247,27 @@ async def serve_application(
     settings.bind = [f"fd://{listener.detach()}" for listener in listeners]
     in_flight, stopped = InFlight(app), trio.Event()
     async with trio.open_nursery() as nursery:
-        await nursery.start(
-            partial(hypercorn.trio.serve, in_flight, settings, shutdown_trigger=stopped.wait, mode="asgi")  # type: ignore[arg-type]
-        )
+
+        async def run(*, task_status: trio.TaskStatus[Any]) -> None:
+            serving = partial(hypercorn.trio.serve, in_flight, settings, shutdown_trigger=stopped.wait, mode="asgi")  # type: ignore[arg-type]
+            await serving(task_status=task_status)
+            nursery.cancel_scope.cancel("every connection is closed")
+
+        await nursery.start(run)
         task_status.started(urls)
         if shutdown is not None:
             await shutdown.wait()
             app.start_draining()
             in_flight.start_draining()
-            with trio.move_on_after(drain):
+            with trio.move_on_after(drain) as draining:
                 await in_flight.wait_idle()
+            settings.graceful_timeout = max(CLOSING_TIME, draining.deadline - trio.current_time())
             stopped.set()
+            with trio.move_on_at(draining.deadline):
+                await trio.sleep(FIRST_REQUEST)
+                await in_flight.wait_idle()
+            await trio.sleep(CLOSING_TIME)
+            nursery.cancel_scope.cancel("the drain is over")
 
 
 def run_until_signalled(main: Callable[[trio.Event], Awaitable[None]], *, drain: float) -> int:

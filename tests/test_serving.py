@@ -89,6 +89,37 @@ async def test_what_is_still_running_after_the_drain_is_cancelled() -> None:
             shutdown.set()
 
 
+class Late(App):
+    """Its clients speak in the moment in which it is told that the end has come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clients: list[socket.socket] = []
+
+    def start_draining(self) -> None:
+        super().start_draining()
+        for client in self.clients:
+            client.sendall(b"GET /ready HTTP/1.1\r\nhost: x\r\n\r\n")
+
+
+@pytest.mark.live
+async def test_whoever_was_let_in_before_the_end_is_answered() -> None:
+    """A first request, which no client sends again: only on a connection that has served before it may have to."""
+    app, shutdown = Late(), trio.Event()
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            serve = partial(serve_application, app, host="127.0.0.1", port=0, drain=30, shutdown=shutdown)
+            (url,) = await nursery.start(serve)
+            where = ("127.0.0.1", int(url.rpartition(":")[2]))
+            app.clients += [socket.create_connection(where, timeout=PATIENCE) for _ in range(20)]
+            async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+                await client.get(url)  # behind them in the queue, so they have been accepted
+            shutdown.set()
+    answers = [client.recv(65536) for client in app.clients]
+    close(tuple(app.clients))
+    assert {answer.partition(b" \r\n")[0] for answer in answers} == {b"HTTP/1.1 503"}
+
+
 async def test_requests_in_flight_are_counted_until_the_last_has_ended() -> None:
     app = App()
     in_flight = InFlight(app)
@@ -103,6 +134,23 @@ async def test_requests_in_flight_are_counted_until_the_last_has_ended() -> None
         app.release.set()
         await in_flight.wait_idle()
     assert repr(in_flight) == "<InFlight 0 requests, draining>"
+
+
+async def test_who_comes_after_a_drain_is_waited_for_as_well() -> None:
+    app = App()
+    in_flight = InFlight(app)
+
+    async def send(message: Any) -> None: ...
+
+    in_flight.start_draining()
+    await in_flight.wait_idle()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(in_flight, {"type": "http", "path": "/wait"}, trio.sleep_forever, send)
+        await app.asked.wait()
+        nursery.start_soon(in_flight.wait_idle)
+        await trio.testing.wait_all_tasks_blocked()
+        assert repr(in_flight) == "<InFlight 1 requests, draining>"
+        app.release.set()
 
 
 async def test_a_drain_without_requests_is_over_at_once() -> None:

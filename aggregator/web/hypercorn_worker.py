@@ -15,11 +15,13 @@ from hypercorn.trio.worker_context import EventWrapper, TrioSingleTask, WorkerCo
 from hypercorn.typing import Event as SharedEvent
 from hypercorn.typing import TaskGroup
 
+FIRST_REQUEST = 2.0  # when the server stops, for one that was let in and has asked nothing yet; nobody waits longer
 WRITE_TIMEOUT = 20.0  # no byte taken for so long: the client has stopped reading; serving.py's TCP_USER_TIMEOUT, too
 
 
 class IdleTimer(TrioSingleTask):
-    """Closes a connection that has been idle for `patience` seconds, or is idle when the server stops.
+    """Closes a connection that has been idle for `patience` seconds, or is idle when the server stops. One on which
+    nothing was asked yet has `FIRST_REQUEST` then: its client, unlike another (RFC 9112 9.3.1), does not ask again.
 
     Hypercorn starts a task for the time between two requests, each time: a twentieth of what a request costs us. This
     is one task for a connection's life, whose deadline moves.
@@ -30,6 +32,7 @@ class IdleTimer(TrioSingleTask):
         self._terminated = terminated
         self._patience = patience
         self._scope: trio.CancelScope | None = None
+        self._asked = trio.Event()
         self._ended = False
 
     async def restart(self, task_group: TaskGroup, action: Callable[..., Awaitable[Any]]) -> None:
@@ -41,6 +44,7 @@ class IdleTimer(TrioSingleTask):
 
     async def stop(self) -> None:
         """The connection has something to do."""
+        self._asked.set()
         if self._scope is not None:
             self._scope.deadline = inf
 
@@ -53,6 +57,8 @@ class IdleTimer(TrioSingleTask):
     async def _run(self, scope: trio.CancelScope, action: Callable[..., Awaitable[Any]]) -> None:
         with scope:
             await self._terminated.wait()
+            with trio.move_on_after(FIRST_REQUEST):
+                await self._asked.wait()
         # When the server stops, one that is busy closes by itself behind its answer.
         if not self._ended and scope.deadline < inf:
             with trio.CancelScope(shield=True):

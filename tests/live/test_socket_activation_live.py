@@ -7,16 +7,21 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sized
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import trio
 
 from tests.parts.processes import PATIENCE, wait_until
+from tests.parts.servers import open_fastmcp_server
+
+from .asking import Asking, text_of
+from .test_one_account_live import issued, log_in
 
 pytestmark = pytest.mark.live
 
@@ -48,6 +53,7 @@ class Manager:
         }
 
     async def start(self, nursery: trio.Nursery) -> trio.Process:
+        self.told.clear()
         number = self._listener.fileno()
         self._hear()  # the last words of the one before
         self.told = []
@@ -60,6 +66,16 @@ class Manager:
                 check=False,
             )
         )
+        return process
+
+    async def restart(self, process: trio.Process, nursery: trio.Nursery) -> trio.Process:
+        """As `systemctl restart` does: the next one starts when this one has ended."""
+        process.send_signal(signal.SIGTERM)
+        await self.wait_told("STOPPING=1")
+        with trio.fail_after(PATIENCE):
+            assert await process.wait() == 0
+        process = await self.start(nursery)
+        await self.wait_told("READY=1")
         return process
 
     async def wait_told(self, wanted: str) -> None:
@@ -80,13 +96,15 @@ class Manager:
 
 
 @asynccontextmanager
-async def open_manager(folder: Path, family: str) -> AsyncIterator[tuple[Manager, Any]]:
+async def open_manager(folder: Path, family: str, *more: dict[str, Any]) -> AsyncIterator[tuple[Manager, Any]]:
+    """`more` are upstreams besides `good`."""
     where: Any = ("127.0.0.1", 0) if family == "tcp" else str(folder / "mcp.sock")
     with socket.create_server(where, family=socket.AF_INET if family == "tcp" else socket.AF_UNIX) as listener:
         manager = Manager(folder, listener)
         program = {"name": "good", "command": [sys.executable, "-I", "-S", SCRIPT, "modern"]}
         # The port of the configuration is another one: that of the socket counts.
-        manager.config.write_text(json.dumps({"port": 1, "storage": str(folder / "s.sqlite"), "upstreams": [program]}))
+        settings = {"port": 1, "storage": str(folder / "s.sqlite"), "upstreams": [program, *more]}
+        manager.config.write_text(json.dumps(settings))
         try:
             yield manager, listener.getsockname()
         finally:
@@ -106,6 +124,12 @@ async def ask(address: Any) -> bytes:
         return b"".join([chunk async for chunk in stream])
 
 
+async def wait_more(answers: Sized) -> None:
+    """Until there are some that had not been begun yet."""
+    enough = len(answers) + 4
+    await wait_until(lambda: len(answers) >= enough)
+
+
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 async def test_a_restart_refuses_no_connection(family: str, tmp_path: Path) -> None:
     async with open_manager(tmp_path, family) as (manager, address), trio.open_nursery() as nursery:
@@ -121,22 +145,46 @@ async def test_a_restart_refuses_no_connection(family: str, tmp_path: Path) -> N
         process = await manager.start(nursery)
         await manager.wait_told("READY=1")
         await manager.wait_told("WATCHDOG=1")
-        nursery.start_soon(keep_asking)
-        nursery.start_soon(keep_asking)
-        for _ in range(2):
-            before = len(answers)
-            await wait_until(lambda known=before: len(answers) > known)  # type: ignore[misc]
-            process.send_signal(signal.SIGTERM)
-            await manager.wait_told("STOPPING=1")
-            with trio.fail_after(PATIENCE):
-                assert await process.wait() == 0
-            process = await manager.start(nursery)
-            await manager.wait_told("READY=1")
-            before = len(answers)
-            await wait_until(lambda known=before: len(answers) > known)  # type: ignore[misc]
-        finished = True
+        async with trio.open_nursery() as asking:
+            asking.start_soon(keep_asking)
+            asking.start_soon(keep_asking)
+            for _ in range(2):
+                await wait_more(answers)
+                process = await manager.restart(process, nursery)
+                await wait_more(answers)
+            finished = True
         await manager.wait_told("STATUS=1 of 1 upstreams")
         process.send_signal(signal.SIGTERM)
         with trio.fail_after(PATIENCE):
             assert await process.wait() == 0
     assert {answer.split(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 200 "}, "each was answered, late perhaps"
+
+
+async def test_a_login_outlives_restarts_while_a_client_keeps_calling(tmp_path: Path) -> None:
+    async with open_fastmcp_server() as endpoint:
+        mail = {"name": "mail", "url": endpoint, "auth": {"type": "oauth", "openBrowser": False}}
+        async with open_manager(tmp_path, "tcp", mail) as (manager, (_, port)), trio.open_nursery() as nursery:
+            url, told = f"http://localhost:{port}", list[str]()
+            finished = False
+
+            async def keep_calling() -> None:
+                while not finished:
+                    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:  # a connection of its own
+                        told.append(text_of(await Asking(f"{url}/mcp", "nothing", http).call("mail__whoami")))
+
+            process = await manager.start(nursery)
+            await manager.wait_told("READY=1")
+            await log_in(f"{url}/connect/mail", f"{url}/upstream-auth/callback/mail")
+            async with trio.open_nursery() as calling:
+                calling.start_soon(keep_calling)
+                calling.start_soon(keep_calling)
+                for _ in range(2):
+                    await wait_more(told)
+                    process = await manager.restart(process, nursery)
+                    await wait_more(told)
+                finished = True
+            process.send_signal(signal.SIGTERM)
+            with trio.fail_after(PATIENCE):
+                assert await process.wait() == 0
+        assert set(told) == {"ada"}, "nobody was refused, and nobody asked to log in"
+        assert issued(endpoint)["code"] == 1
