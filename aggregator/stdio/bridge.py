@@ -38,7 +38,8 @@ from ..protocol.jsonrpc import (
     render,
 )
 from ..protocol.revisions import WITHOUT_HEADER
-from .endpoint import Answer, Endpoint, EndpointLost, messages_of, whole_body
+from .endpoint import Answer, Endpoint, EndpointLost, Place, messages_of, whole_body
+from .going_on import going_on
 
 PATIENCE = 15.0  # seconds to wait for an endpoint that cannot be reached: it may be restarting
 PAUSES = (0.1, 0.3, 1.0, 3.0)  # seconds between two tries; the last again and again
@@ -160,28 +161,46 @@ class Bridge:
         Raises:
             EndpointLost: if there was no answer to the request.
         """
-        answered = False
+        answered, place = False, Place()
         headers = post_headers(call, None if call.method == "initialize" else session, self._tools)
         async with _posted(self._endpoint, headers, line) as answer:
             if answer.status == 404 and SESSION_HEADER in headers and not last and self._begin is not None:
                 return False
-            async with aclosing(messages_of(answer)) as messages:
+            try:
+                async with aclosing(messages_of(answer, place)) as messages:
+                    async for message in messages:
+                        answered = await self._take_message(call, message, answer, running) or answered
+            except EndpointLost:
+                if answered or not place.last_event:
+                    raise
+        if not answered and place.last_event and session is not None:
+            async with aclosing(going_on(self._endpoint, session, place)) as messages:
                 async for message in messages:
-                    content = _read(message)
-                    if "method" not in content and ("result" in content or isinstance(content.get("error"), dict)):
-                        answered = True
-                        self._note(call, content, answer)
-                        if (
-                            content.get("id") is None and "error" in content
-                        ):  # the endpoint could not say whom it answers; we can
-                            message = render(Failure(call.id, content["error"]))
-                    elif answer.status >= 400:
-                        raise EndpointLost(_why(answer.status, content), sent=True)
-                    if not running.cancelled:
-                        await self._write(message)
-            if not answered:
-                raise EndpointLost(f"the answer ended without a result (HTTP {answer.status})", sent=True)
+                    answered = await self._take_message(call, message, answer, running)
+                    if answered:
+                        break
+        if not answered:
+            raise EndpointLost(f"the answer ended without a result (HTTP {answer.status})", sent=True)
         return True
+
+    async def _take_message(self, call: Call, message: bytes, answer: Answer, running: _Running) -> bool:
+        """Pass on one message of those that answer `call`; whether it was the answer.
+
+        Raises:
+            EndpointLost: if it is none of MCP's.
+        """
+        content = _read(message)
+        is_answer = "method" not in content and ("result" in content or isinstance(content.get("error"), dict))
+        if is_answer:
+            self._note(call, content, answer)
+            if content.get("id") is None and "error" in content:
+                # the endpoint could not say whom it answers; we can
+                message = render(Failure(call.id, content["error"]))
+        elif answer.status >= 400:
+            raise EndpointLost(_why(answer.status, content), sent=True)
+        if not running.cancelled:
+            await self._write(message)
+        return is_answer
 
     def _note(self, call: Call, content: Json, answer: Answer) -> None:
         """Remember what later requests need."""

@@ -6,8 +6,9 @@ This file must not know how an endpoint is reached.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..protocol.jsonrpc import dump
@@ -36,7 +37,7 @@ class Answer(Protocol):
     @property
     def headers(self) -> Mapping[str, str]: ...
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body, once.
 
         Raises:
@@ -56,8 +57,16 @@ class Endpoint(Protocol):
         ...
 
 
-async def messages_of(answer: Answer) -> AsyncGenerator[bytes, None]:
-    """Each message of an answer as one line, as it arrives.
+@dataclass(slots=True)
+class Place:
+    """Where in a stream we are, if it can be taken up there, and in how many seconds the endpoint wants that."""
+
+    last_event: str = ""
+    retry: float | None = None
+
+
+async def messages_of(answer: Answer, place: Place | None = None) -> AsyncGenerator[bytes, None]:
+    """Each message of an answer as one line, as it arrives; `place` is kept up to date.
 
     Raises:
         EndpointLost: if the answer ends too early, or never.
@@ -68,14 +77,18 @@ async def messages_of(answer: Answer) -> AsyncGenerator[bytes, None]:
             yield _as_line(body)
         return
     reader = EventReader()
-    async for chunk in answer.chunks():
-        try:
-            events = reader.feed(chunk)
-        except EventTooLarge as exc:
-            raise EndpointLost(str(exc), sent=True) from exc
-        for event in events:
-            if event.strip():
-                yield _as_line(event)
+    async with aclosing(answer.chunks()) as chunks:
+        async for chunk in chunks:
+            try:
+                events = reader.feed(chunk)
+            except EventTooLarge as exc:
+                raise EndpointLost(str(exc), sent=True) from exc
+            if place is not None and reader.last_id:
+                place.last_event = reader.last_id
+                place.retry = place.retry if reader.retry is None else reader.retry / 1000
+            for event in events:
+                if event.strip():
+                    yield _as_line(event)
 
 
 async def whole_body(answer: Answer) -> bytes:

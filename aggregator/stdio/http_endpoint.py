@@ -5,7 +5,7 @@ This file must not know what is sent.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class _HttpAnswer:
     def headers(self) -> Mapping[str, str]:
         return {name.lower(): value for name, value in self.response.headers.items()}
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         try:
             async for chunk in self.response.aiter_bytes():
                 yield chunk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +44,7 @@ class Said:
     body: bytes | None = None
     after: trio.Event | None = None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         await trio.lowlevel.checkpoint()
         if self.body is not None:
             yield self.body
@@ -330,3 +330,73 @@ async def test_what_is_said_between_calls_is_heard_and_the_stream_opened_again(a
         await trio.sleep(20)
         client.end()
     assert client.read == [result(0, protocolVersion="2025-11-25"), news, news]
+
+
+PROGRESS: Json = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}}
+
+
+def kept(id: str, *messages: Json, retry: int | None = None, breaks: bool = False) -> Said:
+    """A stream that can be taken up behind `id`. It primes, and has these messages, the last of which has the id."""
+    said = b"" if retry is None else b"retry: %d\n" % retry
+    said += b"id: " + id.encode() + b"\ndata:\n\n"
+    body = said + b"".join(b"data: " + json.dumps(message).encode() + b"\n\n" for message in messages)
+    if breaks:
+        return _Breaking(200, {"content-type": "text/event-stream"}, body=body)
+    return Said(200, {"content-type": "text/event-stream"}, body=body)
+
+
+class _Breaking(Said):
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        async for chunk in super().chunks():
+            yield chunk
+        raise EndpointLost("the answer broke off", sent=True)
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+async def test_an_answer_that_broke_off_is_taken_up_where_it_did(breaks: bool, autojump_clock: MockClock) -> None:
+    """Also one that the endpoint closed, to be asked again later."""
+    endpoint = FakeEndpoint(
+        initialize=[whole(result(0, protocolVersion="2025-11-25"), session="s")],
+        tools_call=[kept("one", PROGRESS, retry=300, breaks=breaks)],
+        GET=[kept("two", breaks=breaks), kept("three", result(1, content=[]))],
+    )
+    began = trio.current_time()
+    told = await converse(endpoint, BEGIN, call(1, name="x"))
+    assert told[1:] == [PROGRESS, result(1, content=[])]
+    assert trio.current_time() - began == pytest.approx(0.6)
+    asked = [headers for method, headers, _ in endpoint.seen if method == "GET"]
+    assert [(headers["last-event-id"], headers["mcp-session-id"]) for headers in asked] == [("one", "s"), ("two", "s")]
+
+
+@pytest.mark.parametrize("status", [204, 400, 404, 405])
+async def test_an_answer_that_cannot_be_taken_up_is_lost_in_words(status: int, autojump_clock: MockClock) -> None:
+    endpoint = FakeEndpoint(
+        initialize=[whole(result(0, protocolVersion="2025-11-25"), session="s")],
+        tools_call=[kept("one", PROGRESS, breaks=True)],
+        GET=[Said(status, body=b"")],
+    )
+    told = await converse(endpoint, BEGIN, call(1, name="x"))
+    assert "the answer ended without a result" in told[-1]["error"]["message"]
+    assert endpoint.methods.count("GET") == 1
+
+
+async def test_an_endpoint_that_never_has_anything_new_is_not_asked_for_ever(autojump_clock: MockClock) -> None:
+    endpoint = FakeEndpoint(
+        initialize=[whole(result(0, protocolVersion="2025-11-25"), session="s")],
+        tools_call=[kept("one", PROGRESS)],
+        GET=[kept("one")],
+    )
+    bridge_told: list[Json] = []
+
+    async def write(message: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        bridge_told.append(json.loads(message))
+
+    client = Client()
+    client.say(BEGIN, call(1, name="x"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Bridge(endpoint, write).run, client.lines())
+        await trio.sleep(20)
+        client.end()
+    assert "the answer ended without a result" in bridge_told[-1]["error"]["message"]
+    assert endpoint.methods.count("GET") == 5
