@@ -27,6 +27,7 @@ from .authorized import AuthorizedUpstream
 DEFAULT_TTL = 60.0  # seconds, where the upstream names none
 SHORTEST_TTL = 5.0  # seconds; `ttlMs: 0` must not make every list a fetch
 LONGEST_TTL = 3600.0
+AHEAD = 0.8  # share of that time after which it is listed anew behind the back of whoever asks
 FIRST_RETRY, LAST_RETRY = 2.0, 120.0  # seconds between attempts at an upstream that fails
 AT_ONCE = 0.5  # seconds between two listings, when the upstream says that it has changed
 TOLD = 8  # different errors of one upstream that are logged once each until it answers
@@ -87,7 +88,7 @@ class Listing:
         self._on_change = on_change
         self._on_turn = on_turn
         self._retry = retry
-        self._fresh_until = -1.0
+        self._due_at = self._fresh_until = -1.0
         self._good_until = -1.0
         self._asked_at = -math.inf
         self._failures = 0
@@ -134,7 +135,7 @@ class Listing:
     @property
     def due_at(self) -> float:
         """When it has to be listed anew, of trio's clock; later if a task tends to it already."""
-        return math.inf if self._tended else self._fresh_until
+        return math.inf if self._tended else self._due_at
 
     @property
     def is_stale(self) -> bool:
@@ -145,7 +146,7 @@ class Listing:
 
     def refresh_if_due(self) -> None:
         self.used_at = trio.current_time()
-        if not self._tended and self._fresh_until <= self.used_at:
+        if not self._tended and self._due_at <= self.used_at:
             self._refresh()
 
     def refresh_now(self) -> None:
@@ -218,7 +219,7 @@ class Listing:
             if not self._failures or (self.owner and self.used_at + ABANDONED < trio.current_time()):
                 return
             if not self._retry.enabled:
-                self._fresh_until = self._retry_at
+                self._due_at = self._fresh_until = self._retry_at
                 return
             self._hurry = trio.Event()
             with trio.move_on_at(self._retry_at):
@@ -322,7 +323,8 @@ class Listing:
             log.info("upstream %s answers again, after %d failures", config.name, self._failures)
         lives = [part.ttl for part in parts.values() if part.ttl is not None]
         life, now = min([LONGEST_TTL, *lives]) if lives else DEFAULT_TTL, trio.current_time()
-        self._good_until, self._fresh_until = now + life, now + max(life, SHORTEST_TTL)
+        fresh = max(life, SHORTEST_TTL)
+        self._good_until, self._due_at, self._fresh_until = now + life, now + AHEAD * fresh, now + fresh
         self._failures, self._retry_at, self.error = 0, -1.0, None
         self._told.clear()
         self._offer(source, needs_login=False)
@@ -337,7 +339,7 @@ class Listing:
         self.troubles = {}
         self._failures, self._retry_at, self.error = 0, -1.0, reason
         self._told.clear()
-        self._fresh_until = trio.current_time() + DEFAULT_TTL
+        self._due_at = self._fresh_until = trio.current_time() + DEFAULT_TTL
         self._offer(None, needs_login=True)
 
     def _offer(self, source: Source | None, *, needs_login: bool) -> None:

@@ -16,6 +16,7 @@ from aggregator.upstream.authorized import AuthorizedUpstream
 from aggregator.upstream.child import Command
 from aggregator.upstream.command import open_command
 from aggregator.upstream.credentials import ConfiguredCredentials
+from aggregator.upstream.listing import AHEAD
 from aggregator.upstream.listings import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, SHORTEST_TTL, Listings
 
 from ..fakes.child import FakeChild, FakeStarts, modern
@@ -274,6 +275,30 @@ async def test_a_list_that_has_aged_shows_what_is_new(autojump_clock: trio.testi
         assert await names(relay) == ["a__t", "a__new", "b__t", "b__new"]
 
 
+async def test_a_list_that_is_about_to_age_is_made_anew_while_nobody_waits(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with many("ab") as (servers, relay):
+
+        async def slow(incoming: Incoming) -> None:
+            await trio.sleep(3)
+
+        await names(relay)
+        servers["a"].before = servers["b"].before = slow
+        servers["a"].tool("new")
+        shown = set()
+        for _ in range(60):
+            await trio.sleep(5)
+            started = trio.current_time()
+            shown = set(await names(relay))
+            assert trio.current_time() == started
+        assert "a__new" in shown
+        for server in servers.values():
+            asked = [call.opened_at for call in server.calls("tools/list")]
+            assert all(later - earlier >= AHEAD * DEFAULT_TTL for earlier, later in pairwise(asked))
+            assert len(asked) > 5
+
+
 @pytest.mark.parametrize(
     ("ttl", "told", "kept"),
     [(0, 0.0, SHORTEST_TTL), (2000, 2.0, SHORTEST_TTL), (20_000, 20.0, 20.0), (10**12, 3600.0, 3600.0)],
@@ -290,10 +315,10 @@ async def test_an_upstreams_time_to_live_is_kept_within_reason(
             return milliseconds / 1000
 
         assert await life() == pytest.approx(told, abs=0.002)
-        await trio.sleep(kept - 0.5)
-        assert await life() == pytest.approx(max(told - kept + 0.5, 0), abs=0.002)
+        await trio.sleep(kept * AHEAD - 0.5)
+        assert await life() == pytest.approx(max(told - kept * AHEAD + 0.5, 0), abs=0.002)
         assert len(servers["a"].calls("tools/list")) == 1
-        await trio.sleep(1)
+        await trio.sleep(kept)
         await names(relay)
         assert len(servers["a"].calls("tools/list")) == 2
 
