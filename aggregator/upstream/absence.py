@@ -6,7 +6,7 @@ told at once. This file does no I/O and knows no clock but what it is told.
 
 from __future__ import annotations
 
-RESTART = 3.0  # seconds that most servers need to come back
+RESTART = 5.0  # seconds that most servers need to come back
 AGAIN = 0.2  # seconds between two attempts
 
 
