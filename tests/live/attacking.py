@@ -26,6 +26,7 @@ from tests.parts.processes import PATIENCE, Running, free_port, open_process
 from tests.parts.servers import PUBLIC, open_oidc_provider
 
 from .deployment import SECRET
+from .oracle import assert_healthy, assert_tells_no_secret
 
 LOOPBACK = "http://127.0.0.1:33418/cb"  # nobody listens there: browsers stop before
 META = "io.modelcontextprotocol/"
@@ -269,7 +270,10 @@ class Processes:
 
 @asynccontextmanager
 async def open_processes(folder: Path, upstream: RawUpstream, count: int = 2) -> AsyncIterator[Processes]:
-    """`count` times ``mcp-aggregator serve`` at its most talkative, and a real identity provider."""
+    """`count` times ``mcp-aggregator serve`` at its most talkative, and a real identity provider.
+
+    At the end of a block that did not fail: see `oracle`.
+    """
     ports = [free_port() for _ in range(count)]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     async with AsyncExitStack() as stack:
@@ -279,6 +283,12 @@ async def open_processes(folder: Path, upstream: RawUpstream, count: int = 2) ->
         for port in ports:
             await start(stack, processes, port, upstream)
         yield processes
+        living = [process for process in processes.running if process.process.poll() is None]
+        for process, url in zip(processes.running, urls, strict=False):
+            if process in living:
+                await assert_healthy(url)
+        left = Processes(processes.target, folder, living)
+        assert_tells_no_secret(left.written(), (SECRET, *processes.target.secrets.values()))
 
 
 async def start(stack: AsyncExitStack, processes: Processes, port: int, upstream: RawUpstream) -> None:

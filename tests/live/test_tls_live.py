@@ -24,6 +24,7 @@ from tests.parts.servers import open_everything
 
 from .asking import Asking, bearer_for, text_of
 from .deployment import config_of
+from .oracle import assert_healthy
 from .own_process import configuration, open_own_process, stop
 
 pytestmark = pytest.mark.live
@@ -43,6 +44,7 @@ async def open_https(authority: Authority, upstreams: dict[str, str]) -> AsyncIt
         addresses: list[str] = await nursery.start(serve_reporting, config)
         assert addresses == [f"https://127.0.0.1:{port}"]
         yield addresses[0]
+        await assert_healthy(addresses[0])
         nursery.cancel_scope.cancel()
 
 
