@@ -68,7 +68,7 @@ def states(daemon: Daemon) -> dict[str, str]:
 
 async def wait_well(daemon: Daemon) -> None:
     with trio.fail_after(PATIENCE):
-        while set((await trio.to_thread.run_sync(states, daemon)).values()) != {"connected"}:
+        while set((await trio.to_thread.run_sync(states, daemon)).values()) != {"connected"}:  # noqa: ASYNC110
             await trio.sleep(LOOK_AGAIN)
 
 
