@@ -103,11 +103,16 @@ class KeptStream:
         before, self._taker = self._taker, taker
         if before is not None:
             before.replaced()
-            self._note()
+        self._note()
 
     def leave(self, taker: Taker) -> None:
         if self._taker is taker:
             self._taker = None
+
+    async def wait_taken(self) -> None:
+        """Return when a connection has the stream."""
+        while self._taker is None:
+            await self.changed.wait()
 
     def poll(self, retry: float) -> None:
         """Have the client come back later, if it is connected."""

@@ -24,6 +24,7 @@ LONGEST_RETRY, SHORTEST_RETRY = 30.0, 0.1  # what an upstream may have its clien
 # Seconds until a call that has said nothing becomes a stream: with a connection that breaks before, the answer is lost.
 # More than the usual `discoveryTimeout`, within which lists are answered.
 FIRST_WORD = 6.0
+COMING_BACK = 2.0  # seconds after that until it is there
 FAREWELL = 5.0  # seconds for a client that has left a connection to take its end
 
 
@@ -66,6 +67,7 @@ class ResumableReply(Reply):
         self._prefers_events = prefers_events
         self._stream: KeptStream | None = None
         self._told_retry = RETRY
+        self._is_polled = False
         self._left: trio.Event | None = None  # the connection is no longer ours; set when it has been ended
         self._primes = has_priming(session.revision)
         if self._primes:
@@ -92,17 +94,27 @@ class ResumableReply(Reply):
             await super().finish_rendered(*pieces, status=status)
             return
         begun = self._begun(RETRY)
-        event = self._opened().finish(b"".join(pieces))
+        stream = self._opened()
+        event = stream.finish(b"".join(pieces))
         self._finished = True
-        await self._write(begun + event, is_last=True)
+        try:
+            await self._write(begun + event, is_last=True)
+        finally:
+            stream.leave(self)  # it is kept longer than a connection should be
 
     async def close(self) -> None:
-        if self._stream is not None:
-            self._stream.end()
-        if self._left is not None:
+        stream, left = self._stream, self._left
+        if stream is not None:
+            stream.end()
+            stream.leave(self)
+            if self._is_polled and stream.is_answered:
+                # The request lasts until its client is back, so that a process which stops meanwhile waits for it.
+                with trio.move_on_after(self._told_retry + COMING_BACK):
+                    await stream.wait_taken()
+        if left is not None:
             # Nothing may be sent when the request has been answered. It takes `FAREWELL` at most.
             with trio.CancelScope(shield=True):
-                await self._left.wait()
+                await left.wait()
 
     async def poll(self, retry: float | None) -> None:
         if self._finished or not self._primes:
@@ -110,6 +122,7 @@ class ResumableReply(Reply):
         pause = min(max(RETRY if retry is None else retry, SHORTEST_RETRY), LONGEST_RETRY)
         if begun := self._begun(pause):
             await self._write(begun)
+        self._is_polled = True
         self._opened().poll(pause)
 
     def replaced(self) -> None:
