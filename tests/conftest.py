@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
 
 ALLOWED_SKIPS: frozenset[str] = frozenset({"kubectl is not on this machine", "no IPv6 on this machine"})
+
+# No test is judged by how long this machine takes. All else is as Hypothesis has it, in CI and elsewhere.
+hypothesis.settings.register_profile(
+    "any machine",
+    hypothesis.settings(hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]),
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.hookimpl(trylast=True)

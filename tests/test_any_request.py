@@ -41,13 +41,13 @@ REDIRECT = "http://127.0.0.1:50000/cb"
 VERIFIER = "correct-horse-battery-staple-correct-horse-battery"
 
 KEYS = KeyRing([derive_key(SECRET)])
-NOW = time.time()
+NOW, DAY = time.time(), 86_400.0  # the whole run is shorter
 MCP = f"{ISSUER}/mcp"
 ACCESS = seal_access(
-    KEYS, AccessToken("g1", "c1", Principal("https://idp", "anna"), SCOPE, MCP, ISSUER, NOW + 900), now=NOW
+    KEYS, AccessToken("g1", "c1", Principal("https://idp", "anna"), SCOPE, MCP, ISSUER, NOW + DAY), now=NOW
 )
-REFRESH = seal_refresh(KEYS, RefreshToken("g1", 0, "c1", MCP, NOW + 900), now=NOW)
-CODE = seal_code(KEYS, Code("code", "g1", "c1", REDIRECT, challenge_of(VERIFIER), MCP, NOW + 900), now=NOW)
+REFRESH = seal_refresh(KEYS, RefreshToken("g1", 0, "c1", MCP, NOW + DAY), now=NOW)
+CODE = seal_code(KEYS, Code("code", "g1", "c1", REDIRECT, challenge_of(VERIFIER), MCP, NOW + DAY), now=NOW)
 ANNA = Person(Principal("https://idp", "anna"), "anna")
 SESSION = seal_session(KEYS, BrowserSession("s1", ANNA, "form-of-anna"), now=NOW)
 TOKENS = (ACCESS, REFRESH, CODE, SESSION)
@@ -60,7 +60,7 @@ class Application:
         self._ready, self._done = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._main,))
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(120)
         registration = json.dumps({"redirect_uris": [REDIRECT], "token_endpoint_auth_method": "none"}).encode()
         headers = [(b"host", b"localhost:3000"), (b"content-type", b"application/json")]
         self.client_id = json.loads(self.ask("POST", b"/register", b"", headers, [registration]).body)["client_id"]
@@ -74,7 +74,7 @@ class Application:
 
     def close(self) -> None:
         self._done.set()
-        self._thread.join(30)
+        self._thread.join(120)
 
     def ask(
         self, method: str, raw_path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], chunks: list[bytes]
@@ -97,7 +97,7 @@ class Application:
             "client": ("192.0.2.1", 50000),
             "server": ("192.0.2.2", 3000),
         }
-        with trio.fail_after(10):
+        with trio.fail_after(120):
             await self._app(scope, ongoing.receive, ongoing.send)
         return ongoing
 

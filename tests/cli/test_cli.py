@@ -12,6 +12,7 @@ import pytest
 
 from aggregator.config.schema import render_schema
 from aggregator.config.secrets import KeyText, check_secret
+from tests.parts.processes import PATIENCE
 
 GOOD = """\
 auth: {issuer: https://accounts.google.com}
@@ -36,7 +37,7 @@ def run(
         env={"HOME": str(folder), "COLUMNS": "100", **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -62,7 +62,7 @@ def guarded_server() -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}/mcp"
         server.shutdown()
-        thread.join(5)
+        thread.join(60)
 
 
 async def log_in(config: LocalConfig, url: str) -> None:

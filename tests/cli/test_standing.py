@@ -21,6 +21,7 @@ from aggregator.cli.daemon import Daemon, NotRunning, daemon_of
 from aggregator.cli.standing import exit_code_of, login, status_lines
 from aggregator.cli.terminal import Terminal
 from aggregator.config.model import BrowserLogin, Listen, LocalConfig, Secret, Upstream
+from tests.parts.processes import PATIENCE, free_port
 
 from .test_catalog_list import ABSENT, GOOD, configured
 from .test_cli import run
@@ -107,7 +108,7 @@ def answering(raw: bytes) -> Iterator[int]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield port
-        thread.join(5)
+        thread.join(PATIENCE)
 
 
 @pytest.mark.parametrize("raw", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<h1>"])
@@ -137,7 +138,7 @@ def telling(*answers: list[dict[str, Any]]) -> Iterator[int]:
         thread.start()
         yield server.server_address[1]
         server.shutdown()
-        thread.join(5)
+        thread.join(PATIENCE)
 
 
 WAITS = row("jira", "needs_login", fix="mcp-aggregator login jira", loginUrl="http://localhost/connect/jira")
@@ -180,12 +181,6 @@ def test_a_daemon_that_ends_while_somebody_logs_in_is_told(tmp_path: Path) -> No
     assert "the daemon has ended meanwhile: nobody answers" in err.getvalue()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextmanager
 def serving(folder: Path, **config: Any) -> Iterator[None]:
     (folder / "c.json").write_text(json.dumps({"storage": "memory", **config}))
@@ -211,8 +206,8 @@ def serving(folder: Path, **config: Any) -> Iterator[None]:
         finally:
             process.send_signal(signal.SIGINT)
             process.send_signal(signal.SIGINT)
-            process.wait(20)
-            reader.join(5)
+            process.wait(PATIENCE)
+            reader.join(PATIENCE)
 
 
 @pytest.mark.live

@@ -29,7 +29,7 @@ from ..store.samples import ADA, BOB, ISSUER, connection, grant
 OLD, NEW = ((bytes([number]) + bytes(range(31))).hex() for number in (1, 2))
 OLD_ID, NEW_ID = (key_id(bytes.fromhex(key)) for key in (OLD, NEW))
 NOW = time.time()
-LATER = NOW + 3600
+LATER = NOW + 86_400  # after the run
 ADAS, BOBS = (
     grant("g1", expires_at=LATER, created_at=NOW),
     grant("g2", principal=BOB, label="bob@example.com", client="client-2", client_name="Other", expires_at=LATER),

@@ -17,6 +17,7 @@ from aggregator.demo.stage import listen_for_demo, open_demo
 from aggregator.demo.upstreams import demo_server, notes_server, open_server
 from aggregator.demo.walk import StepFailed, open_walk, walk_all
 from aggregator.serving import CannotListen
+from tests.parts.processes import PATIENCE, free_port
 
 pytestmark = [
     pytest.mark.live,
@@ -26,7 +27,7 @@ pytestmark = [
 
 async def test_the_whole_way_can_be_gone_and_gone_again() -> None:
     told: list[str] = []
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with open_demo(listen_for_demo(0)) as url, open_walk(url) as walk:
             await walk_all(url, told.append)
             assert len(told) == len(walk.steps)
@@ -35,9 +36,7 @@ async def test_the_whole_way_can_be_gone_and_gone_again() -> None:
 
 
 async def test_the_step_that_fails_is_named_with_what_came_instead() -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    listener.close()
+    port = free_port()
     with pytest.raises(StepFailed, match=r"^step 1, a request without a token is refused: "):
         await walk_all(f"http://127.0.0.1:{port}", print)
 
@@ -85,7 +84,7 @@ def launch(*args: str) -> subprocess.Popen[str]:
 
 def test_the_command_checks_itself_and_exits_0() -> None:
     with launch("--check") as process:
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "notes__list_notes, 2025-11-25" in stdout
     assert "all of it in" in stdout
@@ -97,13 +96,13 @@ def test_the_command_serves_until_it_is_interrupted() -> None:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("Ready in ")
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=10)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "Traceback" not in stderr
 
 
 def test_the_command_exits_75_when_the_port_asked_for_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, launch("--port", str(taken.getsockname()[1])) as process:
-        _, stderr = process.communicate(timeout=10)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75
     assert "is in use by another program" in stderr

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.parts.processes import Running, free_port, open_process
+from tests.parts.processes import PATIENCE, Running, free_port, open_process
 
 from .dockerfile import entrypoint, healthcheck
 from .installation import UID, Installation, open_installation
@@ -41,7 +41,7 @@ def ask(installation: Installation, *words: str, **environment: str) -> subproce
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -84,8 +84,11 @@ def privileges(pid: int) -> tuple[int, int]:
 def files_open_for_writing(pid: int) -> set[str]:
     found = set()
     for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
-        flags = next(line for line in entry.read_text().splitlines() if line.startswith("flags"))
-        target = os.readlink(f"/proc/{pid}/fd/{entry.name}")
+        try:
+            flags = next(line for line in entry.read_text().splitlines() if line.startswith("flags"))
+            target = os.readlink(f"/proc/{pid}/fd/{entry.name}")
+        except FileNotFoundError:
+            continue  # closed meanwhile
         if int(entry.name) > 2 and target.startswith("/") and int(flags.split()[1], 8) & os.O_ACCMODE:
             found.add(target)
     return found
@@ -95,7 +98,10 @@ async def test_it_serves_from_the_predecessors_variable_and_stops_on_sigterm(ins
     """As uid 1000, without a capability, a home or a temporary folder; only the store is written."""
     port, before = free_port(), tree(installation.home)
     store = installation.data / "store.sqlite"
-    async with serving(installation, port, store) as running, httpx2.AsyncClient(trust_env=False) as client:
+    async with (
+        serving(installation, port, store) as running,
+        httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+    ):
         assert (await client.get(f"http://127.0.0.1:{port}/readyz")).text == "ready\n"
         metadata = await client.get(f"http://127.0.0.1:{port}/.well-known/oauth-authorization-server")
         assert metadata.json()["issuer"] == f"http://localhost:{port}"

@@ -13,6 +13,7 @@ from aggregator.cli.loading import EX_CONFIG
 from aggregator.config.model import AnyConfig
 from aggregator.serving import HARD_DEADLINE_AFTER_DRAIN
 from tests.parts.install import debian_program
+from tests.parts.processes import PATIENCE
 
 UNITS = Path(__file__).parent.parent.parent / "deploy" / "systemd"
 
@@ -47,7 +48,7 @@ def test_systemd_finds_nothing_to_say(tmp_path: Path) -> None:
         env={"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(runtime), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

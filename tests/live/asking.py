@@ -33,7 +33,7 @@ _NUMBERS = itertools.count(1)
 def bearer_for(issuer_url: str, *, subject: str = "alice", secret: str = SECRET) -> str:
     """An access token of a grant that nobody has revoked."""
     person, now = Principal("http://127.0.0.1:9", subject), time.time()
-    token = AccessToken("grant", "client", person, SCOPE, f"{issuer_url}/mcp", issuer_url, now + 900)
+    token = AccessToken("grant", "client", person, SCOPE, f"{issuer_url}/mcp", issuer_url, now + 86_400)
     return seal_access(KeyRing([bytes.fromhex(secret)]), token, now=now)
 
 

@@ -454,7 +454,7 @@ async def test_a_cancelled_call_is_done_or_not_done_and_the_store_goes_on(store:
         await CALLS[name](store)
         finished.append(True)
 
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(call)
             nursery.start_soon(store.check)  # trio starts them in any order: one may wait for the other's turn

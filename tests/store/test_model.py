@@ -51,7 +51,7 @@ class TwoStores(RuleBasedStateMachine):
         self.ready, self.done = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=trio.run, args=(self.serve,))
         self.thread.start()
-        assert self.ready.wait(30)
+        assert self.ready.wait(120)
 
     async def serve(self) -> None:
         async with AsyncExitStack() as stack:
@@ -66,7 +66,7 @@ class TwoStores(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.done.set()
-        self.thread.join(30)
+        self.thread.join(120)
         self.directory.cleanup()
 
     def ask(self, call: Callable[[Store], Awaitable[Any]]) -> None:

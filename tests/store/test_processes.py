@@ -51,7 +51,7 @@ def run_contenders(path: Path, what: str) -> list[list[Any]]:
             process.stdin.write("go\n")
             process.stdin.flush()
         for process in running:
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=600)
             assert process.returncode == 0, errors
             outputs.append(json.loads(output))
         return outputs

@@ -112,7 +112,7 @@ async def test_a_write_that_began_is_finished_when_its_caller_is_cancelled(path:
 
     def wait() -> int:
         began.set()
-        go_on.wait(10)
+        go_on.wait(120)
         return 0
 
     with opened(path) as (store, connection):
@@ -129,7 +129,7 @@ async def test_a_write_that_began_is_finished_when_its_caller_is_cancelled(path:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(call)
-            assert await trio.to_thread.run_sync(began.wait, 10)
+            assert await trio.to_thread.run_sync(began.wait, 120)
             nursery.cancel_scope.cancel()
             go_on.set()
         connection.set_progress_handler(None, 1)

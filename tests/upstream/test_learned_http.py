@@ -261,10 +261,11 @@ async def test_a_server_that_drips_is_left_after_ten_seconds(authority: Authorit
             await trio.sleep(1)
             await stream.send_all(b" ")
 
-    autojump_clock.autojump_threshold = 0.2  # real seconds: what stands still so long waits for time, not for sockets
+    # Real seconds: what stands still so long waits for time, not for sockets. Nothing here waits for a thread.
+    autojump_clock.autojump_threshold = 0.2
     async with (
         open_https_server(authority) as server,
-        open_learned_http(authority.client_context(), allow_loopback=True) as http,
+        open_learned_http(authority.client_context(), allow_loopback=True, resolve=Names(["127.0.0.1"])) as http,
     ):
         server.behave = drip
         began = trio.current_time()

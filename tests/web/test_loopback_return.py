@@ -31,7 +31,7 @@ async def send(port: int, target: str, *, host: str | None = None, method: str =
         head = f"{method} {target} HTTP/1.1\r\nHost: {host or f'127.0.0.1:{port}'}\r\n\r\n"
         await stream.send_all(head.encode())
         answer = b""
-        with trio.fail_after(READ_WITHIN):
+        with trio.fail_after(120):
             while chunk := await stream.receive_some():
                 answer += chunk
     return answer.decode()

@@ -78,7 +78,7 @@ class TwoInstances(RuleBasedStateMachine):
         self.ready, self.done = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=trio.run, args=(self.serve,))
         self.thread.start()
-        assert self.ready.wait(30)
+        assert self.ready.wait(120)
 
     async def serve(self) -> None:
         self.stacks = [AsyncExitStack(), AsyncExitStack()]
@@ -91,7 +91,7 @@ class TwoInstances(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.done.set()
-        self.thread.join(30)
+        self.thread.join(120)
         self.directory.cleanup()
 
     async def start(self, number: int) -> Deployment:
