@@ -180,6 +180,28 @@ async def test_no_host_can_be_flooded_through_us(autojump_clock: MockClock) -> N
 
 
 @pytest.mark.requirement("CI2")
+async def test_a_document_that_was_good_once_is_no_way_around_the_limit(autojump_clock: MockClock) -> None:
+    http = FakeHttp()
+    http.publish()
+    documents = ClientDocuments(http)
+    await find(documents)
+    del http.documents[URL]
+    await trio.sleep(600)
+    with pytest.raises(Unfetchable):
+        await find(documents)  # it is gone, and with it what was known of it
+
+    outcomes: list[str] = []
+    for _ in range(2 * HOST_BURST):
+        try:
+            await find(documents)
+        except (Unfetchable, Refusal) as exc:
+            outcomes.append(type(exc).__name__)
+    assert outcomes[-1] == "Refusal"
+    # Each fetch takes a second, in which the limit recovers a little.
+    assert outcomes.count("Unfetchable") <= HOST_BURST + 2
+
+
+@pytest.mark.requirement("CI2")
 async def test_a_flood_of_names_is_bounded_and_locks_no_known_client_out(autojump_clock: MockClock) -> None:
     http = FakeHttp()
     http.publish()
