@@ -87,6 +87,10 @@ class Catalog:
 
         return publish
 
+    def receiver(self, upstream: str) -> Publish | None:
+        """The inverse of `publisher`, for what a client says to this upstream; None if nothing is shown otherwise."""
+        return None if self.uris.leaves_alone(upstream) else lambda text: self.uris.own_of(upstream, text)
+
     def page(
         self,
         revision: str,

@@ -1,6 +1,7 @@
 """The URIs of resources wherever they stand in what an upstream says, shown as `uris` publishes them.
 
-Results keep every field that is not named here, and what needs no other URI is
+A client uses the URIs that it was shown in arguments, too: where one is a whole
+text there, its upstream gets its own. Results keep every field that is not named here, and what needs no other URI is
 given back as the same object. URIs inside texts are the upstream's prose; nobody
 can rewrite those.
 """
@@ -59,6 +60,25 @@ def with_published_links(method: str, result: Json, publish: Publish) -> Json:
             return result if shown is inner else {**result, "result": shown}
         case _:
             return result
+
+
+def with_own_uris(arguments: Json, own: Publish) -> Json:
+    """The arguments of a tool or a prompt, with the upstream's own URI for each that is shown otherwise: `own` is the
+    inverse of publishing, for one upstream. The same object if there is none."""
+    made: Json = _own(arguments, own)
+    return made
+
+
+def _own(value: Any, own: Publish) -> Any:
+    if isinstance(value, str):
+        return own(value)
+    if isinstance(value, dict):
+        fields = {key: _own(inner, own) for key, inner in value.items()}
+        return value if all(fields[key] is inner for key, inner in value.items()) else fields
+    if isinstance(value, list):
+        items = [_own(inner, own) for inner in value]
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+    return value
 
 
 def with_published_notice(params: Json, publish: Publish) -> Json:

@@ -85,7 +85,7 @@ class Paged:
         Raises:
             ValueError: if `cursor` is none that we made for this list.
         """
-        start = 0 if cursor is None else parse_cursor(cursor, self.kind)
+        start = parse_cursor(cursor, self.kind) if cursor else 0
         stateless = is_stateless(revision)
         rest: Json = {} if start + PAGE >= len(self.items) else {"nextCursor": render_cursor(start + PAGE, self.kind)}
         if stateless:

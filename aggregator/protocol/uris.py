@@ -98,6 +98,11 @@ class Uris:
         scheme = scheme_of(uri)
         return uri if scheme is None or scheme in _FOR_ALL else self.publish(upstream, uri)
 
+    def own_of(self, upstream: str, text: str) -> str:
+        """The upstream's own URI if `text` is one of its that says so itself; else `text`."""
+        found = self.named(text) if len(text) <= MAX_URI else None
+        return text if found is None or found.upstream != upstream else found.uri
+
     def publish_template(self, upstream: str, text: str) -> str | None:
         """A template of `upstream` for a list: its expansions lead back to it. None if it has no such form."""
         if self.order == (upstream,):

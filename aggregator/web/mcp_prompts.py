@@ -6,6 +6,7 @@ import trio
 
 from ..protocol import jsonrpc
 from ..protocol.jsonrpc import Failure, Json, Success, failure
+from ..protocol.links import with_own_uris
 from ..protocol.revisions import is_stateless
 from ..upstream.listings import Listings
 from ..upstream.locating import locate_prompt, locate_template
@@ -58,6 +59,8 @@ class McpPrompts:
             unknown = failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Unknown prompt: {name[:128]}")
             return self._relaying.absent(asked, view, name, started) or unknown
         params = {**asked.call.params, "name": route.prompt}
+        if isinstance(given := params.get("arguments"), dict) and (own := catalog.receiver(route.upstream)) is not None:
+            params["arguments"] = with_own_uris(given, own)
         errand = Errand(route.upstream, name, params, publish=catalog.publisher(route.upstream))
         return await self._relaying.run(asked, view, errand, tell)
 

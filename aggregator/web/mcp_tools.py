@@ -10,6 +10,7 @@ from ..errors import StoreUnavailable
 from ..protocol import jsonrpc
 from ..protocol.headers import check_parameters, parameter_headers
 from ..protocol.jsonrpc import Failure, Json, Success, failure
+from ..protocol.links import with_own_uris
 from ..protocol.revisions import is_stateless
 from ..protocol.translate import tool_error
 from ..upstream.listings import Listings
@@ -56,8 +57,10 @@ class McpTools:
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:128]}")
         if is_stateless(asked.revision):
             check_parameters(route.annotated, arguments, asked.headers)
-        headers = tuple(parameter_headers(route.annotated, arguments)) if route.annotated else ()
         params = {**asked.call.params, "name": route.tool}
+        if arguments and (own := catalog.receiver(route.upstream)) is not None:
+            params["arguments"] = arguments = with_own_uris(arguments, own)
+        headers = tuple(parameter_headers(route.annotated, arguments)) if route.annotated else ()
         errand = Errand(route.upstream, name, params, headers, catalog.publisher(route.upstream))
         return self._tasks.handle(asked, route.upstream, await self._relaying.run(asked, view, errand, tell))
 

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from aggregator.protocol.links import ui_uris, with_published_links, with_published_notice, with_published_ui
+from aggregator.protocol.links import (
+    ui_uris,
+    with_own_uris,
+    with_published_links,
+    with_published_notice,
+    with_published_ui,
+)
 
 Json = dict[str, Any]
 
@@ -76,3 +82,24 @@ def test_the_pages_of_a_tool_are_found_wherever_a_tool_may_name_them() -> None:
 
 def test_a_notice_names_the_published_uri() -> None:
     assert with_published_notice({"uri": "ui://x", "a": 1}, publish) == {"uri": "ui://u.gateway/x", "a": 1}
+
+
+def test_an_argument_that_is_a_published_uri_is_the_upstreams_own_again() -> None:
+    def own(text: str) -> str:
+        return "ui://x" if text == "ui://u.gateway/x" else text
+
+    arguments: Json = {
+        "a": "ui://u.gateway/x",
+        "b": [{"c": ["ui://u.gateway/x", 1]}],
+        "d": "see ui://u.gateway/x",
+        "e": {},
+    }
+    assert with_own_uris(arguments, own) == {
+        "a": "ui://x",
+        "b": [{"c": ["ui://x", 1]}],
+        "d": "see ui://u.gateway/x",
+        "e": {},
+    }
+    assert arguments["a"] == "ui://u.gateway/x", "what the client sent stays what it was"
+    plain: Json = {"a": "ui://x", "b": [{"c": [None, 1.5]}]}
+    assert with_own_uris(plain, own) is plain

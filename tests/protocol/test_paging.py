@@ -38,6 +38,10 @@ def test_a_cursor_into_a_list_that_has_become_shorter_ends_it(kind: Kind) -> Non
     assert read(Paged(kind, (Item({"name": "a"}),)), cursor=render_cursor(PAGE * 7, kind)) == {kind: []}
 
 
+def test_an_empty_cursor_is_none() -> None:
+    assert read(Paged("tools", (Item({"name": "a"}),)), cursor="") == {"tools": [{"name": "a"}]}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stateless_client_is_told_for_how_long_and_for_whom_a_page_is_good(kind: Kind) -> None:
     page = read(Paged(kind, (Item({"name": "a"}),)), STATELESS)

@@ -127,6 +127,13 @@ async def test_two_upstreams_with_one_uri_are_told_apart_everywhere(revision: st
             assert result["_meta"]["ui"]["resourceUri"] == uri
             message = (await result_of(client, "prompts/get", {"name": f"{name}__p"}))["messages"][0]
             assert message["content"]["uri"] == uri
+            await client.call(f"{name}__show", {"open": [uri], "text": f"{uri} "})
+            await result_of(client, "prompts/get", {"name": f"{name}__p", "arguments": {"open": uri}})
+        for server, uri in zip((one, other), shown, strict=True):
+            told = [call.params["arguments"] for call in (server.calls()[-1], server.calls("prompts/get")[-1])]
+            assert told == [{"open": ["ui://app"], "text": f"{uri} "}, {"open": "ui://app"}]
+        await client.call("one__show", {"open": shown[1]})
+        assert one.calls()[-1].params["arguments"] == {"open": shown[1]}, "another's URI means nothing to it"
         templates = (await result_of(client, "resources/templates/list"))["resourceTemplates"]
         heads = [item["uriTemplate"] for item in templates]
         assert heads == ["ui://made/{id}", "ui://other.gateway/made/{id}"]
