@@ -73,6 +73,10 @@ async def events(answer: httpx2.Response) -> AsyncIterator[Json]:
             yield json.loads(data)
 
 
+# Whoever leaves leaves httpx2's generators to the garbage collector.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <async_generator object:pytest.PytestUnraisableExceptionWarning"
+)
 async def test_whatever_lands_elsewhere_takes_effect(tmp_path: Path) -> None:
     with trio.fail_after(5 * PATIENCE):
         async with open_pair(tmp_path) as pair:
@@ -81,7 +85,8 @@ async def test_whatever_lands_elsewhere_takes_effect(tmp_path: Path) -> None:
             await a_subscription_is_told_on_the_open_stream(pair)
             await a_level_holds_and_the_end_is_one(pair)
             await a_retry_goes_on_with_the_parked_call(pair)
-            await a_killed_instances_call_is_told_to_begin_anew(pair)
+            await a_broken_stream_goes_on(pair)
+            await what_a_killed_instance_had_is_told_to_be_lost(pair)
 
 
 async def an_answer_reaches_the_call(pair: Pair) -> None:
@@ -169,14 +174,48 @@ async def a_retry_goes_on_with_the_parked_call(pair: Pair) -> None:
     assert "action=accept" in text_of(await there.ask("tools/call", retry_of(asked)))
 
 
-async def a_killed_instances_call_is_told_to_begin_anew(pair: Pair) -> None:
+async def a_broken_stream_goes_on(pair: Pair) -> None:
+    here = pair.client(0, LEGACY)
+    there = pair.client(1, LEGACY, await begin_session(here))
+    headers = {**there.headers(message("ping", {})), "last-event-id": await ask_and_leave(here)}
+    async with pair.http.stream("GET", there.url, headers=headers) as stream:
+        messages = []
+        async for one in events(stream):
+            messages.append(one)
+            if one.get("method") == "elicitation/create":
+                reply: Json = {"jsonrpc": "2.0", "id": one["id"], "result": ANSWER}
+                assert (await there.post(reply)).status_code == 202
+    assert [one.get("method") for one in messages] == ["elicitation/create", None]
+    assert "action=accept" in text_of(messages[-1]["result"])
+
+
+async def ask_and_leave(client: Asking) -> str:
+    """Make a call that asks, and leave when it does; the id of the event before the question."""
+    call = message("tools/call", ASK)
+    async with client.http.stream("POST", client.url, json=call, headers=client.headers(call)) as answer:
+        id = ""
+        async for line in answer.aiter_lines():
+            if line.startswith("id: ") and not id:
+                id = line[4:]
+            elif line.startswith("data: "):
+                break
+    return id
+
+
+async def what_a_killed_instance_had_is_told_to_be_lost(pair: Pair) -> None:
     here, there = pair.client(0, MODERN), pair.client(1, MODERN)
     asked = await there.ask("tools/call", with_capabilities(ASK))
+    older = pair.client(1, LEGACY)
+    await begin_session(older)
+    last_event = await ask_and_leave(older)
     pair.processes[1].process.kill()
     await pair.processes[1].process.wait()
     answer = (await here.post(message("tools/call", retry_of(asked), MODERN))).json()
     assert answer["error"]["code"] == -32602
     assert "Call again" in answer["error"]["message"]
+    headers = {**older.headers(message("ping", {})), "last-event-id": last_event}
+    (lost,) = read_events(await pair.http.get(here.url, headers=headers))
+    assert "the answer is lost" in text_of(lost["result"])
 
 
 def with_capabilities(params: Json) -> Json:
