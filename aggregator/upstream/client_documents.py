@@ -53,6 +53,10 @@ class ClientDocuments:
     def __repr__(self) -> str:
         return f"<ClientDocuments [{len(self._kept)} kept, {len(self._readings)} being fetched]>"
 
+    def knows(self, url: LearnedUrl) -> bool:
+        """Whether the document at `url` was good when last read, or is being read; of loopback nothing is kept."""
+        return url.text in self._kept or url.text in self._readings
+
     async def find(self, url: LearnedUrl) -> Client:
         """The client that the document at `url` describes.
 

@@ -69,5 +69,6 @@ class Authority:
     client_documents: ClientDocuments
     registrations: AddressLimit
     logins: AddressLimit
+    unread_documents: AddressLimit
     pages: Pages
     clock: Callable[[], float]

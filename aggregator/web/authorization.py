@@ -8,6 +8,7 @@ what happens after the login.
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from typing import assert_never
 
 import trio
@@ -39,6 +40,7 @@ async def authorize(authority: Authority, request: Request) -> Response:
         parameters,
         authority.clients,
         authority.client_documents,
+        partial(authority.unread_documents.admit, request.peer, trio.current_time()),
         now=authority.clock(),
         request_id=request.request_id,
     )

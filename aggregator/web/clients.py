@@ -6,7 +6,7 @@ This file must not know what a client asks for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 class ClientDocuments(Protocol):
     """Where metadata documents of clients come from."""
+
+    def knows(self, url: LearnedUrl) -> bool:
+        """Whether the document at `url` was good when last read, or is being read: asking now costs nothing."""
+        ...
 
     async def find(self, url: LearnedUrl) -> Client:
         """The client that the document at `url` describes.
@@ -46,9 +50,17 @@ def is_on_loopback(config: Config) -> bool:
 
 
 async def resolve_client(
-    parameters: Mapping[str, str], clients: Clients, documents: ClientDocuments, *, now: float, request_id: str
+    parameters: Mapping[str, str],
+    clients: Clients,
+    documents: ClientDocuments,
+    admit_unread: Callable[[], None],
+    *,
+    now: float,
+    request_id: str,
 ) -> Client:
     """The client that sends an authorization request; its metadata document is fetched if it has one.
+
+    `admit_unread` refuses whoever names too many documents that we do not know yet.
 
     Raises:
         Refusal: 400 for nobody, for a document that does not suit and for one that cannot be had; 429.
@@ -56,6 +68,8 @@ async def resolve_client(
     found = find_client(parameters, clients, now=now)
     if not isinstance(found, DocumentNeeded):
         return found
+    if not documents.knows(found.url):
+        admit_unread()
     try:
         return await documents.find(found.url)
     except Unfetchable as exc:

@@ -15,6 +15,12 @@ REGISTRATIONS_IN_TOTAL = Rate(1000, 0.02)
 LOGINS = Rate(1000, 0.02)
 LOGINS_IN_TOTAL = Rate(2000, 0.02)
 
+# Metadata documents of clients that were never read, or not well. A team has a handful of such clients; and one address
+# that invents names takes up a fifth of what all strangers together may have us fetch (`upstream.client_documents`,
+# which bounds the sum), so that it keeps nobody else's client from being read for the first time.
+DOCUMENTS = Rate(20, 5.0)
+DOCUMENTS_IN_TOTAL = Rate(1000, 0.02)
+
 
 def registration_limit() -> AddressLimit:
     return AddressLimit(
@@ -29,4 +35,12 @@ def login_limit() -> AddressLimit:
         address=LOGINS,
         total=LOGINS_IN_TOTAL,
         told="Too many logins have been begun lately; wait a moment and try again.",
+    )
+
+
+def document_limit() -> AddressLimit:
+    return AddressLimit(
+        address=DOCUMENTS,
+        total=DOCUMENTS_IN_TOTAL,
+        told="Too many clients have asked with a metadata document lately; wait a moment and try again.",
     )

@@ -98,6 +98,9 @@ class ThisMachine:
     async def may_go_on(self, grant: Grant) -> bool:
         return True
 
+    def knows(self, url: LearnedUrl) -> bool:
+        return False
+
     async def find(self, url: LearnedUrl) -> Client:
         raise Unfetchable("no client logs in here")
 

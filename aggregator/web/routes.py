@@ -22,7 +22,7 @@ from .connecting import callback_path, personal
 from .consent import answer_consent, show_consent
 from .http import Route
 from .landing import landing, misplaced
-from .limits import login_limit, registration_limit
+from .limits import document_limit, login_limit, registration_limit
 from .local import TOKEN_PATH, ThisMachine
 from .local_pages import LocalPages
 from .login import callback
@@ -64,6 +64,7 @@ def oauth_routes(
         client_documents,
         registration_limit(),
         login_limit(),
+        document_limit(),
         pages,
         clock,
     )
@@ -125,6 +126,7 @@ def local_routes(
         machine,
         registration_limit(),
         login_limit(),
+        document_limit(),
         pages,
         clock,
     )

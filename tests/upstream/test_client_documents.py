@@ -179,6 +179,24 @@ async def test_no_host_can_be_flooded_through_us(autojump_clock: MockClock) -> N
         await find(documents, "https://victim.example/again")
 
 
+async def test_a_document_is_known_while_it_is_read_and_as_long_as_it_is_good(autojump_clock: MockClock) -> None:
+    """A company that begins on a Monday after a restart asks for one document many times while it is fetched once."""
+    http = FakeHttp()
+    http.publish()
+    documents, url = ClientDocuments(http), parse_learned_url(URL)
+    assert not documents.knows(url)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(find, documents)
+        await wait_all_tasks_blocked()
+        assert documents.knows(url)
+    await trio.sleep(3600)
+    assert documents.knows(url)
+    del http.documents[URL]
+    with pytest.raises(Unfetchable):
+        await find(documents)
+    assert not documents.knows(url)
+
+
 @pytest.mark.requirement("CI2")
 async def test_a_document_that_was_good_once_is_no_way_around_the_limit(autojump_clock: MockClock) -> None:
     http = FakeHttp()

@@ -135,6 +135,9 @@ class FakeDocuments:
         self.documents[url] = document
         return document
 
+    def knows(self, url: LearnedUrl) -> bool:
+        return url.text in self.asked and url.text in self.documents
+
     async def find(self, url: LearnedUrl) -> Client:
         await trio.lowlevel.checkpoint()
         self.asked.append(url.text)

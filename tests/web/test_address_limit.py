@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import urlencode
 
 import pytest
 from trio.testing import MockClock
@@ -10,7 +11,14 @@ from trio.testing import MockClock
 from aggregator.errors import Refusal
 from aggregator.web.address_limit import network_of
 from aggregator.web.http import Request, Response
-from aggregator.web.limits import LOGINS, REGISTRATIONS, REGISTRATIONS_IN_TOTAL, login_limit, registration_limit
+from aggregator.web.limits import (
+    DOCUMENTS,
+    LOGINS,
+    REGISTRATIONS,
+    REGISTRATIONS_IN_TOTAL,
+    login_limit,
+    registration_limit,
+)
 from aggregator.web.refusals import render_refusal
 
 from .deployment import Deployment, header, read
@@ -104,3 +112,27 @@ async def test_a_flood_of_logins_is_told_when_to_come_back_and_begins_none(mock_
         "text/html; charset=utf-8",
     )
     assert b"Too many logins" in page.body
+
+
+@pytest.mark.requirement("CI2")
+async def test_one_address_that_invents_clients_keeps_no_other_client_from_being_read(mock_clock: MockClock) -> None:
+    deployment = Deployment()
+    known = deployment.documents.publish("https://known.example/id.json")
+    route = deployment.routes["/authorize"]
+
+    async def ask(client_id: str, peer: str) -> int:
+        query = urlencode({"client_id": client_id})
+        try:
+            return (await route.methods["GET"](Request("GET", "/authorize", query, (), b"", "r", peer))).status
+        except Refusal as refusal:
+            return refusal.status
+
+    asked = [await ask(f"https://{number}.example/id.json", "198.51.100.7") for number in range(DOCUMENTS.burst + 5)]
+    assert asked == [400] * DOCUMENTS.burst + [429] * 5
+    assert len(deployment.documents.asked) == DOCUMENTS.burst
+    assert await ask(known["client_id"], "198.51.100.8") == 400  # it was read: what is missing is the rest
+    assert deployment.documents.asked[-1] == known["client_id"]
+    assert await ask(known["client_id"], "198.51.100.7") == 400, "known by now, and held to nothing"
+    mock_clock.jump(DOCUMENTS.interval)
+    assert await ask("https://new.example/id.json", "198.51.100.7") == 400
+    assert await ask("https://newer.example/id.json", "198.51.100.7") == 429
