@@ -307,7 +307,9 @@ async def read_stream(answer: Answer, on_message: OnMessage) -> None:
 
 
 async def _refusal(answer: Answer, kind: str, id: str) -> Failure:
-    """A JSON-RPC error with a status of its own (2026-07-28), or else the refusal as such. A body is never shown."""
+    """A JSON-RPC error with a status of its own (2026-07-28), or else the refusal as such. A body is never shown.
+
+    Its id is None if it may be about something else than the request, such as its session."""
     if answer.status not in (401, 403) and kind == "application/json":
         try:
             message = parse_loose(await read_body(answer, 64 * 1024))[0]
@@ -317,7 +319,7 @@ async def _refusal(answer: Answer, kind: str, id: str) -> Failure:
             return message
         # Without an id, 404 is not about this request but about its session (2025-11-25, session management 3).
         if isinstance(message, Failure) and message.id is None and answer.status != 404:
-            return Failure(id, message.error)
+            return message
     phrase = HTTPStatus(answer.status).phrase if answer.status in set(HTTPStatus) else "unknown status"
     if answer.status < 400:
         raise UpstreamRefused(answer.status, f"HTTP {answer.status} {phrase}: it redirects; configure the final URL")

@@ -59,6 +59,8 @@ from .sessions import Ticket, Tickets
 
 # Answers to `server/discover` that say "I am older" rather than "not now" or "not you".
 _OLDER = frozenset({400, 404, 405, 406, 415, 422, 501})
+# What servers answer, besides 404, that do not know a session: the TypeScript SDK, those made of its parts, rmcp.
+_PERHAPS_ENDED = frozenset({400, 401, 410})
 _UPGRADED = frozenset({HEADER_MISMATCH, UNSUPPORTED_VERSION})
 # What a server of 2026-07-28 means with HTTP 400. Older ones use other codes: they miss a session, or know no such
 # version.
@@ -150,11 +152,12 @@ class HttpUpstream:
             try:
                 outcome = await self._in_session.ask(ticket, outgoing, on_notice)
                 # Codes that 2026-07-28 brought: the server was upgraded, and it ran nothing.
-                if last or not isinstance(outcome, Failure) or outcome.code not in _UPGRADED:
+                is_odd = isinstance(outcome, Failure) and (outcome.code in _UPGRADED or outcome.id is None)
+                if last or not is_odd or (outcome.id is None and await self._is_kept(ticket, 400)):
                     return Answered(outcome, ticket.revision)
             except UpstreamRefused as exc:
                 # 2025-11-25, session management 4: 404 means the session is over; the client starts a new one.
-                if last or exc.status != 404 or ticket.session_id is None:
+                if last or exc.challenge or await self._is_kept(ticket, exc.status):
                     raise
             self._tickets.drop(ticket)
             self.doubt()  # a server that forgot its sessions may have been upgraded, too
@@ -259,6 +262,15 @@ class HttpUpstream:
 
     async def close(self) -> None:
         await self._tickets.close()
+
+    async def _is_kept(self, ticket: Ticket, status: int) -> bool:
+        """Whether the upstream still has the session in which it refused a request, with `status`. Many servers say in
+        other ways than 404 that they have not: they then refuse a ping as well."""
+        if ticket.session_id is None:
+            return True
+        if status == 404:
+            return False
+        return status not in _PERHAPS_ENDED or await self._tickets.is_alive(ticket)
 
     async def _is_stateless_still(self, outgoing: Outgoing) -> bool:
         self.doubt()

@@ -25,7 +25,7 @@ from ..protocol.jsonrpc import Call, Failure, Id, Json, Message, Notice, render
 from ..protocol.offering import AS_A_CLIENT
 from ..protocol.revisions import HANDSHAKE, WITH_HANDSHAKE
 from .credentials import NOTHING, Credential
-from .exchange import Exchange, Headers, read_outcome
+from .exchange import Exchange, Headers, converse, read_outcome
 from .peers import LISTING, OnRequest, SessionKey, instructions_in
 
 IDLE = 600.0  # seconds; a session costs its server memory, and a new one costs two round trips
@@ -146,6 +146,19 @@ class Tickets:
         ticket.lost = True
         if self._held.get(ticket.key) is ticket:
             del self._held[ticket.key]
+
+    async def is_alive(self, ticket: Ticket) -> bool:
+        """Whether the upstream still knows the session, as far as a ping tells within `FAREWELL` seconds."""
+        id = secrets.token_hex(12)
+        with trio.move_on_after(FAREWELL):
+            try:
+                outcome = await converse(self._exchange, ticket.headers(), render(Call(id, "ping", {})), id, _ignore)
+            except UpstreamRefused:
+                return False
+            except UpstreamLost:
+                return True  # nobody knows
+            return outcome.id == id
+        return True
 
     def forget(self, client: str) -> None:
         """A client's session has ended: `reap` ends its tickets, once they are not used any more."""

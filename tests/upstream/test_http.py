@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -140,6 +141,10 @@ async def test_many_who_ask_at_once_meet_the_upstream_once() -> None:
         canned(404, error(-32001, "Session not found")),
         canned(400, error(-32000, "Bad Request: No valid session ID provided"), id=None),
         canned(400, error(-32600, "Bad Request: Unknown session")),
+        canned(400, error(-32000, "Bad Request: Server not initialized"), id=None),
+        canned(400, b"Invalid id", "text/plain"),
+        canned(401, b"Unauthorized: Session not found", "text/plain"),
+        canned(410, b"Gone", "text/plain"),
     ],
 )
 async def test_a_lost_session_heals_once_and_the_call_is_made_again(lost: Any) -> None:
@@ -166,6 +171,40 @@ async def test_a_session_that_is_lost_again_at_once_is_an_error_and_not_a_loop()
         with pytest.raises(UpstreamRefused):
             await call(upstream)
         assert len(server.calls()) == 2
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        canned(400, b"Bad Request", "text/plain"),
+        canned(400, error(-32000, "too long"), id=None),
+        canned(401, b"who are you?", "text/plain"),
+        canned(413, b"Too large", "text/plain"),
+    ],
+)
+async def test_a_request_that_is_refused_for_its_own_sake_costs_no_session(refusal: Any) -> None:
+    async with behind(LEGACY) as (server, upstream):
+        await call(upstream)
+        server.scripts["tools/call"] = refusal
+        with contextlib.suppress(UpstreamRefused):
+            assert isinstance((await call(upstream)).outcome, Failure)
+        del server.scripts["tools/call"]
+        assert isinstance((await call(upstream)).outcome, Success)
+        assert len(server.calls()) == 3, "and it is not sent again"
+        assert len({made.headers["mcp-session-id"] for made in server.calls()}) == 1
+
+
+async def test_a_401_with_a_challenge_is_about_the_credential() -> None:
+    async def challenge(incoming: Incoming) -> Raw:
+        return Raw(401, {"www-authenticate": "Bearer"})
+
+    async with behind(LEGACY) as (server, upstream):
+        await call(upstream)
+        server.restart()
+        server.scripts["tools/call"] = challenge
+        with pytest.raises(UpstreamRefused):
+            await call(upstream)
+        assert not server.calls("ping")
 
 
 async def test_what_was_perhaps_executed_is_not_sent_again() -> None:
