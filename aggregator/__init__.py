@@ -1,9 +1,10 @@
 """One MCP endpoint for all of a team's, or one developer's, MCP servers.
 
-Reading order: `errors`; `protocol/` (what messages mean, pure); `store/` (what
-is remembered); `upstream/` (who is behind us); `web/` (who is in front of us);
-`server` (what is opened, in which order). docs/architecture.md tells the life
-of a request.
+Reading order: `errors`; `config/` (what the operator said); `protocol/` (what
+messages mean, pure); `store/` (what is remembered); `upstream/` (who is behind
+us); `web/` (who is in front of us), `stdio/` (the same over pipes); `assembly/`
+and `server` (what is opened, in which order); `cli/`. docs/architecture.md tells
+the life of a request.
 
 Embedding, under trio::
 

@@ -1,4 +1,4 @@
-"""Files that somebody else replaces while we run: mounted secrets, renewed certificates.
+"""Files that somebody else replaces while we run: mounted secrets, renewed certificates, the configuration.
 
 A change counts when two looks in a row find the same, so that a file that is
 still being written is waited for. This file must not know what stands in them.

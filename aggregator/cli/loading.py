@@ -1,6 +1,6 @@
 """The configuration for a command: found, read, and where something is wrong, said in words that end the program.
 
-Also what commands write on. Nothing here knows any command.
+Also what commands write on, and the options that several have. Nothing here knows any command.
 """
 
 from __future__ import annotations

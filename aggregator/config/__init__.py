@@ -1,8 +1,9 @@
 """What the operator said: found, read, checked, and turned into values that cannot be wrong.
 
-Reading order: `model` (the values), `vocabulary` (every key), `load` (the
-steps), then `find`, `document`, `expand`, `rules`, `warn`, `report`. This room
-imports only `errors`, and pydantic only inside `load_config`.
+Reading order: `model` (the values), `vocabulary` and `upstream_keys` (every key),
+`load` (the steps), then `find`, `document`, `expand`, `rules`, `build`, `warn`,
+`report`; `mcpmux` is the other dialect. This room imports only `errors`, and
+pydantic only inside `load_config`.
 """
 
 from .load import Loaded, load_config

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic_core import core_schema
 
-from . import accounts, certificates, clients, commands, headers, kinds, scalars, urls
+from . import accounts, certificates, clients, commands, door, headers, kinds, scalars, urls
 from .model import Secret
 from .secrets import read_deployment_secret, read_secret
 
@@ -109,8 +109,8 @@ Variable = Annotated[
     Secret, Kind(commands.read_variable, {"anyOf": [{"type": "string"}, _SECRET_FILE]}, reads_files=True)
 ]
 Directory = Annotated[str, Kind(commands.read_directory, {"type": "string"}, reads_files=True)]
-SocketPath = Annotated[str, Kind(commands.read_socket_path, {"type": "string"}, reads_files=True)]
-ListenToken = Annotated[Secret, Kind(commands.read_listen_token, _SECRET_SCHEMA, reads_files=True)]
+SocketPath = Annotated[str, Kind(door.read_socket_path, {"type": "string"}, reads_files=True)]
+ListenToken = Annotated[Secret, Kind(door.read_listen_token, _SECRET_SCHEMA, reads_files=True)]
 Port = Annotated[int, number(0, 65535, "port")]
 HeaderName = Annotated[str, text(headers.parse_header_name)]
 HeaderValue = Annotated[Secret, Kind(headers.read_header_value, _SECRET_SCHEMA, reads_files=True)]

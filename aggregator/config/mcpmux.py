@@ -13,8 +13,8 @@ from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 from ..errors import Problem
-from .commands import read_listen_token
 from .document import Document
+from .door import read_listen_token
 from .go import Variable
 from .headers import BEARER, parse_header_name, read_bearer_token, read_header_value
 from .kinds import parse_name

@@ -160,7 +160,8 @@ class File(Keys):
     auth: AuthKeys | None = Field(default=None, description="How people log in. Absent: local mode, for one person.")
     upstreams: list[UpstreamKeys] = Field(min_length=1, description="The MCP servers, in the order of their tools.")
     issuer_url: OwnUrl | None = optional(
-        "Public URL of this server. Required behind a reverse proxy. Absent: `http://localhost:<port>`.",
+        "Public URL of this server. Required behind a reverse proxy. Absent: `http://localhost:<port>`. A browser that"
+        " comes by another of `localhost`, `127.0.0.1` and `[::1]` is led to the one that stands here.",
         "https://mcp.example.com",
     )
     host: BindHost | None = optional("Address to listen on. Absent: `0.0.0.0`, in local mode `127.0.0.1`.", "127.0.0.1")

@@ -1,5 +1,6 @@
 """What our authorization server and resource server decide: values in, values out.
 
-Reading order: `site`, `redirects`, `registration`, `authorization`, `sealed`,
-`token_request`, `issuing`, `challenge`, `metadata`.
+Reading order: `site`, `redirects`, `registration`, `client_document`, `clients`,
+`authorization`, `sealed`, `token_request`, `issuing`, `challenge`, `metadata`;
+`browser` for our own pages.
 """
