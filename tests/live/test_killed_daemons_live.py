@@ -89,7 +89,7 @@ async def killed(number: int, folder: Path) -> None:
     command = [sys.executable, "-m", "aggregator", "serve", "-c", str(config)]
     daemon = Daemon("", "localhost", 0, "localhost", socket=at)
     async with open_process(f"daemon {number}", command) as process:
-        await wait_until(lambda: os.path.exists(at))
+        await process.wait_output("MCP endpoint")
         await wait_well(daemon)
         assert len(marked(mark)) == 7, "three programs, their guards, and a child"
         match number % 4:
