@@ -15,8 +15,9 @@ OWN_PARAMETERS = frozenset(
 INSTEAD = {"client_id": "clientId", "client_secret": "clientSecret", "scope": "scopes", "resource": "sendResource"}
 # What the aggregator serves itself, by the first step of the path; a test compares this with its routes.
 TAKEN_PATHS = frozenset(
-    "mcp register token revoke authorize callback consent login logout sign-in sign-out sign-out-everywhere connect "
-    "connections clients tools dashboard static favicon.ico robots.txt healthz livez readyz metrics .well-known".split()
+    "mcp register token revoke authorize callback consent login logout sign-in sign-out sign-out-everywhere "
+    "connect connected connections clients tools dashboard static favicon.ico robots.txt healthz livez readyz metrics "
+    ".well-known".split()
 )
 CALLBACKS = "/upstream-auth/callback"  # and one step more for each upstream
 

@@ -9,7 +9,7 @@ from .accounts import Accounts
 from .authority import Authority
 from .clients_page import revoke_client, show_clients
 from .connect_callback import connect_callback
-from .connecting import begin_connect, callback_path, personal, show_connect, unknown_upstream
+from .connecting import begin_connect, callback_path, personal, show_connect, show_connected, unknown_upstream
 from .connections_page import disconnect, reconnect_all, show_connections
 from .http import Endpoint, Request, Response, Route, see_other
 from .sign_in import HOME, sign_in, sign_out, sign_out_everywhere
@@ -56,6 +56,10 @@ def account_routes(authority: Authority, accounts: Accounts) -> tuple[Route, ...
                     "POST": partial(begin_connect, authority, accounts, upstream),
                 },
             )
+            for upstream in own
+        ),
+        *(
+            page(f"/connected/{upstream.name}", {"GET": partial(show_connected, authority, upstream)})
             for upstream in own
         ),
         page("/connect", {"GET": partial(unknown_upstream, authority)}, below=True),

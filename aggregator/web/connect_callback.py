@@ -20,7 +20,6 @@ from ..protocol.brokering import Beginning, IssuedTokens
 from ..protocol.brokering.flow import ConnectFlow, open_connect, seal_connect
 from ..protocol.oauth.browser import BrowserSession
 from ..protocol.oauth.sealed import FLOW_LIFETIME
-from ..protocol.oauth.words import display_name
 from ..protocol.principal import Principal
 from .accounts import Accounts
 from .authority import Authority
@@ -28,15 +27,14 @@ from .browser_session import find_session
 from .connecting import (
     callback_path,
     comes_back_by_port,
+    connected_path,
     failed_status,
-    following,
     not_connected,
     personal,
     sentence,
-    title_of,
 )
 from .cookies import ended_flow_cookie, flow_cookie, flow_cookies
-from .http import Request, Response
+from .http import Request, Response, see_other
 from .loopback_return import is_loopback_return
 from .sign_in import begin_sign_in
 
@@ -58,6 +56,7 @@ async def connect_callback(authority: Authority, accounts: Accounts, path: str, 
     """
     here = [upstream for upstream in personal(authority) if callback_path(upstream) == path]
     parameters = request.query_parameters()
+    flow = None
     try:
         flow = _flow_of(authority, request, parameters.get("state"))
         parameters = dict(flow.answer) or parameters
@@ -66,7 +65,8 @@ async def connect_callback(authority: Authority, accounts: Accounts, path: str, 
         session = await find_session(authority, request)
         log.warning("request %s: an answer at %s is refused: %s", request.request_id, path, exc.description)
         only = here[0] if len(here) == 1 else None
-        return not_connected(authority, session, only, request, exc.status, exc.description)
+        response = not_connected(authority, session, only, request, exc.status, exc.description)
+        return response if flow is None else response.with_headers(*_noted(authority, flow))
     session = await find_session(authority, request)
     if session is None:
         return await _sign_in_first(authority, flow, path, parameters, request)
@@ -104,6 +104,13 @@ def _flow_of(authority: Authority, request: Request, state: str | None) -> Conne
     if flow.id != state:
         raise _other_browser()
     return flow
+
+
+def _noted(authority: Authority, flow: ConnectFlow) -> tuple[tuple[str, str], ...]:
+    """The header that remembers that an answer came to the flow, which goes on."""
+    sealed = seal_connect(authority.keys, replace(flow, heard=True), now=authority.clock())
+    cookie = flow_cookie(authority.site, flow.id, sealed)
+    return () if cookie is None else (cookie,)
 
 
 def _checked(
@@ -162,18 +169,13 @@ async def _connect(
 ) -> Response:
     who = flow.principal
     try:
-        issued = await redeem_and_save(accounts, who, upstream, flow.beginning, code)
+        await redeem_and_save(accounts, who, upstream, flow.beginning, code)
     except UpstreamLost as exc:
         log.warning("request %s: %s: no tokens for %s: %s", request.request_id, upstream.name, who.key, exc)
         words = sentence(str(exc))
         return not_connected(authority, session, upstream, request, failed_status(exc), words, then=flow.then)
-    return authority.pages.render(
-        "connected.html",
-        viewer=session,
-        title=title_of(upstream),
-        account=display_name(issued.account or ""),
-        **following(authority, flow.then),
-    )
+    # To a page of its own, which may be loaded again: this address has been answered, and holds the code.
+    return see_other(authority.site.url(connected_path(upstream, flow.then)), ("referrer-policy", "no-referrer"))
 
 
 async def redeem_and_save(

@@ -24,7 +24,7 @@ from .accounts import Accounts
 from .authority import Authority
 from .browser_session import find_session, session_of_form
 from .cookies import flow_cookie, flow_cookies, surplus_flows
-from .http import Request, Response
+from .http import Request, Response, see_other
 from .sign_in import begin_sign_in
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,35 @@ async def show_connect(authority: Authority, upstream: Upstream, request: Reques
         account=None if stored is None else stored.account,
         is_connected=stored is not None and stored.state == "connected",
     )
+
+
+async def show_connected(authority: Authority, upstream: Upstream, request: Request) -> Response:
+    """Where a login at `upstream` ends: which account is linked to whom, and what is next.
+
+    What it says stands in the store, so that it may be loaded again, and its address holds nothing but names.
+
+    Raises:
+        StoreUnavailable: when it is not known who asks, or what they connected.
+    """
+    session = await find_session(authority, request)
+    if session is None:
+        return await begin_sign_in(authority, request, f"/connect/{upstream.name}")
+    stored = await authority.store.find_connection(session.person.principal, upstream.name)
+    if stored is None or stored.state != "connected":
+        return see_other(authority.site.url(f"/connect/{upstream.name}"))
+    return authority.pages.render(
+        "connected.html",
+        viewer=session,
+        title=title_of(upstream),
+        account=display_name(stored.account or ""),
+        **following(authority, request.query_parameters().get("then", "").split(",")),
+    )
+
+
+def connected_path(upstream: Upstream, then: Iterable[str]) -> str:
+    """The address of that page, with those `then` to go on with."""
+    names = ",".join(then)
+    return f"/connected/{upstream.name}" + (f"?then={names}" if names else "")
 
 
 async def begin_connect(authority: Authority, accounts: Accounts, upstream: Upstream, request: Request) -> Response:
@@ -122,11 +151,11 @@ def _clients_under_way(authority: Authority, upstream: Upstream, request: Reques
     clients: set[str] = set()
     for sealed in flow_cookies(authority.site, request).values():
         try:
-            beginning = open_connect(authority.keys, sealed, now=authority.clock()).beginning
+            flow = open_connect(authority.keys, sealed, now=authority.clock())
         except Unsealable:
             continue  # a login of another kind, or one too old
-        if beginning.upstream == upstream.name:
-            clients.add(beginning.client_id)
+        if flow.beginning.upstream == upstream.name and not flow.heard:
+            clients.add(flow.beginning.client_id)
     return frozenset(clients)
 
 

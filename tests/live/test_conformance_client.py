@@ -143,7 +143,7 @@ async def connect(browser: httpx2.AsyncClient, url: str) -> str:
             return f"{going.status_code}: {heading(going.text)}"
         answer = await browser.get(away[0])
         assert answer.has_redirect_location, f"the authorization server answered {answer.status_code}: {answer.text}"
-        landed = await browser.get(answer.headers["location"])
+        landed = await browser.get(answer.headers["location"], follow_redirects=True)
     except (LoginStuck, StopIteration) as exc:
         raise AssertionError(f"no way to connect: {exc}") from exc
     return f"{landed.status_code}: {heading(landed.text)}"

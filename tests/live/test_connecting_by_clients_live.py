@@ -34,7 +34,8 @@ async def connect(link: str, user: str) -> str:
         origin = f"{page.url.scheme}://{page.url.netloc.decode()}"
         going = await browser.post(urljoin(link, form.action), data=fields, headers={"origin": origin})
         away = next(href for href in Page(going.text).links if not href.startswith(("/", origin)))
-        return (await browser.get(await walk_login(away, origin, f"{user}@mail", browser=browser))).text
+        answer = await walk_login(away, origin, f"{user}@mail", browser=browser)
+        return (await browser.get(answer, follow_redirects=True)).text
 
 
 @pytest.mark.requirement("UP9", "UP10")

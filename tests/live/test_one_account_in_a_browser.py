@@ -70,7 +70,7 @@ def test_the_port_leads_the_browser_that_began_back_to_our_page(tmp_path: Path, 
         page.get_by_label("Name").fill("ada")
         page.get_by_role("button", name="Log in").click()
         page.get_by_role("heading", name="mail is connected").wait_for()
-        assert page.url.startswith(f"{home.url}/upstream-auth/callback/mail")
+        assert page.url == f"{home.url}/connected/mail"  # the code is gone from the address
         page.goto(f"{home.url}/connections")
         page.get_by_role("button", name="Disconnect").wait_for()
         assert not [problem for problem in page.problems if "Content Security Policy" in problem]

@@ -14,6 +14,7 @@ from aggregator.errors import Refusal, StoreUnavailable, UpstreamLost
 from aggregator.protocol.brokering import Beginning, IssuedTokens
 from aggregator.protocol.oauth.pkce import challenge_of
 from aggregator.protocol.principal import Principal
+from aggregator.store import Connection, Store
 from aggregator.upstream.credentials import SHARED, Standing
 from aggregator.upstream.listings import UpstreamStatus
 from aggregator.web.accounts import Accounts
@@ -104,6 +105,7 @@ class FakeConnecting:
 
     saved: dict[tuple[Principal, str], IssuedTokens] = field(default_factory=dict)
     ended: set[tuple[Principal, str]] = field(default_factory=set)  # connections that need a new login
+    store: Store | None = None  # where pages look for what is connected
     slow: float = 0.0
     failures: int = 0  # of the store, still to come
 
@@ -113,11 +115,18 @@ class FakeConnecting:
         if self.failures:
             self.failures -= 1
             raise StoreUnavailable("the disk is gone")
+        if self.store is not None:
+            row = Connection(
+                principal, upstream, f"row of {principal.key}", issued.access_token, None, account=issued.account
+            )
+            await self.store.save_connection(row)
         self.saved[principal, upstream] = issued
         self.ended.discard((principal, upstream))
 
     async def disconnect(self, principal: Principal, upstream: str) -> bool:
         await trio.lowlevel.checkpoint()
+        if self.store is not None:
+            await self.store.forget_connection(principal, upstream)
         return self.saved.pop((principal, upstream), None) is not None
 
     def standing(self, principal: Principal, upstream: Upstream) -> Standing:

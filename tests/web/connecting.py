@@ -12,9 +12,11 @@ from .account_fakes import FakeAccounts
 from .deployment import (
     ANNA,
     FROM_OWN_PAGE,
+    ISSUER,
     Browser,
     Deployment,
     hidden_fields,
+    location,
     text_of,
 )
 
@@ -25,6 +27,7 @@ class World:
     def __init__(self, *, fakes: FakeAccounts | None = None, **settings: Any) -> None:
         self.fakes = fakes or FakeAccounts()
         self.deployment = Deployment(accounts=self.fakes.accounts(), upstreams=self.fakes.upstreams, **settings)
+        self.fakes.connecting.store = self.deployment.store
 
     async def signed_in(self, person: Any = ANNA) -> Browser:
         browser = Browser(self.deployment)
@@ -45,6 +48,14 @@ async def begun(browser: Browser, upstream: str = "gmail", **form: str) -> str:
     """Press Connect; where the browser stands then."""
     page = await browser.get(f"/connect/{upstream}")
     return destination(await browser.post(f"/connect/{upstream}", hidden_fields(page) | form, *FROM_OWN_PAGE))
+
+
+async def came_back(browser: Browser, answer: str) -> Response:
+    """The page that a browser shows which the authorization server sent to `answer`."""
+    page = await browser.get(answer)
+    if page.status == 303 and location(page).startswith(f"{ISSUER}/connected/"):
+        return await browser.get(location(page).removeprefix(ISSUER))
+    return page
 
 
 def destination(page: Response) -> str:

@@ -13,7 +13,7 @@ from aggregator.web.clients_page import signed_in_client
 from aggregator.web.connections_page import row_of
 
 from .account_fakes import CLOCKS, GMAIL, FakeAccounts, status_of
-from .connecting import World, begun, destination
+from .connecting import World, begun, came_back, destination
 from .deployment import (
     ANNA,
     BEN,
@@ -93,7 +93,7 @@ async def test_disconnecting_ends_ones_own_connection_only() -> None:
     world = World()
     anna, ben = await world.signed_in(ANNA), await world.signed_in(BEN)
     for browser in (anna, ben):
-        await browser.get(world.fakes.oauth.allow(await begun(browser)))
+        await came_back(browser, world.fakes.oauth.allow(await begun(browser)))
     form = hidden_fields(await anna.get("/connections"))
     response = await anna.post("/connections/disconnect", form | {"upstream": "gmail"}, *FROM_OWN_PAGE)
     assert (response.status, location(response)) == (303, f"{ISSUER}/connections")
@@ -113,16 +113,16 @@ async def test_all_that_have_expired_are_reconnected_in_turn() -> None:
     world = World()
     browser = await world.signed_in()
     for upstream in ("gmail", "slack"):
-        await browser.get(world.fakes.oauth.allow(await begun(browser, upstream)))
+        await came_back(browser, world.fakes.oauth.allow(await begun(browser, upstream)))
     assert "Reconnect all expired" not in text_of(await browser.get("/connections"))
     world.fakes.connecting.ended = set(world.fakes.connecting.saved)
     page = await browser.get("/connections")
     assert "Reconnect all expired" in text_of(page)
     csrf = {"csrf": hidden_fields(page)["csrf"]}
     going = await browser.post("/connections/reconnect", csrf, *FROM_OWN_PAGE)
-    page = await browser.get(world.fakes.oauth.allow(destination(going)))
+    page = await came_back(browser, world.fakes.oauth.allow(destination(going)))
     going = await browser.post("/connect/slack", hidden_fields(page), *FROM_OWN_PAGE)
-    await browser.get(world.fakes.oauth.allow(destination(going)))
+    await came_back(browser, world.fakes.oauth.allow(destination(going)))
     assert world.fakes.connecting.ended == set()
     again = await browser.post("/connections/reconnect", csrf, *FROM_OWN_PAGE)
     assert location(again) == f"{ISSUER}/connections"
@@ -131,7 +131,7 @@ async def test_all_that_have_expired_are_reconnected_in_turn() -> None:
 async def test_what_has_expired_can_be_forgotten_instead() -> None:
     world = World()
     browser = await world.signed_in()
-    await browser.get(world.fakes.oauth.allow(await begun(browser)))
+    await came_back(browser, world.fakes.oauth.allow(await begun(browser)))
     assert "Forget" not in text_of(await browser.get("/connections"))
     world.fakes.connecting.ended = set(world.fakes.connecting.saved)
     page = await browser.get("/connections")

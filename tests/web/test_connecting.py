@@ -9,7 +9,7 @@ import pytest
 from aggregator.store import Connection
 
 from .account_fakes import CHALLENGE, CLOCKS, GMAIL, SLACK, FakeAccounts, issuer_of
-from .connecting import World, begun, destination
+from .connecting import World, begun, came_back, destination
 from .deployment import (
     ANNA,
     FROM_OWN_PAGE,
@@ -55,10 +55,22 @@ async def test_who_begins_again_without_having_come_back_is_known_to_have_done_s
     oauth = world.fakes.oauth
     url = await begun(browser)
     await begun(browser, "slack")
-    await browser.get(oauth.allow(await begun(browser)))
-    await browser.get(oauth.allow(url))
+    await came_back(browser, oauth.allow(await begun(browser)))
+    await came_back(browser, oauth.allow(url))
     await begun(browser)
     assert oauth.unanswered == [frozenset(), frozenset(), {"mcp-aggregator"}, frozenset()]
+
+
+async def test_an_answer_that_was_refused_was_one_all_the_same() -> None:
+    """The authorization server is not asked whether it knows us, with a code that is none: it may count those."""
+    world = World()
+    browser = await world.signed_in()
+    oauth = world.fakes.oauth
+    refused = await begun(browser)
+    assert (await browser.get(oauth.allow(refused, iss="https://other.example"))).status == 403
+    await begun(browser)
+    assert oauth.unanswered == [frozenset(), frozenset()]
+    assert (await came_back(browser, oauth.allow(refused))).status == 200, "the flow went on"
 
 
 @pytest.mark.requirement("UP4", "UP9")
@@ -68,7 +80,7 @@ async def test_a_person_connects_their_account_and_reads_which_one() -> None:
     url = await begun(browser)
     assert url.startswith(issuer_of("gmail"))
     assert world.fakes.oauth.begun == [("gmail", CHALLENGE, None)]
-    page = await browser.get(world.fakes.oauth.allow(url))
+    page = await came_back(browser, world.fakes.oauth.allow(url))
     assert page.status == 200
     for words in ("Gmail is connected", "anna@gmail.example", "anna@example.com", "close this tab"):
         assert words in text_of(page)
@@ -84,7 +96,7 @@ async def test_no_page_and_no_address_of_ours_holds_a_code_token_verifier_or_per
     going = await browser.post("/connect/gmail", hidden_fields(page), *FROM_OWN_PAGE)
     callback = world.fakes.oauth.allow(destination(going))
     [code] = world.fakes.oauth.codes
-    connected = await browser.get(callback)
+    connected = await came_back(browser, callback)
     for shown in (page, going, connected):
         text = text_of(shown)
         for canary in (code, "at-", "rt-", *browser.jar.values()):
@@ -99,7 +111,7 @@ async def test_every_page_of_the_way_forbids_frames_scripts_referrers_and_caches
     connect = await browser.get("/connect/gmail")
     going = await browser.post("/connect/gmail", hidden_fields(connect), *FROM_OWN_PAGE)
     callback = world.fakes.oauth.allow(destination(going))
-    pages = [connect, going, await browser.get(callback), await browser.get(callback)]
+    pages = [connect, going, await came_back(browser, callback), await came_back(browser, callback)]
     pages += [await browser.get(target) for target in ("/connections", "/clients", "/connect")]
     for page in pages:
         policy = header(page, "content-security-policy") or ""
@@ -122,9 +134,9 @@ async def test_below_an_issuer_with_a_path_everything_stands_below_it() -> None:
     going = await browser.post("/team/connect/gmail", hidden_fields(page), *FROM_OWN_PAGE)
     callback = world.fakes.oauth.allow(destination(going))
     assert callback.startswith("/team/upstream-auth/callback/gmail?")
-    connected = await browser.get(callback)
-    assert connected.status == 200
-    assert 'href="/team/connections"' in text_of(connected)
+    answered = await browser.get(callback)
+    assert location(answered) == "https://h.example/team/connected/gmail"
+    assert 'href="/team/connections"' in text_of(await browser.get("/team/connected/gmail"))
 
 
 @pytest.mark.requirement("UP10")
@@ -162,10 +174,10 @@ async def test_several_are_connected_one_after_the_other() -> None:
     world = World()
     browser = await world.signed_in()
     url = await begun(browser, then="slack,unknown,clocks,gmail")
-    page = await browser.get(world.fakes.oauth.allow(url))
+    page = await came_back(browser, world.fakes.oauth.allow(url))
     assert "Go on with slack" in text_of(page)
     going = await browser.post("/connect/slack", hidden_fields(page), *FROM_OWN_PAGE)
-    page = await browser.get(world.fakes.oauth.allow(destination(going)))
+    page = await came_back(browser, world.fakes.oauth.allow(destination(going)))
     assert "Go on" not in text_of(page)
     assert set(world.saved) == {("anna", "gmail"), ("anna", "slack")}
 
@@ -174,7 +186,7 @@ async def test_where_one_of_several_is_not_allowed_the_page_leads_on_to_the_next
     world = World()
     browser = await world.signed_in()
     url = await begun(browser, then="slack")
-    page = await browser.get(world.fakes.oauth.allow(url, code=None, error="access_denied"))
+    page = await came_back(browser, world.fakes.oauth.allow(url, code=None, error="access_denied"))
     assert "Go on with slack" in text_of(page)
     world.fakes.oauth.down = "no way there"
     page = await browser.post("/connect/slack", hidden_fields(page) | {"then": "gmail"}, *FROM_OWN_PAGE)

@@ -21,7 +21,8 @@ from . import Beginning
 class ConnectFlow:
     """`answer` holds the authorization server's answer while the person signs in again; empty before.
 
-    `then` names the upstreams to connect afterwards, where the person asked for several.
+    `then` names the upstreams to connect afterwards, where the person asked for several. `heard` says that an answer
+    came which was refused: the flow goes on, since anybody may have sent it, and the authorization server knows us.
     """
 
     id: str
@@ -30,6 +31,7 @@ class ConnectFlow:
     then: tuple[str, ...] = ()
     answer: Mapping[str, str] = field(default_factory=dict, repr=False)
     started_at: float = 0.0
+    heard: bool = False
 
 
 def seal_connect(keys: KeyRing, flow: ConnectFlow, *, now: float) -> str:
@@ -43,6 +45,7 @@ def seal_connect(keys: KeyRing, flow: ConnectFlow, *, now: float) -> str:
         "beginning": beginning,
         "then": list(flow.then),
         "answer": dict(flow.answer),
+        "heard": flow.heard,
     }
     return keys.seal(Purpose.CONNECT, payload, now=now, lifetime=FLOW_LIFETIME)
 
@@ -55,6 +58,6 @@ def open_connect(keys: KeyRing, text: str, *, now: float) -> ConnectFlow:
 
     def made(p: dict[str, Any]) -> ConnectFlow:
         principal, beginning = Principal(p["idp"], p["sub"]), Beginning(url="", **p["beginning"])
-        return ConnectFlow(p["id"], principal, beginning, tuple(p["then"]), p["answer"], p["iat"])
+        return ConnectFlow(p["id"], principal, beginning, tuple(p["then"]), p["answer"], p["iat"], p["heard"])
 
     return made_of(made, payload)
