@@ -13,7 +13,7 @@ from typing import Protocol
 import trio
 
 SILENCE = 15.0  # seconds; what stands between, load balancers for one, gives up after 60 and more
-BEAT = 5.0  # seconds between two looks
+BEAT = 1.0  # seconds between two looks; silence lasts so much longer at most
 STALLED = 10.0  # seconds for a client to take one comment; its connection is somebody else's to end
 
 
