@@ -244,7 +244,8 @@ class OAuthClient:
             upstream = await self._programs.filled(upstream)
             server = await self._discovery.server(upstream, issuer)
             client = await self._registrations.known(upstream, server.issuer, client_id)
-            request = refresh_request(client, refresh_token=refresh_token, resource=resource)
+            named = resource if upstream.account.send_resource else None  # whatever was sent at the login
+            request = refresh_request(client, refresh_token=refresh_token, resource=named)
             _, outcome = await self._ask(upstream, server.token_endpoint, request, scope)
         except OtherIssuer as exc:  # MCP, "Authorization Server Binding": nothing of the old one goes to the new one
             return Ended(str(exc))
