@@ -19,16 +19,27 @@ from .store import WORD_LASTS, Store
 
 ANNOUNCE_INTERVAL = WORD_LASTS / 3
 
+FOR_A_TEAM = (
+    "secret: another instance on this store seals with a key that is not among ours, so this one is not ready; give all"
+    " instances the same secret, see docs/operations.md"
+)
+FOR_ONE_PERSON = (
+    "the key is not the one that what is kept was sealed with a moment ago, so logins that are kept cannot be opened;"
+    " put the key back, or log in again: mcp-aggregator login"
+)
+
 log = logging.getLogger(__name__)
 
 
 class KeyAgreement:
-    """Whether every process that uses the store can open what the others seal, as far as is known."""
+    """Whether every process that uses the store can open what the others seal, as far as is known. `complaint` is
+    what the log says if not."""
 
-    def __init__(self, store: Store, keys: KeyRing, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, keys: KeyRing, clock: Callable[[], float], complaint: str = FOR_A_TEAM) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
+        self._complaint = complaint
         self.is_broken = False
 
     def __repr__(self) -> str:
@@ -47,23 +58,21 @@ class KeyAgreement:
         except StoreUnavailable:
             return
         if not agreed and not self.is_broken:
-            log.error(
-                "secret: another instance on this store seals with a key that is not among ours (%s), so this one is"
-                " not ready; give all instances the same secret, see docs/operations.md",
-                describe(self._keys),
-            )
+            log.error("%s (%s)", self._complaint, describe(self._keys))
         elif agreed and self.is_broken:
             log.warning("secret: no other instance on this store seals with another key any more; ready")
         self.is_broken = not agreed
 
 
 @asynccontextmanager
-async def open_key_agreement(store: Store, keys: KeyRing, *, clock: Callable[[], float]) -> AsyncIterator[KeyAgreement]:
+async def open_key_agreement(
+    store: Store, keys: KeyRing, *, clock: Callable[[], float], complaint: str = FOR_A_TEAM
+) -> AsyncIterator[KeyAgreement]:
     """The agreement, looked at once and then watched.
 
     Our word stays when the block is left: taken back, it would let a process with another secret speak for the rest.
     """
-    agreement = KeyAgreement(store, keys, clock)
+    agreement = KeyAgreement(store, keys, clock, complaint)
     await agreement.announce()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(agreement.watch)

@@ -69,6 +69,17 @@ async def test_the_log_says_in_words_for_one_person_what_is_kept(
     assert kept == f"logins to upstreams are kept in {file}, encrypted"
 
 
+async def test_another_key_than_before_is_told_with_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        async with served(config(storage=str(tmp_path / "local.sqlite"))):
+            pass
+        (tmp_path / "local.key").unlink()
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "put the key back, or log in again: mcp-aggregator login" in told
+
+
 @asynccontextmanager
 async def asking(address: str, revision: str = MODERN, token: str = "none") -> AsyncIterator[Asking]:
     async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http:

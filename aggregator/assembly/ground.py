@@ -12,7 +12,7 @@ import trio
 
 from ..config.model import Config, Upstream
 from ..deployment_keys import describe, make_key_ring
-from ..key_agreement import KeyAgreement, open_key_agreement
+from ..key_agreement import FOR_A_TEAM, FOR_ONE_PERSON, KeyAgreement, open_key_agreement
 from ..protocol.principal import LOCAL
 from ..protocol.sealing import KeyRing
 from ..store import Store
@@ -59,7 +59,8 @@ async def open_ground(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         store = await enter(open_store(config.storage, keys, issuer=importing_for, clock=clock))
-        agreement = await enter(open_key_agreement(store, keys, clock=clock))
+        complaint = FOR_ONE_PERSON if config.auth.issuer == LOCAL.issuer else FOR_A_TEAM
+        agreement = await enter(open_key_agreement(store, keys, clock=clock, complaint=complaint))
         oauth = await enter(open_oauth_client(config, store, public=public, own=own, proxy=proxy, clock=clock))
         connections = await enter(open_connections(store, oauth, reached, clock=clock))
         yield Ground(config, keys, store, agreement, oauth, connections, public, own, proxy, clock)
