@@ -76,10 +76,10 @@ def process_token_response(
         return Postponed(f"its authorization server is busy or broken (it answered {status})", wait)
     if error is not None:  # some send it with 200
         if error.code in _NO_LONGER_GOOD:
-            return Ended(f"its authorization server ended it ({error.shown})")
+            return Ended(f"its authorization server has ended the login ({error.shown})")
         # RFC 6749 5.2 has 401 for a client that failed to prove itself, whatever word stands beside it.
         if error.code == "invalid_client" or (status == 401 and error.code == "unauthorized_client"):
-            return ClientRefused(f"its authorization server does not take us for its client ({error.shown})")
+            return ClientRefused(f"its authorization server does not know this aggregator ({error.shown})")
         return Postponed(f"its authorization server refuses ({error.shown})", wait)
     if status != 200:
         return Postponed(f"its authorization server answered {status}, without an OAuth error", wait)
