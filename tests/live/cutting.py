@@ -8,9 +8,11 @@ from functools import partial
 
 import trio
 
+MARK = 1024  # bytes: no mark is longer
+
 
 class Cutting:
-    """Cuts the connection of every response that `marks` come on, each mark once, right behind the piece it came in."""
+    """Cuts the connection of every response that `marks` come on, each mark once, right behind the event it came in."""
 
     def __init__(self, port: int, marks: list[bytes]) -> None:
         self.cut = 0
@@ -35,13 +37,19 @@ class Cutting:
         scope.cancel()
 
     async def _copy_answers(self, source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        passed = bytearray()
         try:
             while data := await source.receive_some():
-                await sink.send_all(data)
-                if self._marks and self._marks[0] in data:
+                # However many events come in one piece, and wherever it ends.
+                begins, seen = len(passed), passed + data
+                if self._marks and (at := seen.find(self._marks[0])) >= 0:
+                    end = seen.find(b"\n\n\r\n", at)  # of the event, which is one chunk
+                    await sink.send_all(seen[begins:] if end < 0 else seen[begins : max(begins, end + 4)])
                     del self._marks[0]
                     self.cut += 1
                     return
+                await sink.send_all(data)
+                passed = seen[-MARK:]
         except trio.BrokenResourceError:
             pass
 

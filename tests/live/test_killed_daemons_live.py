@@ -122,4 +122,4 @@ async def test_nothing_is_left_of_daemons_that_are_killed(tmp_path: Path) -> Non
         async with trio.open_nursery() as nursery:
             for number in range(first, min(first + TOGETHER, DAEMONS)):
                 nursery.start_soon(killed, number, tmp_path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before

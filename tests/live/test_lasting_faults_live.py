@@ -21,7 +21,7 @@ from aggregator.server import open_aggregator
 from aggregator.serving import serve_application
 from tests.fakes.https import NAMES, make_authority, open_https_server
 from tests.parts.browser import LoginStuck
-from tests.parts.processes import free_port
+from tests.parts.processes import PATIENCE, free_port
 
 from .asking import bearer_for, open_asking, text_of
 from .attacking import Asked, RawUpstream, Target, Writer, answer, open_upstream
@@ -46,7 +46,7 @@ async def open_target(*upstreams: RawUpstream, issuer: str = NOBODY_LOGS_IN, **f
     urls = {f"up{number}": upstream.url for number, upstream in enumerate(upstreams)}
     async with (
         open_deployment(urls, issuer=issuer, upstream_fields={"auth_type": "none", **fields}) as deployment,
-        httpx2.AsyncClient(trust_env=False, timeout=30) as http,
+        httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as http,
     ):
         yield Target([deployment.url], issuer, http)
 
@@ -87,17 +87,17 @@ async def test_an_upstream_that_never_quite_answers_is_left_at_the_deadline_and_
     async with open_upstream() as slow, open_upstream() as quick:
         slow.scripts = {name: lambda asked, writer=writer: writer for name, writer in SLOW.items()}  # type: ignore[misc]
         slow.scripts["progress"] = progress
-        async with open_target(slow, quick, tool_timeout=1.0) as target:
+        async with open_target(slow, quick, tool_timeout=4.0) as target:
             alice, bob = (bearer_for(target.url, subject=name) for name in ("alice", "bob"))
             left: list[str] = []
 
             async def call(name: str) -> None:
                 params = {"name": f"up0__{name}", "arguments": {}, "_meta": {"progressToken": name}}
                 begun = trio.current_time()
-                with trio.fail_after(20):
+                with trio.fail_after(PATIENCE):
                     answered = await target.ask(alice, "tools/call", params)
-                assert trio.current_time() - begun > 0.9
-                assert "upstream up0: no answer within toolTimeout (1 s)" in answered.text, name
+                assert trio.current_time() - begun > 3.9
+                assert "upstream up0: no answer within toolTimeout (4 s)" in answered.text, name
                 left.append(name)
 
             async with trio.open_nursery() as nursery:
@@ -145,7 +145,7 @@ async def test_nothing_that_an_upstream_answers_in_the_place_of_mcp_takes_much_m
             before = peak_memory(process.process.pid)
             for name in HOSTILE:
                 assert (await asking.call(f"up__{name}"))["isError"], name
-            assert peak_memory(process.process.pid) - before < 50 * 1024
+            assert peak_memory(process.process.pid) - before < 120 * 1024
 
 
 def peak_memory(pid: int) -> int:
@@ -159,7 +159,7 @@ IN_WORDS = {
     "expired": "TLS certificate refused: certificate has expired",
     "foreign": "TLS certificate refused: Hostname mismatch",
     "untrusted": "TLS certificate refused: ",
-    "stalled": "no list within 1 s",
+    "stalled": "no list within 4 s",
     "plain": "TLS handshake failed: ",
 }
 
@@ -183,7 +183,7 @@ async def test_an_upstream_that_cannot_prove_itself_is_named_with_the_reason_and
         faulty = await stack.enter_async_context(open_faulty({"stalled": be_silent, "plain": be_stuck}))
         urls = {name: f"https://localhost:{server.port}/mcp" for name, server in servers.items()}
         urls |= {name: url.replace("http://", "https://") for name, url in faulty.items()}
-        fields = {"discovery_timeout": 1.0, "tool_timeout": 1.0, "auth_type": "none"}
+        fields = {"discovery_timeout": 4.0, "tool_timeout": 4.0, "auth_type": "none"}
         deployment = await stack.enter_async_context(
             open_deployment(urls, issuer=NOBODY_LOGS_IN, upstream_fields=fields, ca_file=str(trusted))
         )
@@ -260,7 +260,7 @@ async def open_clocks(folder: Path, issuer: str, upstream: RawUpstream, *clocks:
     balance = await Balance.take()
     async with AsyncExitStack() as stack:
         log = stack.enter_context(kept_log())
-        http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=30))
+        http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=PATIENCE))
         nursery = await stack.enter_async_context(trio.open_nursery())
         for clock, port in zip(clocks, ports, strict=True):
             config = config_of(

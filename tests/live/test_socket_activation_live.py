@@ -53,7 +53,6 @@ class Manager:
         }
 
     async def start(self, nursery: trio.Nursery) -> trio.Process:
-        self.told.clear()
         number = self._listener.fileno()
         self._hear()  # the last words of the one before
         self.told = []
