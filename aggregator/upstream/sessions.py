@@ -15,6 +15,7 @@ import itertools
 import json
 import logging
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field
 
 import trio
@@ -103,6 +104,7 @@ class Tickets:
         self._held: dict[SessionKey, Ticket] = {}
         self._opening: dict[SessionKey, trio.Event] = {}
         self._leaving: list[Ticket] = []  # those that had to make room
+        self._in_place: Counter[str] = Counter()  # held and opening ones in which a person can be asked, by person
 
     def __len__(self) -> int:
         return len(self._held)
@@ -128,10 +130,14 @@ class Tickets:
                 await opening.wait()  # whoever opens may fail or be cancelled: look again
                 continue
             done = self._opening[key] = trio.Event()
+            if key.client:
+                self._in_place[key.owner] += 1
             try:
                 self._held[key] = await self._open(key, credential)
             finally:
                 del self._opening[key]
+                if key not in self._held:
+                    self._leaves(key)
                 done.set()
         held.used_at = trio.current_time()
         held.credential = credential
@@ -146,6 +152,7 @@ class Tickets:
         ticket.lost = True
         if self._held.get(ticket.key) is ticket:
             del self._held[ticket.key]
+            self._leaves(ticket.key)
 
     async def is_alive(self, ticket: Ticket) -> bool:
         """Whether the upstream still knows the session, as far as a ping tells within `FAREWELL` seconds."""
@@ -178,6 +185,12 @@ class Tickets:
                     self.drop(ticket)
                     await self._farewell(ticket)
 
+    def _leaves(self, key: SessionKey) -> None:
+        if key.client:
+            self._in_place[key.owner] -= 1
+            if not self._in_place[key.owner]:
+                del self._in_place[key.owner]
+
     def _first_free(self, whose: SessionKey) -> SessionKey:
         """The shared one first, in which requests that follow one another find what they left there."""
         names = itertools.chain([""], (f"{_ALONE}{number}" for number in itertools.count(1)))
@@ -190,12 +203,9 @@ class Tickets:
     def _has_room(self, key: SessionKey) -> bool:
         """Whether there may be one more, for which the person's one that was not used for longest may have to go, if
         that is long enough."""
-        if not key.client:
+        if not key.client or self._in_place[key.owner] < PER_PERSON:
             return True
         theirs = [held for held in self._held.values() if held.key.client and held.key.owner == key.owner]
-        opening = sum(bool(other.client) and other.owner == key.owner for other in self._opening)
-        if len(theirs) + opening < PER_PERSON:
-            return True
         oldest_use = trio.current_time() - SPARED
         idle = [held for held in theirs if not held.calls and held.used_at < oldest_use]
         if idle:

@@ -296,6 +296,8 @@ async def test_the_sessions_of_a_client_that_ended_its_own_are_ended_soon(
         await trio.sleep(LOOK_AGAIN + 1)
         assert [call.headers["mcp-session-id"] for call in server.calls("DELETE")] == [gone.session_id]
         assert (gone.lost, other.lost) == (True, False)
+        await tickets.ticket(SessionKey("bob", EVERYONE))
+        assert tickets._in_place == {"alice": 1}
 
 
 @asynccontextmanager
