@@ -162,6 +162,8 @@ async def _ask(
     except UpstreamRefused as exc:
         if exc.status == 401 and config.auth_type in ("user", "oauth", "none"):
             return LoginNeeded("it asks for a login")
+        if exc.status not in (401, 403) and name_length is None:
+            return Silent(f"{exc}; is this the URL of an MCP endpoint? They mostly end in /mcp")
         if exc.status in (401, 403):
             return Silent(f"{exc}: it refuses the credentials that are configured for it")
         return Silent(str(exc))

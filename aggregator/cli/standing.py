@@ -46,6 +46,8 @@ def status(config: AnyConfig, terminal: Terminal, *, as_json: bool, start: str, 
         terminal.say(f"start it with: {start}")
         return EXIT_UNAVAILABLE
     except Refused as exc:
+        if as_json:
+            terminal.data(json.dumps({"running": True, "error": str(exc), "fix": None}))
         terminal.say(f"it runs, and says: {exc}", RED)
         return EXIT_LOGIN
     rows: Sequence[Row] = [{**row, "fix": row["fix"] + option} if "fix" in row else row for row in told["upstreams"]]

@@ -7,6 +7,8 @@ import os
 import pty
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,18 @@ def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b""
         assert process.wait(timeout=PATIENCE) == 1
+
+
+def test_a_url_that_is_no_endpoint_is_told_so(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # 501 for whatever is asked
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        done = run(tmp_path, "list", "--endpoint", f"http://127.0.0.1:{server.server_address[1]}/")
+        server.shutdown()
+        thread.join(5)
+    assert done.returncode == 69
+    assert "HTTP 501" in done.stderr
+    assert "is this the URL of an MCP endpoint? They mostly end in /mcp" in done.stderr
 
 
 @pytest.mark.parametrize(

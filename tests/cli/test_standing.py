@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from aggregator.cli.daemon import Daemon, NotRunning, daemon_of
-from aggregator.cli.standing import exit_code_of, login, status_lines
+from aggregator.cli.standing import exit_code_of, login, status, status_lines
 from aggregator.cli.terminal import Terminal
 from aggregator.config.model import BrowserLogin, Listen, LocalConfig, Secret, Upstream
 from tests.parts.processes import PATIENCE, free_port
@@ -179,6 +179,14 @@ def test_a_daemon_that_ends_while_somebody_logs_in_is_told(tmp_path: Path) -> No
 
         assert login(config, Terminal(out, err, {}), (), open_page) == 69
     assert "the daemon has ended meanwhile: nobody answers" in err.getvalue()
+
+
+def test_a_daemon_that_refuses_us_is_said_to_run() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    body = b'{"error_description": "no token"}'
+    with answering(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) as port:
+        assert status(local(port=port), Terminal(out, err, {}), as_json=True, start="") == 77
+    assert json.loads(out.getvalue()) == {"running": True, "error": "no token", "fix": None}
 
 
 @contextmanager
