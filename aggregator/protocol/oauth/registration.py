@@ -65,7 +65,9 @@ def parse_registration(
     metadata = _json_object(body)
     name = name_for_code_flow(metadata)
     # RFC 7591 2: "If unspecified or omitted, the default is client_secret_basic".
-    method = metadata.get("token_endpoint_auth_method") or "client_secret_basic"
+    method = metadata.get("token_endpoint_auth_method")
+    if method in (None, ""):
+        method = "client_secret_basic"
     if method not in AUTH_METHODS:
         raise invalid_metadata(
             f"token_endpoint_auth_method is '{plain(str(method))}'; use one of {', '.join(AUTH_METHODS)}"
@@ -152,7 +154,9 @@ def name_for_code_flow(metadata: Mapping[str, Any]) -> str:
     """
     _require_one_of(metadata, "grant_types", "authorization_code")
     _require_one_of(metadata, "response_types", "code")
-    name = metadata.get("client_name") or ""
+    name = metadata.get("client_name")
+    if name is None:
+        return ""
     if not isinstance(name, str):
         raise invalid_metadata("client_name is not a text")
     return display_name(name)

@@ -55,7 +55,7 @@ def test_a_registration_is_answered_with_all_that_was_registered() -> None:
 def test_a_confidential_client_gets_a_secret_that_does_not_expire(method: str | None) -> None:
     registered = parsed(**({} if method is None else {"token_endpoint_auth_method": method}))
     response = registration_response(registered, "the-id", "s3cret")
-    assert response["token_endpoint_auth_method"] == method or "client_secret_basic"
+    assert response["token_endpoint_auth_method"] == (method or "client_secret_basic")
     assert (response["client_secret"], response["client_secret_expires_at"]) == ("s3cret", 0)
     assert registered.has_secret("s3cret")
     assert not registered.has_secret("other")
@@ -82,6 +82,10 @@ def test_a_public_client_has_no_secret_at_all() -> None:
         ({"redirect_uris": ["\ud800"]}, "invalid_redirect_uri"),
         ({"redirect_uris": ["https://c.example/" + "a" * 900 + str(n) for n in range(10)]}, "invalid_client_metadata"),
         ({"client_name": 7}, "invalid_client_metadata"),
+        ({"client_name": {}}, "invalid_client_metadata"),
+        ({"client_name": False}, "invalid_client_metadata"),
+        ({"token_endpoint_auth_method": []}, "invalid_client_metadata"),
+        ({"token_endpoint_auth_method": 0}, "invalid_client_metadata"),
         ({"client_name": ["x"]}, "invalid_client_metadata"),
         ({"token_endpoint_auth_method": "private_key_jwt"}, "invalid_client_metadata"),
         ({"token_endpoint_auth_method": ["none"]}, "invalid_client_metadata"),
