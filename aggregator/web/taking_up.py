@@ -82,8 +82,8 @@ class TakingUp:
         """Everything behind `last_event`, to the end of its stream.
 
         Raises:
-            Refusal: 400 for what is no event id of ours, 429 for one who takes up too much at once.
-            StoreUnavailable: if another instance has the stream and cannot be asked now.
+            Refusal: 400 for what is no event id of ours, or names a stream that is no more and nobody who waits for it;
+                429 for one who takes up too much at once.
         """
         id = parse_event_id(last_event)
         if id is None:
@@ -112,7 +112,7 @@ class TakingUp:
         if here is None and not is_elsewhere:
             await _tell_lost(id, reply)
             return
-        is_found: bool | None = True
+        is_found = True
 
         def look() -> None:
             if self._states.find(session.id).is_over:
@@ -125,7 +125,7 @@ class TakingUp:
 
         async def go_on() -> None:
             nonlocal is_found
-            if id.awaited:  # else a status may have to say that there is nothing to go on with
+            if here is not None or id.awaited:  # else a status may have to say that there is nothing to go on with
                 await _begin(id, session, reply)
             if here is not None:
                 is_found = await _Reading(here, id.position).pour(reply.pass_on)
@@ -149,8 +149,13 @@ class TakingUp:
         One that cannot be brought now seems to end: the client comes back, and may reach it then.
         """
 
+        begun = b""
+
         async def hear(part: Json) -> None:
-            await reply.pass_on(str(part["events"]).encode())
+            nonlocal begun  # of an event, which goes out whole: a sign of life in its middle would be a part of it
+            whole, end, begun = (begun + str(part.get("events")).encode()).rpartition(b"\n\n")
+            if end:
+                await reply.pass_on(whole + end)
 
         wanted = {"name": id.name, "session": session.id, "position": id.position}
         try:
