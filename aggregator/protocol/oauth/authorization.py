@@ -112,7 +112,10 @@ def _redirect_uri(parameters: Mapping[str, str], client: Client) -> str:
         # OAuth 2.1 4.1.1: "OPTIONAL if only one redirect URI is registered for this client."
         if len(client.redirect_uris) == 1:
             return client.redirect_uris[0]
-        raise Refusal(400, "invalid_request", "The request has no redirect_uri, and the client registered several.")
+        registered = "several" if client.redirect_uris else "none that this server takes"
+        raise Refusal(
+            400, "invalid_request", f"The request has no redirect_uri, and the client registered {registered}."
+        )
     if allowed_redirect(client.redirect_uris, requested) is None:
         raise Refusal(
             400, "invalid_request", f"The redirect URI '{plain(requested)}' is not one that the client registered."

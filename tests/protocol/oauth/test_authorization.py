@@ -206,3 +206,10 @@ def test_any_parameters_have_one_of_the_three_outcomes(changes: dict[str, str]) 
     except Refusal as exc:
         outcome = exc.status
     assert outcome == 400 or isinstance(outcome, Asked | Answer)
+
+
+@pytest.mark.parametrize(("uris", "words"), [((CALLBACK, LOOPBACK), "several"), ((), "none that this server takes")])
+def test_why_a_redirect_uri_has_to_be_sent_is_said(uris: tuple[str, ...], words: str) -> None:
+    """A client keeps none where the operator no longer lists its scheme."""
+    with pytest.raises(Refusal, match=f"registered {words}"):
+        decide_authorization({"response_type": "code"}, Client("id", "", uris), site=SITE)
