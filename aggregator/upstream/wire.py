@@ -17,6 +17,7 @@ import trio
 
 from ..errors import UpstreamLost
 from ..protocol.jsonrpc import (
+    INVALID_REQUEST,
     METHOD_NOT_FOUND,
     Call,
     Failure,
@@ -270,7 +271,12 @@ class Wire:
             else:
                 asked.questions[question.id] = question
                 return True
-        self.post(failure(question.id, METHOD_NOT_FOUND, f"{question.method[:80]} is not available"))
+        if len(self._owners) == 1 and sum(asked.respondent is not None for asked in self._running()) > 1:
+            # Not for ever: a server that hears METHOD_NOT_FOUND may never ask again.
+            told = "several requests run in this process, and nothing says which of them asks"
+            self.post(failure(question.id, INVALID_REQUEST, told))
+        else:
+            self.post(failure(question.id, METHOD_NOT_FOUND, f"{question.method[:80]} is not available"))
         return False
 
     def _answered(self, id: object, outcome: Success | Failure) -> bool:

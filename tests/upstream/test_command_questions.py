@@ -34,7 +34,8 @@ async def asking(child: FakeChild) -> None:
                         await child.send(id=f"for {call['id']}", method="roots/list", params={})
             case None if str(message["id"]).startswith("for "):
                 call = next(call for call in calls if f"for {call['id']}" == message["id"])
-                await answer(child, call, {"content": [], "told": message.get("result")})
+                told = message["result"] if "result" in message else message["error"]["message"]
+                await answer(child, call, {"content": [], "told": told})
             case _:
                 pass
 
@@ -77,9 +78,13 @@ async def test_where_there_is_one_person_an_older_process_may_ask_them(autojump_
         assert set(initialize["params"]["capabilities"]) >= {"elicitation", "sampling", "roots"}
 
 
-async def test_a_process_that_asks_while_two_calls_run_is_told_that_nobody_can_be_asked(autojump_clock: Any) -> None:
+UNCLEAR = "several requests run in this process, and nothing says which of them asks"
+NOBODY = "roots/list is not available"
+
+
+async def test_a_process_that_asks_while_two_calls_run_is_told_why_nobody_is_asked(autojump_clock: Any) -> None:
     async with commanding(asking, one_person=True) as (upstream, _):
-        assert await ask_and_answer(upstream, together=2) == [None, None]
+        assert await ask_and_answer(upstream, together=2) == [UNCLEAR, UNCLEAR]
 
 
 async def test_a_process_may_ask_a_client_while_only_its_calls_run(autojump_clock: Any) -> None:
@@ -87,8 +92,8 @@ async def test_a_process_may_ask_a_client_while_only_its_calls_run(autojump_cloc
     async with commanding(asking, one_person=True) as (upstream, _):
         told = await ask_and_answer(upstream, together=2, sessions=("one", "one"))
         assert all(answer["roots"] for answer in told)
-        assert await ask_and_answer(upstream, together=2, sessions=("one", "other")) == [None, None]
-        assert await ask_and_answer(upstream, together=2, sessions=("one", "")) == [None, None]
+        assert await ask_and_answer(upstream, together=2, sessions=("one", "other")) == [UNCLEAR, UNCLEAR]
+        assert await ask_and_answer(upstream, together=2, sessions=("one", "")) == [UNCLEAR, UNCLEAR]
 
 
 async def asking_once(child: FakeChild) -> None:
@@ -189,9 +194,9 @@ async def test_a_question_that_a_process_takes_back_is_asked_of_nobody_any_more(
 
 async def test_a_process_that_serves_several_people_asks_nobody(autojump_clock: Any) -> None:
     async with commanding(asking) as (upstream, starts):
-        assert await ask_and_answer(upstream) == [None]
+        assert await ask_and_answer(upstream) == [NOBODY]
         (initialize,) = [message for message in starts.runs[0].heard if message.get("method") == "initialize"]
         assert not {"elicitation", "sampling", "roots"} & set(initialize["params"]["capabilities"])
     async with commanding(asking, one_person=True) as (upstream, _):
         assert await ask_and_answer(upstream) == [{"roots": [0]}]
-        assert await ask_and_answer(upstream, owner="bob") == [None], "whatever was said of it"
+        assert await ask_and_answer(upstream, owner="bob") == [NOBODY], "whatever was said of it"
