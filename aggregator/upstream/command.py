@@ -227,6 +227,7 @@ class CommandUpstream:
                         if self._at_rest:
                             self._wanted = trio.Event()
                             self._is_now("stopped", ended.reason)
+                            log.info("upstream %s: %s; it starts when somebody does", self.name, ended.reason)
                     elif ended.silently and self._opening is not Opening.INITIALIZE:
                         self._opening = Opening.INITIALIZE  # it may bear nothing else as the first thing said
                     else:

@@ -349,7 +349,10 @@ async def test_a_busy_server_is_left_alone(autojump_clock: Any) -> None:
         assert len(starts.at) == 1
 
 
-async def test_an_idle_server_is_stopped_and_started_on_use(autojump_clock: Any) -> None:
+async def test_an_idle_server_is_stopped_and_started_on_use(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     async with commanding(modern, idle_stop=60) as (upstream, starts):
         await call(upstream)
         await trio.sleep(50)
@@ -363,6 +366,8 @@ async def test_an_idle_server_is_stopped_and_started_on_use(autojump_clock: Any)
         assert len(starts.at) == 1
         await call(upstream)
         assert len(starts.at) == 2
+    said = [record.getMessage() for record in caplog.records if record.name == "aggregator.upstream.command"]
+    assert said == ["upstream up: stopped: nobody used it; it starts when somebody does"]
 
 
 async def test_listing_does_not_wake_a_stopped_server_nor_keep_it_awake(autojump_clock: Any) -> None:
