@@ -7,12 +7,17 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
+from tests.parts.install import sdk1_python
 from tests.parts.login import obtain_token
+from tests.parts.processes import PATIENCE, free_port
 from tests.parts.scripted_clients import MODERN_KINDS, Kind, Mode, run_client
+from tests.parts.servers import HERE as SERVERS
 from tests.parts.servers import open_everything, open_older_python_server, open_ts_server
 from tests.parts.servers.fixtures import open_fixture_server
 
+from .asking import open_asking
 from .deployment import open_deployment
+from .own_process import open_own_process
 
 pytestmark = pytest.mark.live
 
@@ -86,6 +91,30 @@ async def test_calls_of_two_clients_of_one_person_are_each_asked_where_they_came
         async with trio.open_nursery() as nursery:
             for folder in ("home", "work"):
                 nursery.start_soon(survey, folder, 2, 4)
+
+
+async def test_a_program_asks_the_one_client_whose_calls_run() -> None:
+    """In local mode, where there is one person; several calls of one session of an older client are one client's."""
+    port = free_port()
+    program = {"name": "up", "command": [str(sdk1_python()), str(SERVERS / "python1.py"), "stdio"]}
+    config = {"host": "127.0.0.1", "port": port, "storage": "memory", "upstreams": [program]}
+    async with open_own_process("serve", config):
+        async with open_asking(url := f"http://127.0.0.1:{port}") as asking:
+            with trio.fail_after(PATIENCE):
+                while "up__survey" not in await asking.tools():  # noqa: ASYNC110  programs start slowly
+                    await trio.sleep(0.1)
+        for kind, mode, times in (("python1", "legacy", 1), ("python1", "legacy", 3), ("python2", "2026", 1)):
+            run = await run_client(
+                kind,  # type: ignore[arg-type]
+                f"{url}/mcp",
+                tool="up__survey",
+                arguments={"together": times},
+                mode=mode,  # type: ignore[arg-type]
+                folder="home",
+                times=times,
+                token="nobody asks for one",
+            )
+            assert [result["content"][0]["text"] for result in run.results] == ["file:///home home"] * times
 
 
 async def test_every_client_calls_a_server_of_the_typescript_sdk_1() -> None:

@@ -1,8 +1,8 @@
 """A server on the Python SDK 1.x, run as a script in an environment that has it; prints ``listening URL``.
 
-Usage: python1.py [PORT [PAGES [1]]]. Revisions up to 2025-11-25, with sessions, or without them (1). `wait` ends only
-when it is cancelled or its time is over, and `endings` tells which of the two each `wait` came to. With PAGES, the list
-of tools comes in so many pages of 300.
+Usage: python1.py [PORT [PAGES [1]]], or python1.py stdio. Revisions up to 2025-11-25, with sessions, or without them
+(1). `wait` ends only when it is cancelled or its time is over, and `endings` tells which of the two each `wait` came
+to. With PAGES, the list of tools comes in so many pages of 300.
 """
 
 # A script for an environment of its own, with types that ours does not have.
@@ -106,5 +106,7 @@ def main(port: int, pages: int, stateless: int) -> None:
     uvicorn.Server(config).run(sockets=[listener])
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:] == ["stdio"]:
+    server.run("stdio")
+elif __name__ == "__main__":
     main(*(int(given) for given in (*sys.argv[1:], "0", "0", "0")[:3]))
