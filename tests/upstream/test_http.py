@@ -407,7 +407,7 @@ async def test_an_upstream_without_tools_has_an_empty_list() -> None:
 
 async def test_the_shortest_time_to_live_of_all_pages_counts() -> None:
     async with behind(MODERN) as (server, upstream):
-        lives: Json = {"0": True, "1": -5, "2": "x", "3": 9000, "4": 7000.0}
+        lives: Json = {"0": True, "1": -5, "2": "x", "3": 7000.0, "4": 9000}
         await pages(
             server,
             lambda incoming: {

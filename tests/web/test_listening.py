@@ -79,6 +79,42 @@ async def test_an_updated_resource_is_told_to_those_who_subscribed_only(
             assert updates(his) == []
 
 
+@pytest.mark.parametrize("client_revision", [MODERN, LEGACY])
+async def test_of_two_resources_with_one_uri_each_is_told_of_by_the_name_that_it_has(
+    client_revision: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Also when a third upstream begins to use that URI: what was subscribed to by another name stays what it is."""
+    async with trio.open_nursery() as nursery:
+        servers = {
+            name: FakeServer(nursery, revision, name=name)
+            for name, revision in (("one", MODERN), ("other", LEGACY), ("third", MODERN))
+        }
+        for server in servers.values():
+            server.tells_of_changes("mem://a")
+        servers["third"].resources = []
+        names = {"one": "mem://a", "other": "mem://other.gateway/a", "third": "mem://third.gateway/a"}
+        async with open_relay(servers) as relay:
+            client = await client_of(relay, client_revision)
+            await client.names()
+            async with listening(client, *names.values()) as ongoing:
+                await settle()
+                for name in ("one", "other"):
+                    await servers[name].announce("notifications/resources/updated", uri="mem://a")
+                    await settle()
+                assert [one["params"]["uri"] for one in updates(ongoing)] == [names["one"], names["other"]]
+                servers["third"].resources = [{"uri": "mem://a", "name": "a"}]
+                await servers["third"].announce("notifications/resources/list_changed")
+                await settle(3)
+                assert "resources/list_changed" in methods(ongoing)
+                listed = (await client.request("resources/list")).json()["result"]["resources"]
+                assert [item["uri"] for item in listed] == list(names.values())
+                for server in servers.values():
+                    await server.announce("notifications/resources/updated", uri="mem://a")
+                    await settle()
+                assert [one["params"]["uri"] for one in updates(ongoing)][2:] == list(names.values())
+        nursery.cancel_scope.cancel()
+
+
 @in_every_cell
 async def test_a_resource_stays_subscribed_to_until_the_last_client_that_wants_it_leaves(
     client_revision: str, upstream_revision: str, autojump_clock: trio.testing.MockClock
