@@ -12,8 +12,8 @@ from trio.testing import MockClock
 
 from aggregator.store.memory import MemoryStore
 from aggregator.web.carried import FIRST_WORD, SILENCE
-from aggregator.web.kept_streams import KEPT_FOR, LOOK
-from aggregator.web.mailbox import MAX_BODY
+from aggregator.web.kept_streams import KEPT_FOR, LOOK, OF_STREAM
+from aggregator.web.mailbox import MAX_BODY, MAX_BYTES
 
 from ..fakes.asgi import Ongoing, Received
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Json, Speaking
@@ -360,6 +360,19 @@ async def test_nothing_is_left_of_calls_whose_clients_never_come_back(autojump_c
         assert relay.is_idle()
 
 
+async def test_a_client_that_does_not_read_what_it_took_up_holds_up_nothing(autojump_clock: MockClock) -> None:
+    async with one(MODERN) as (server, relay):
+        counts(server, pause=0.01, to=3000)
+        client = await relay.legacy()
+        last = await broken(relay, client, COUNT, 1)
+        async with take_up(client, last) as ongoing:
+            ongoing.stalls = True
+            await trio.sleep(60)
+            assert not server.running, "the call has ended"
+            assert relay.kept.size < OF_STREAM + 10_000
+        assert told((await rest(client, last)).messages())[-1] == "counted"
+
+
 # At another instance
 
 
@@ -400,6 +413,21 @@ async def test_a_large_answer_is_brought_in_pieces(autojump_clock: MockClock) ->
         last = await broken(one_, client, {**COUNT, "name": "up__much"}, 1)
         (answer,) = (await rest(twin(client, two), last)).messages()
         assert answer["result"]["content"][0]["text"] == "é" * (MAX_BODY // 2)
+
+
+async def test_beyond_what_a_person_may_have_brought_a_stream_seems_to_end(autojump_clock: MockClock) -> None:
+    async def much(speaking: Speaking) -> Json:
+        await speaking.progress(1)
+        await trio.sleep(10)
+        return {"content": [{"type": "text", "text": "x" * (MAX_BYTES * 2 // 5)}]}
+
+    async with pair(MODERN) as (server, one_, two):
+        server.tool("much", much)
+        client = await one_.legacy()
+        last = await broken(one_, client, {**COUNT, "name": "up__much"}, 1)
+        came = [len((await rest(twin(client, two), last)).messages()) for _ in range(3)]
+        assert came == [1, 1, 0], "half of an answer is none, and nothing is lost yet"
+        assert len((await rest(client, last)).messages()) == 1
 
 
 @pytest.mark.requirement("RS6")
