@@ -21,6 +21,7 @@ def outcome(*args: str, **environment: str) -> tuple[int, str]:
         _, stderr = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
+        process.communicate()
     return process.returncode, stderr
 
 
