@@ -18,6 +18,10 @@ class Principal:
         """One text that names the person in rows and cache keys; injective, since base64url has no ``|``."""
         return base64.urlsafe_b64encode(self.issuer.encode()).decode().rstrip("=") + "|" + self.subject
 
+    def __str__(self) -> str:
+        """As logs name the person: as rows do, but for the one person of local mode."""
+        return self.subject if self == LOCAL else self.key
+
 
 def principal_of(issuer: str, subject: str) -> Principal:
     """The principal for an issuer as configured or discovered: the two may differ by one trailing slash, people not."""

@@ -245,7 +245,7 @@ class Connections:
         finally:
             self._on_change(held.connection.principal)
         if ended:
-            who, upstream = held.connection.principal.key, held.connection.upstream
+            who, upstream = held.connection.principal, held.connection.upstream
             log.info("the connection of %s at %s has ended: %s", who, upstream, reason)
 
     async def want_scope(self, held: Held, asked: str | None) -> bool:

@@ -144,7 +144,7 @@ class Refreshes:
                     upstream, issuer=connection.issuer, client_id=connection.client_id, token=token, hint=hint
                 )
             except (UpstreamLost, StoreUnavailable) as exc:
-                log.info("%s was not told that %s is disconnected: %s", upstream.name, connection.principal.key, exc)
+                log.info("%s was not told that %s is disconnected: %s", upstream.name, connection.principal, exc)
         return False
 
     async def _run(self, refresh: _Refresh, upstream: Upstream, held: Connection) -> None:
@@ -277,7 +277,7 @@ class Refreshes:
 
         Not those of one that was made anew, or renewed by another process: servers may take the new ones with the old.
         """
-        who = taken.principal.key
+        who = taken.principal
         if kept:
             if taken.failures:
                 log.info("the login of %s at %s is renewed again", who, taken.upstream)
@@ -291,7 +291,7 @@ class Refreshes:
             await self.revoke(upstream, renewed)
 
     async def _end(self, taken: Connection, reason: str) -> None:
-        who = taken.principal.key
+        who = taken.principal
         try:
             with trio.CancelScope(shield=True):
                 ended = await self._store.end_connection(taken, reason=reason)
@@ -309,7 +309,7 @@ class Refreshes:
         pause = pause_after(taken.failures, retry_after, chance=random.random())  # noqa: S311
         next_try_at = self._clock() + pause
         if not taken.failures:
-            who = taken.principal.key
+            who = taken.principal
             log.warning("the login of %s at %s could not be renewed, and stays: %s", who, taken.upstream, reason)
         try:
             with trio.CancelScope(shield=True):

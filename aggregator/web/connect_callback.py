@@ -171,7 +171,7 @@ async def _connect(
     try:
         await redeem_and_save(accounts, who, upstream, flow.beginning, code)
     except UpstreamLost as exc:
-        log.warning("request %s: %s: no tokens for %s: %s", request.request_id, upstream.name, who.key, exc)
+        log.warning("request %s: %s: no tokens for %s: %s", request.request_id, upstream.name, who, exc)
         words = sentence(str(exc))
         return not_connected(authority, session, upstream, request, failed_status(exc), words, then=flow.then)
     # To a page of its own, which may be loaded again: this address has been answered, and holds the code.
@@ -201,7 +201,7 @@ async def redeem_and_save(
             if pause is None:
                 raise
         await trio.sleep(pause)
-    log.info("%s connected an account at %s", principal.key, upstream.name)
+    log.info("%s connected an account at %s", principal, upstream.name)
     return issued
 
 

@@ -112,7 +112,7 @@ async def go_and_connect(
         )
     except UpstreamLost as exc:
         _forget(accounts, flow_id)
-        log.warning("request %s: %s cannot connect %s: %s", request.request_id, principal.key, upstream.name, exc)
+        log.warning("request %s: %s cannot connect %s: %s", request.request_id, principal, upstream.name, exc)
         words = sentence(str(exc))
         return not_connected(authority, session, upstream, request, failed_status(exc), words, then=known)
     flow = ConnectFlow(flow_id, principal, beginning, tuple(known))

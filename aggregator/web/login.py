@@ -124,7 +124,7 @@ def _arrive(authority: Authority, sign_in: SignIn, person: Person) -> Response:
     """Go on to the page for which the person signed in."""
     where = authority.site.url(sign_in.to) + (f"?state={sign_in.resume}" if sign_in.resume else "")
     ended = ended_flow_cookie(authority.site, sign_in.id)
-    log.info("%s signed in", person.principal.key)
+    log.info("%s signed in", person.principal)
     return see_other(where, new_session_cookie(authority, person), ended, ("referrer-policy", "no-referrer"))
 
 

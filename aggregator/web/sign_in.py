@@ -69,7 +69,7 @@ async def sign_out_everywhere(authority: Authority, request: Request) -> Respons
     ended = await authority.store.sign_out_person(principal, now=authority.clock())
     for grant in ended:
         authority.revocations.add(grant.id)
-    log.info("%s signed out everywhere: %d clients lost their access", principal.key, len(ended))
+    log.info("%s signed out everywhere: %d clients lost their access", principal, len(ended))
     # This one by its id as well: it may have begun on a process whose clock is ahead of ours.
     return see_other(authority.site.url("/"), await end_session(authority, session))
 
