@@ -36,6 +36,7 @@ from ..upstream.peers import SILENT, Answered, OnRequest, Respondent, refuse
 from .asked import Asked
 from .parking import Parking
 from .questions import Questions
+from .rising import Rising
 from .tool_clock import ToolClock
 
 MAX_ROUNDS = 16  # of questions in one call
@@ -120,6 +121,7 @@ class Conversing:
         clock: ToolClock,
     ) -> Answered:
         """For a client with handshakes: whatever is asked goes out on its stream, and comes back by a POST."""
+        tell = rising = Rising(tell)
         respondent = self._respondent(asked, tell, capabilities, clock)
         rounds = 0
         pause = FIRST_PAUSE
@@ -156,6 +158,7 @@ class Conversing:
                 pause = min(pause * 2, LAST_PAUSE)
             if "requestState" in result:
                 params["requestState"] = result["requestState"]
+            rising.begin_again()
 
     async def _ask_all(self, asked: Asked, questions: Mapping[str, Json], tell: Tell) -> Json:
         """The client's answers to all `questions`, asked together.
