@@ -10,13 +10,15 @@ from collections.abc import Iterator
 
 from ..errors import Problem
 from .document import Document, Path
-from .model import AnyConfig, Auth, Upstream
+from .model import AnyConfig, Auth, StdioUpstream, Upstream
 from .rules import OPENED
 from .secrets import Passphrase, check_secret
 from .urls import is_loopback, is_plain_http
 
 _GOOGLE = "https://accounts.google.com"
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})  # headers that log somebody in
+_FOR_A_SHELL = re.compile(r"~/|[^$]*\$[A-Za-z_]")  # what a shell would replace, at the beginning of a text or in it
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh"})
 _NEW_SECRET = "make one with 'mcp-aggregator secret new'"  # noqa: S105  a remedy, not a secret
 
 
@@ -29,6 +31,8 @@ def warnings_for(config: AnyConfig, document: Document) -> Iterator[Problem]:
     for index, upstream in enumerate(config.upstreams):
         if isinstance(upstream, Upstream) and (told := exposed_credential(upstream)):
             yield document.problem(("upstreams", index, "url"), told)
+        if isinstance(upstream, StdioUpstream):
+            yield from _for_a_shell(index, upstream, document)
     yield from _secret(config, document)
 
 
@@ -52,6 +56,20 @@ def exposed_credential(upstream: Upstream) -> str | None:
     return (
         f"is http, so {what} can be read and used by whoever sees the traffic; use https, unless the network is yours"
     )
+
+
+def _for_a_shell(index: int, upstream: StdioUpstream, document: Document) -> Iterator[Problem]:
+    """Texts of the file, as they are written, that are meant for a shell, where there is none."""
+    told = "is handed over as it is, since no shell reads it; write ${NAME} for a variable, ${HOME} for ~"
+    here: Path = ("upstreams", index)
+    written = document.root["upstreams"][index]
+    reads = upstream.command[0].rpartition("/")[2] in _SHELLS
+    for number, item in enumerate(() if reads else written["command"]):
+        if isinstance(item, str) and _FOR_A_SHELL.match(item):
+            yield document.problem((*here, "command", number), told)
+    for name, value in written.get("env", {}).items():
+        if isinstance(value, str) and _FOR_A_SHELL.match(value):
+            yield document.problem((*here, "env", name), told)
 
 
 def _local(config: AnyConfig, document: Document) -> Iterator[Problem]:

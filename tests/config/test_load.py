@@ -298,7 +298,12 @@ SHAPES: list[tuple[str, str, str, str | None]] = [
     (with_upstream(auth="none"), "upstreams[0].auth", "'none' is not a mapping of keys", "{type: none}"),
     (with_auth(allow={"hd": None}), "auth.allow.hd", "has no value; give one or remove the key", None),
     (with_top(zzzzzz=1), "zzzzzz", "is not a known key", None),
-    (with_top(mcpServers={}), "mcpServers", "is for clients; here it is 'upstreams', a list of {name: x, command: [npx, -y, server]}", None),
+    (
+        with_top(mcpServers={}),
+        "mcpServers",
+        "is for clients; here it is 'upstreams', a list of {name: x, command: [npx, -y, server]}",
+        None,
+    ),
     (with_top(limits=None), "limits", "has no value; give one or remove the key", None),
 ]
 

@@ -199,3 +199,22 @@ def test_an_upstream_that_is_left_out_does_not_stand_in_the_way() -> None:
     upstreams = [{**HTTP, "name": "a", "auth": {"type": "oauth"}, "enabled": False}, {**HTTP, "name": "b"}]
     config = load(with_top(upstreams=upstreams)).config
     assert [upstream.name for upstream in config.upstreams if upstream.enabled] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("command", "env", "where"),
+    [
+        (["~/bin/server"], {}, ["upstreams[0].command[0]"]),
+        (["server", "--root=$HOME"], {}, ["upstreams[0].command[1]"]),
+        (["server"], {"PATH": "$PATH:/opt/bin"}, ["upstreams[0].env.PATH"]),
+        (["server", "${HOME}", "~", "5$"], {"TOKEN": "${SECRET}"}, []),
+        (["/bin/sh", "-c", "exec server $HOME"], {}, []),
+    ],
+)
+def test_what_only_a_shell_would_replace_is_warned_of(
+    command: list[str], env: dict[str, str], where: list[str]
+) -> None:
+    text = json.dumps({"upstreams": [{"name": "a", "command": command, "env": env}]})
+    loaded = load(text, environ={"HOME": "/home/ada", "SECRET": "pa$word-pa$word"})
+    assert [problem.path for problem in loaded.warnings] == where
+    assert all("no shell reads it" in problem.message for problem in loaded.warnings)
