@@ -38,7 +38,7 @@ Without a command it serves, if it finds a configuration.
 \b
 Exit codes:
    0  done
-   1  there was nothing to end, the reader of a pipe has gone, or a crash
+   1  there was nothing to end, the reader of a pipe has gone, ^C, or a crash
    2  wrong usage
   69  something needed is unavailable: an upstream, the daemon, the store
   75  the address to serve at cannot be had

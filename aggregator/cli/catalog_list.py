@@ -105,7 +105,7 @@ def run(
     was given.
     """
     printed = Printed(terminal, config, descriptions=descriptions, as_json=as_json, option=option)
-    is_read = True
+    is_read, is_stopped = True, False
     programs = logging.getLogger(child_log.__name__)
     programs.setLevel(logging.DEBUG)
     programs.propagate = False
@@ -114,6 +114,11 @@ def run(
         trio.run(partial(_ask_all, config, upstreams, kinds, timeout, printed))
     except* BrokenPipeError:
         is_read = False  # whoever read has seen enough
+    except* KeyboardInterrupt:
+        is_stopped = True
+    if is_stopped:
+        terminal.progress("")
+        raise KeyboardInterrupt  # out of its group, for click to say
     if not is_read:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at the end says nothing
         return EXIT_CUT_SHORT

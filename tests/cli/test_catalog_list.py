@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -138,6 +139,23 @@ def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b""
         assert process.wait(timeout=PATIENCE) == 1
+
+
+def test_an_interrupt_is_no_fault(tmp_path: Path) -> None:
+    config = configured(tmp_path, GOOD, HANGS)
+    with subprocess.Popen(
+        [sys.executable, "-m", "aggregator", "list", "--timeout", "3600", "-c", config],
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("good__")
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, told.strip()) == (1, "Aborted!")
 
 
 def test_a_url_that_is_no_endpoint_is_told_so(tmp_path: Path) -> None:
