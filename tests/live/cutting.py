@@ -43,8 +43,8 @@ class Cutting:
                 # However many events come in one piece, and wherever it ends.
                 begins, seen = len(passed), passed + data
                 if self._marks and (at := seen.find(self._marks[0])) >= 0:
-                    end = seen.find(b"\n\n\r\n", at)  # of the event, which is one chunk
-                    await sink.send_all(seen[begins:] if end < 0 else seen[begins : max(begins, end + 4)])
+                    end = seen.find(b"\n\n", at)  # of the event; others may follow in the same chunk
+                    await sink.send_all(seen[begins:] if end < 0 else seen[begins : max(begins, end + 2)])
                     del self._marks[0]
                     self.cut += 1
                     return
