@@ -1,11 +1,12 @@
 // A scripted MCP server for a crowd: everything it says repeats whose call it is about. Costs next to nothing.
-// node crowd.mjs newer|older|program: 2026-07-28 and 2025-11-25 over HTTP ("listening URL"), 2026-07-28 over stdio.
+// node crowd.mjs newer|older|program [mute]: 2026-07-28 and 2025-11-25 over HTTP ("listening URL"), 2026-07-28 over stdio.
+// A mute one has no streams for what changes between calls.
 // Tools: `work` does what its arguments say (owner, pause, steps, asks, touches); `census` tells what is under way.
 import http from 'node:http';
 import { createInterface } from 'node:readline';
 
 const META = 'io.modelcontextprotocol/';
-const kind = process.argv[2];
+const [kind, mute] = process.argv.slice(2);
 const stateless = kind !== 'older';
 const running = new Set(), listeners = new Set(), sessions = new Map();
 const count = { calls: 0, answers: 0, cancelled: 0, wrong: 0, running: 0, listeners: 0, sessions: 0 };
@@ -30,8 +31,9 @@ async function work(call, { arguments: given, _meta: meta = {}, inputResponses, 
     return { resultType: 'input_required', inputRequests: { k: { method: 'elicitation/create', params: form(owner) } }, requestState: owner };
   }
   if (asks) {
-    const answer = stateless ? inputResponses.k : await ask(form(owner));
+    const { result: answer, error } = stateless ? { result: inputResponses.k } : (await ask(form(owner))) ?? {};
     if (call.gone) return;
+    if (error) return said('nobody answers', true);
     count.answers++;
     if (stateless && requestState !== owner) return wrong(`the state is ${requestState}`);
     if (answer?.content?.of !== owner) return wrong(`the answer is ${JSON.stringify(answer)}`);
@@ -108,15 +110,21 @@ async function respond(request, response, body) {
   if (!stateless && message?.method === 'server/discover') return finish(response, 400, refusal(message.id));
   if (!stateless && message?.method === 'initialize') {
     const id = `s${++made}`;
-    sessions.set(id, { account, id, questions: 0, waiting: new Map(), calls: new Map(), subscribed: new Set() });
+    sessions.set(id, { account, id, questions: 0, waiting: new Map(), calls: new Map(), subscribed: new Set(), streams: new Set() });
     const result = { protocolVersion: '2025-11-25', capabilities: { tools: {}, logging: {}, resources: { subscribe: true } }, serverInfo: { name: kind, version: '1' } };
     return finish(response, 200, { jsonrpc: '2.0', id: message.id, result }, { 'mcp-session-id': id });
   }
   const session = stateless ? undefined : sessionOf(request, response, account);
   if (!stateless && !session) return;
-  if (request.method === 'DELETE') return sessions.delete(session.id), finish(response, 204);
+  if (request.method === 'DELETE') {
+    sessions.delete(session.id);
+    for (const stream of session.streams) stream.end();
+    return finish(response, 204);
+  }
   if (request.method === 'GET') {
-    if (stateless) return response.writeHead(405).end();
+    if (stateless || mute) return response.writeHead(405).end();
+    session.streams.add(response);
+    response.on('close', () => session.streams.delete(response));
     openStream(response);
     response.flushHeaders();
     return listen(response, session.subscribed, {});
@@ -128,7 +136,7 @@ async function respond(request, response, body) {
   }
   if (message.id === undefined || !message.method) {
     if (message.method === 'notifications/cancelled') cancel(session?.calls.get(message.params.requestId));
-    if (!message.method) session?.waiting.get(message.id)?.(message.result);
+    if (!message.method) session?.waiting.get(message.id)?.(message);
     return finish(response, 202);
   }
   if (message.method === 'resources/subscribe' || message.method === 'resources/unsubscribe') {
@@ -141,7 +149,7 @@ async function respond(request, response, body) {
   const ask = (params) => new Promise((done) => {
     const id = session.questions++;
     call.wake = done;
-    session.waiting.set(id, (result) => { session.waiting.delete(id); done(result); });
+    session.waiting.set(id, (answer) => { session.waiting.delete(id); done(answer); });
     send(response, { jsonrpc: '2.0', id, method: 'elicitation/create', params });
   });
   const result = await answer(message, call, { say: (one) => send(response, one), ask });
