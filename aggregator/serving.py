@@ -17,7 +17,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -32,6 +32,7 @@ from .web.hypercorn_worker import FIRST_REQUEST
 
 EXIT_CANNOT_LISTEN = 75  # EX_TEMPFAIL of sysexits.h: try again when the address is free
 HARD_DEADLINE_AFTER_DRAIN = 4.0  # 25 s of drain and this stay below the 30 s promised to Kubernetes and systemd
+ONE_SIGNAL = 0.5  # seconds: `timeout` and `npm run` tell us what our process group was told already
 QUIT_DEADLINE = 2.0  # a second signal waits for clean-up no longer than this
 USER_TIMEOUT_MS = 20_000  # TCP_USER_TIMEOUT: the kernel drops a peer that acknowledges nothing for so long
 BACKLOG = 1024
@@ -273,7 +274,7 @@ async def serve_application(
 def run_until_signalled(main: Callable[[trio.Event], Awaitable[None]], *, drain: float) -> int:
     """Run `main` in trio until it returns; the exit code of the process.
 
-    The first SIGTERM or SIGINT sets the event given to `main`, which then drains and returns: 0. A second one cancels
+    The first SIGTERM or SIGINT sets the event given to `main`, which then drains and returns: 0. `another` one cancels
     `main`: 128 plus its number. 75 when `main` raises `CannotListen`, whose text goes to stderr. Whatever blocks, the
     process is gone `drain` plus 4 seconds after the first signal, and 2 seconds after the second.
     """
@@ -292,7 +293,7 @@ def run_until_signalled(main: Callable[[trio.Event], Awaitable[None]], *, drain:
                 say(f"{signal.Signals(number).name}: finishing the calls in flight, {drain:g} s at most; again to quit")
                 leave_after(drain + HARD_DEADLINE_AFTER_DRAIN, 0)
                 shutdown.set()
-                quit_by.append(await anext(signals))
+                quit_by.append(await another(signals, number))
                 leave_after(QUIT_DEADLINE, 128 + quit_by[0])
                 scope.cancel()
 
@@ -309,6 +310,15 @@ def run_until_signalled(main: Callable[[trio.Event], Awaitable[None]], *, drain:
         exit_code = EXIT_CANNOT_LISTEN
         say(f"error: {first_leaf(group).args[-1]}")
     return 128 + quit_by[0] if quit_by else exit_code
+
+
+async def another(signals: AsyncIterator[int], first: int) -> int:
+    """The signal after `first`, which just came; within `ONE_SIGNAL` seconds the same one is no other."""
+    soon = trio.current_time() + ONE_SIGNAL
+    while True:
+        number = await anext(signals)
+        if number != first or trio.current_time() >= soon:
+            return number
 
 
 def first_leaf(error: BaseException) -> BaseException:

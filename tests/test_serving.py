@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
 from functools import partial
 from typing import Any
@@ -11,7 +12,16 @@ import httpx2
 import pytest
 import trio
 
-from aggregator.serving import CannotListen, InFlight, listen, run_until_signalled, serve_application, url_of
+from aggregator.serving import (
+    ONE_SIGNAL,
+    CannotListen,
+    InFlight,
+    another,
+    listen,
+    run_until_signalled,
+    serve_application,
+    url_of,
+)
 from tests.parts.processes import PATIENCE
 
 
@@ -235,3 +245,21 @@ def test_other_failures_of_main_pass_unchanged() -> None:
 
     with pytest.raises(LookupError, match="as it was"):
         run_until_signalled(main, drain=1)
+
+
+async def test_the_same_signal_at_once_again_is_no_second_one(autojump_clock: trio.abc.Clock) -> None:
+    send, signals = trio.open_memory_channel[int](9)
+    send.send_nowait(signal.SIGTERM)  # as `timeout` does, which tells its child and then its child's process group
+    with trio.move_on_after(ONE_SIGNAL):
+        await another(signals, signal.SIGTERM)
+        pytest.fail("that was one signal, told twice")
+    send.send_nowait(signal.SIGTERM)
+    assert await another(signals, signal.SIGINT) == signal.SIGTERM
+
+    async def insist() -> None:
+        await trio.sleep(2 * ONE_SIGNAL)
+        send.send_nowait(signal.SIGTERM)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(insist)
+        assert await another(signals, signal.SIGTERM) == signal.SIGTERM
