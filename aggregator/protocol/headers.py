@@ -154,6 +154,16 @@ def parameter_headers(annotated: Annotated, arguments: Json) -> list[tuple[str, 
     return made
 
 
+def foreign_parameters(annotated: Annotated, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The client's `Mcp-Param-*` headers that stand for no parameter we know of. An intermediary must forward them
+    (2026-07-28, streamable HTTP): the upstream may have a newer schema than we."""
+    foreign = [(name, value) for name, value in headers.items() if name.startswith(PARAMETER_PREFIX)]
+    if foreign and annotated:
+        known = {PARAMETER_PREFIX + suffix.lower() for _, suffix, _ in annotated}
+        foreign = [(name, value) for name, value in foreign if name not in known]
+    return foreign
+
+
 def check_parameters(annotated: Annotated, arguments: Json, headers: Mapping[str, str]) -> None:
     """Whether the client's `Mcp-Param-*` headers say what its arguments say; integers compare as numbers.
 

@@ -8,7 +8,7 @@ import trio
 
 from ..errors import StoreUnavailable
 from ..protocol import jsonrpc
-from ..protocol.headers import check_parameters, parameter_headers
+from ..protocol.headers import check_parameters, foreign_parameters, parameter_headers
 from ..protocol.jsonrpc import Failure, Json, Success, failure
 from ..protocol.links import with_own_uris
 from ..protocol.revisions import is_stateless
@@ -55,12 +55,15 @@ class McpTools:
             return answer
         if route is None:
             return failure(asked.call.id, jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:128]}")
+        headers: tuple[tuple[str, str], ...] = ()
         if is_stateless(asked.revision):
             check_parameters(route.annotated, arguments, asked.headers)
+            headers = tuple(foreign_parameters(route.annotated, asked.headers))
         params = {**asked.call.params, "name": route.tool}
         if arguments and (own := catalog.receiver(route.upstream)) is not None:
             params["arguments"] = arguments = with_own_uris(arguments, own)
-        headers = tuple(parameter_headers(route.annotated, arguments)) if route.annotated else ()
+        if route.annotated:
+            headers = (*parameter_headers(route.annotated, arguments), *headers)
         errand = Errand(route.upstream, name, params, headers, catalog.publisher(route.upstream))
         return self._tasks.handle(asked, route.upstream, await self._relaying.run(asked, view, errand, tell))
 

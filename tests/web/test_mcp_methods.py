@@ -86,8 +86,10 @@ async def test_parameter_headers_are_checked_against_the_arguments_and_made_anew
         assert received.status == 200, received.body
         assert server.calls()[-1].params["arguments"] == good
         assert (await call(good, **{**right, "count": "3.0"})).status == 200, "integers compare as numbers"
-        assert (await call({}, foreign="kept from the upstream")).status == 200
-        assert not [key for key in server.calls()[-1].headers if key.startswith("mcp-param-")]
+        assert (await call(good, **right, newer="=?base64?w7w=?=")).status == 200
+        sent = {key: value for key, value in server.calls()[-1].headers.items() if key.startswith("mcp-param-")}
+        newer = {"mcp-param-newer": "=?base64?w7w=?="}
+        assert sent == {f"mcp-param-{key}": value for key, value in right.items()} | newer, "unknown ones are passed on"
         before = len(server.calls())
         for wrong in (
             {**right, "region": "Zurich"},
