@@ -35,8 +35,8 @@ from .serving import (
     leave_after,
     say,
 )
-from .web import accept_failures
-from .web.hypercorn_guard import Receive, Scope, Send, install
+from .web.hypercorn import accept_failures
+from .web.hypercorn.guard import Receive, Scope, Send, install
 
 LOG = logging.getLogger(__name__)
 

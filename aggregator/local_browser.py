@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 
 import trio
 
-from .upstream.child_environment import FOR_HELPERS, child_environment
+from .upstream.commands.child_environment import FOR_HELPERS, child_environment
 
 FAILS_WITHIN = 2.0  # seconds in which a program says that it cannot; one that runs longer is taken for the browser
 

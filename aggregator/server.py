@@ -27,8 +27,8 @@ from .assembly.local import as_team, local_front
 from .assembly.relay import IDENTITY, open_relay
 from .assembly.team import open_team_front
 from .config.model import LocalConfig, Servable
-from .deployment_keys import watch_secret_files
 from .errors import StoreUnavailable
+from .keys.deployment import watch_secret_files
 from .protocol.principal import LOCAL
 from .reloading import Reload, obey_signals, watch
 from .serving import check_reach, first_leaf, listen, run_until_signalled, say, serve_application, url_of
@@ -40,13 +40,13 @@ from .tls import make_server_context, watch_certificate
 from .unix_socket import open_unix_socket
 from .upstream.listings import NOBODY, Listings
 from .upstream.roster import Change
-from .web.accounts import Accounts, Controls, catalog_of, known_statuses, statuses
 from .web.app import Application
 from .web.body_budget import BodyBudget
 from .web.gate import Gate
-from .web.hypercorn_guard import guarded
-from .web.mcp_endpoint import McpEndpoint
-from .web.mcp_streams import McpStreams
+from .web.hypercorn.guard import guarded
+from .web.mcp.endpoint import McpEndpoint
+from .web.mcp.streams import McpStreams
+from .web.people.accounts import Accounts, Controls, catalog_of, known_statuses, statuses
 from .web.probes import probe_routes
 from .web.reply import Receive, Send
 

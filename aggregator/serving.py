@@ -26,9 +26,9 @@ import trio
 from hypercorn.config import Config
 
 from .config.model import Listen
-from .web import accept_failures
-from .web.hypercorn_guard import ASGIApp, Message, Receive, Scope, Send, install
-from .web.hypercorn_worker import FIRST_REQUEST
+from .web.hypercorn import accept_failures
+from .web.hypercorn.guard import ASGIApp, Message, Receive, Scope, Send, install
+from .web.hypercorn.worker import FIRST_REQUEST
 
 EXIT_CANNOT_LISTEN = 75  # EX_TEMPFAIL of sysexits.h: try again when the address is free
 HARD_DEADLINE_AFTER_DRAIN = 4.0  # 25 s of drain and this stay below the 30 s promised to Kubernetes and systemd

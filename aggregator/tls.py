@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def make_server_context(tls: Tls) -> ssl.SSLContext:
-    """TLS 1.2 and later, HTTP/1.1 only: HTTP/2 is not guarded (see web/hypercorn_guard.py)."""
+    """TLS 1.2 and later, HTTP/1.1 only: HTTP/2 is not guarded (see web/hypercorn/guard.py)."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION

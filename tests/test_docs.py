@@ -28,8 +28,8 @@ def test_the_tour_names_every_room_and_every_file_of_the_relay() -> None:
     rooms = [path.name for path in (ROOT / "aggregator").iterdir() if path.is_dir() and (path / "__init__.py").exists()]
     assert [room for room in rooms if f"`{room}/`" not in tour] == []
     for room in ("upstream", "store"):
-        files = [path.stem for path in (ROOT / "aggregator" / room).glob("*.py") if path.stem != "__init__"]
-        assert [name for name in files if f"`{name}`" not in tour and f"`{room}/{name}" not in tour] == []
+        files = [path.stem for path in (ROOT / "aggregator" / room).rglob("*.py") if path.stem != "__init__"]
+        assert [name for name in files if f"`{name}`" not in tour and f"/{name}.py`" not in tour] == []
 
 
 def test_every_decision_is_dated() -> None:

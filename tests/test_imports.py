@@ -17,8 +17,28 @@ ROOMS = {
     "protocol": {"errors", "protocol"},
     "config": {"errors", "config"},
     "store": {"errors", "protocol", "config", "store"},
+    "keys": {"errors", "protocol", "config", "store", "watched_files", "keys"},
     "upstream": {"errors", "protocol", "config", "store", "upstream"},
     "web": {"errors", "protocol", "config", "store", "upstream", "web"},
+}
+# What the rooms within a room may import of their siblings. What lies beside them is there for all of them, except what
+# stands above.
+WITHIN = {
+    "web": {"mcp": set(), "oauth": set(), "people": {"oauth"}, "local": {"oauth", "people"}, "hypercorn": set()},
+    "upstream": {
+        "network": set(),
+        "http": {"network"},
+        "commands": set(),
+        "accounts": set(),
+        "oauth": {"network", "commands"},
+        "identity": {"network"},
+    },
+}
+ABOVE = {
+    "web": {"app", "routes"},
+    "upstream": set(
+        "authorized client_documents kept_catalogs kinds listing listings locating members roster streams".split()
+    ),
 }
 # No I/O, no tasks, no network. `random`, `os` and `secrets` make keys and ids: sealing needs them, nothing waits.
 IMPURE = set(
@@ -62,6 +82,24 @@ def test_a_room_imports_only_what_lies_below_it(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "file",
+    [file for file in FILES if room_of(file) in WITHIN and file.parent.parent.name == room_of(file)],
+    ids=lambda file: file.relative_to(PACKAGE).as_posix(),
+)
+def test_a_room_within_a_room_imports_only_the_siblings_it_may(file: Path) -> None:
+    outer, inner = room_of(file), file.parent.name
+    barred = {*WITHIN[outer], *ABOVE[outer]} - WITHIN[outer][inner] - {inner}
+    for name, ours in imported(file):
+        if ours and name.startswith(f"aggregator.{outer}."):
+            assert name.split(".")[2] not in barred, f"{file.name} imports {name}"
+
+
+def test_every_room_within_a_room_has_its_rule() -> None:
+    for outer, rules in WITHIN.items():
+        assert {path.parent.name for path in (PACKAGE / outer).glob("*/__init__.py")} == set(rules)
+
+
+@pytest.mark.parametrize(
+    "file",
     [file for file in FILES if room_of(file) == "protocol"],
     ids=lambda file: file.relative_to(PACKAGE).as_posix(),
 )
@@ -88,11 +126,11 @@ def test_nothing_below_the_demo_imports_it() -> None:
 BOUNDARIES = [
     "asgi.py",
     "cli/redaction.py",
-    "upstream/command.py",
+    "upstream/commands/upstream.py",
     "upstream/listing.py",
     "web/app.py",
-    "web/hypercorn_guard.py",
-    "web/parking.py",
+    "web/hypercorn/guard.py",
+    "web/mcp/parking.py",
 ]
 
 

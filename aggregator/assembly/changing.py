@@ -11,8 +11,8 @@ from functools import partial
 
 from ..config.model import Config, Servable, Upstream
 from ..upstream.roster import Change, change_between
-from ..web.accounts import Accounts, catalog_of
 from ..web.app import Application
+from ..web.people.accounts import Accounts, catalog_of
 from .front import Front
 from .ground import Ground
 from .local import team_upstreams

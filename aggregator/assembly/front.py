@@ -8,11 +8,11 @@ import trio
 
 from ..config.model import Config
 from ..upstream.listings import Listings
-from ..web.accounts import Accounts
 from ..web.authentication import Authentication
 from ..web.http import Route
 from ..web.pages import Pages
-from ..web.tools_page import CatalogOf
+from ..web.people.accounts import Accounts
+from ..web.people.tools_page import CatalogOf
 
 
 class Front(Protocol):

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import trio
 
 from ..config.model import Config, Upstream
-from ..deployment_keys import describe, make_key_ring
-from ..key_agreement import FOR_A_TEAM, FOR_ONE_PERSON, KeyAgreement, open_key_agreement
+from ..keys.agreement import FOR_A_TEAM, FOR_ONE_PERSON, KeyAgreement, open_key_agreement
+from ..keys.deployment import describe, make_key_ring
 from ..protocol.principal import LOCAL
 from ..protocol.sealing import KeyRing
 from ..store import Store
 from ..store.open import open_store
-from ..upstream.connections import Connections, open_connections
-from ..upstream.oauth_client import OAuthClient, open_oauth_client
-from ..upstream.proxy import Proxy, parse_proxy
+from ..upstream.accounts.connections import Connections, open_connections
+from ..upstream.network.proxy import Proxy, parse_proxy
+from ..upstream.oauth.client import OAuthClient, open_oauth_client
 
 log = logging.getLogger(__name__)
 

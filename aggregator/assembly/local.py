@@ -13,24 +13,24 @@ import trio
 
 from ..config.model import AnyUpstream, Auth, Config, LocalConfig, Servable, StdioUpstream, Upstream
 from ..errors import StoreUnavailable
+from ..keys.local import read_local_key
+from ..keys.os_keyring import find_keyring
 from ..local_browser import open_in_browser
-from ..local_key import read_local_key
-from ..os_keyring import find_keyring
 from ..protocol.oauth.site import site_of
 from ..protocol.principal import LOCAL
 from ..store import Store
 from ..upstream.listings import Listings
 from ..upstream.upstream_status import UpstreamStatus
-from ..web.accounts import Accounts
-from ..web.control import control_routes
 from ..web.http import Route
-from ..web.local import LocalAuthentication, ThisMachine
-from ..web.login_by_hand import LoginByHand, PendingLogins, by_hand_routes
-from ..web.loopback_return import LoopbackReturns
+from ..web.local.control import control_routes
+from ..web.local.door import LocalAuthentication, ThisMachine
+from ..web.local.login_by_hand import LoginByHand, PendingLogins, by_hand_routes
+from ..web.oauth.revocations import Revocations
 from ..web.pages import LOCAL_PLACES, Pages
-from ..web.revocations import Revocations
+from ..web.people.accounts import Accounts
+from ..web.people.loopback_return import LoopbackReturns
+from ..web.people.tools_page import CatalogOf
 from ..web.routes import local_routes
-from ..web.tools_page import CatalogOf
 from .ground import Ground
 from .logins import Logins
 

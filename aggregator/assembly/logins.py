@@ -21,7 +21,7 @@ from ..errors import StoreUnavailable
 from ..protocol.oauth.site import Site
 from ..protocol.principal import LOCAL, Principal
 from ..upstream.upstream_status import UpstreamStatus
-from ..web.gateway_tools import connect_url
+from ..web.mcp.gateway_tools import connect_url
 
 PATIENCE = 180.0  # seconds for one login before the next is asked for; a person may do them in any order
 GLANCE = 2.0  # seconds between two looks at who waits, as long as somebody may

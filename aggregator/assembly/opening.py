@@ -11,9 +11,9 @@ from .. import __version__
 from ..config.model import Upstream
 from ..protocol.jsonrpc import Json
 from ..protocol.principal import LOCAL
+from ..upstream.accounts.personal_credentials import PersonalCredentials
 from ..upstream.authorized import AuthorizedUpstream
 from ..upstream.kinds import open_configured, shared_credentials
-from ..upstream.personal_credentials import PersonalCredentials
 from ..upstream.roster import Configured, OpenUpstream
 from .ground import Ground
 

@@ -18,24 +18,24 @@ from ..upstream.listings import Listings
 from ..upstream.peers import McpUpstream
 from ..upstream.roster import Roster, open_roster
 from ..upstream.streams import Streams
-from ..web.asking import Asking
-from ..web.client_sessions import ClientSessions
-from ..web.conversing import Conversing
-from ..web.gateway_tools import GatewayTools, gateway_tools
-from ..web.kept_streams import KeptStreams
-from ..web.listening import Listening
-from ..web.mailbox import Mailbox
-from ..web.mcp_methods import McpMethods
-from ..web.mcp_streams import McpStreams
-from ..web.mcp_tasks import TaskIds
-from ..web.parking import Parking
+from ..web.mcp.asking import Asking
+from ..web.mcp.client_sessions import ClientSessions
+from ..web.mcp.conversing import Conversing
+from ..web.mcp.gateway_tools import GatewayTools, gateway_tools
+from ..web.mcp.kept_streams import KeptStreams
+from ..web.mcp.listening import Listening
+from ..web.mcp.mailbox import Mailbox
+from ..web.mcp.methods import McpMethods
+from ..web.mcp.parking import Parking
+from ..web.mcp.questions import Questions
+from ..web.mcp.resumable_reply import ResumableReplies
+from ..web.mcp.running_calls import RunningCalls
+from ..web.mcp.session_endpoint import SessionEndpoint
+from ..web.mcp.session_states import SessionStates
+from ..web.mcp.streams import McpStreams
+from ..web.mcp.taking_up import TakingUp
+from ..web.mcp.tasks import TaskIds
 from ..web.pulse import Pulse
-from ..web.questions import Questions
-from ..web.resumable_reply import ResumableReplies
-from ..web.running_calls import RunningCalls
-from ..web.session_endpoint import SessionEndpoint
-from ..web.session_states import SessionStates
-from ..web.taking_up import TakingUp
 from .ground import Ground
 from .opening import IDENTITY, opener
 

@@ -11,19 +11,19 @@ import trio
 
 from ..config.model import Config
 from ..upstream.client_documents import ClientDocuments
-from ..upstream.identity_provider import open_identity_provider
-from ..upstream.learned_http import open_learned_http
+from ..upstream.identity.login_checks import open_login_checks
+from ..upstream.identity.provider import open_identity_provider
 from ..upstream.listings import Listings
-from ..upstream.login_checks import open_login_checks
-from ..web.accounts import Accounts
-from ..web.authority import IdentityProvider, LoginChecking
-from ..web.bearer import BearerAuthentication
-from ..web.clients import is_on_loopback
+from ..upstream.network.learned_http import open_learned_http
 from ..web.http import Route
+from ..web.oauth.authority import IdentityProvider, LoginChecking
+from ..web.oauth.bearer import BearerAuthentication
+from ..web.oauth.clients import is_on_loopback
+from ..web.oauth.revocations import Revocations
 from ..web.pages import Pages
-from ..web.revocations import Revocations
+from ..web.people.accounts import Accounts
+from ..web.people.tools_page import CatalogOf
 from ..web.routes import oauth_routes
-from ..web.tools_page import CatalogOf
 from .ground import Ground
 
 

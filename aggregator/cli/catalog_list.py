@@ -26,8 +26,8 @@ from ..protocol.jsonrpc import Json
 from ..protocol.principal import Principal
 from ..protocol.source import Source
 from ..protocol.texts import clean_line
-from ..upstream import child_log
 from ..upstream.authorized import AuthorizedUpstream
+from ..upstream.commands import child_log
 from .reaching import open_upstreams
 from .signatures import description_of, prompt_signature, tool_signature
 from .terminal import BOLD, DIM, RED, YELLOW, Terminal

@@ -16,9 +16,9 @@ from ..assembly.ground import trust_of
 from ..config.model import Config, Upstream
 from ..protocol.principal import Principal
 from ..store import Connection, Store
-from ..upstream.oauth_client import open_oauth_client
-from ..upstream.proxy import parse_proxy
-from ..upstream.refreshing import Refreshes
+from ..upstream.accounts.refreshing import Refreshes
+from ..upstream.network.proxy import parse_proxy
+from ..upstream.oauth.client import open_oauth_client
 
 
 @dataclass(frozen=True, slots=True)

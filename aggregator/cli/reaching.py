@@ -22,7 +22,7 @@ from ..protocol.jsonrpc import Json
 from ..protocol.principal import LOCAL, Principal
 from ..upstream.authorized import AuthorizedUpstream
 from ..upstream.kinds import open_configured, shared_credentials
-from ..upstream.proxy import parse_proxy
+from ..upstream.network.proxy import parse_proxy
 from ..upstream.roster import Configured, OpenUpstream, open_roster
 
 IDENTITY: Json = {"name": "mcp-aggregator-list", "version": __version__}

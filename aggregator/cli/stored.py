@@ -18,15 +18,15 @@ import click
 import trio
 
 from ..config.model import Config
-from ..deployment_keys import make_key_ring
 from ..errors import StoreUnavailable
+from ..keys.deployment import make_key_ring
 from ..protocol.principal import Principal, principal_of
 from ..protocol.sealing import KeyRing
 from ..store import UNREADABLE, Grant, OldRow, Store
 from ..store.grants import is_meant
 from ..store.open import open_store
-from ..web.client_sessions import LIFETIME as SESSION_LIFETIME
-from ..web.revocations import PROMISED_WITHIN
+from ..web.mcp.client_sessions import LIFETIME as SESSION_LIFETIME
+from ..web.oauth.revocations import PROMISED_WITHIN
 from .leaving import EndedAccount, end_accounts
 
 EX_NOTHING, EX_UNAVAILABLE, EX_CONFIG = 1, 69, 78  # the last two of sysexits.h

@@ -23,7 +23,7 @@ from joserfc.jwk import ECKey
 from ..errors import Refusal
 from ..web.body import read_body
 from ..web.http import Request, Response, Route, json_response, no_store, see_other
-from ..web.hypercorn_guard import Receive, Scope, Send
+from ..web.hypercorn.guard import Receive, Scope, Send
 from ..web.reply import send_whole
 from ..web.static_files import StaticFile
 

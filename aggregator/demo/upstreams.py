@@ -16,7 +16,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.transport_security import TransportSecuritySettings
 
-from ..web.hypercorn_guard import ASGIApp, Receive, Scope, Send
+from ..web.hypercorn.guard import ASGIApp, Receive, Scope, Send
 from ..web.reply import send_whole
 
 MAX_NOTES = 100

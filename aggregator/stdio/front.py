@@ -13,7 +13,7 @@ import trio
 
 from ..config.model import LocalConfig
 from ..serving import Application
-from ..web.hypercorn_guard import Receive, Scope, Send
+from ..web.hypercorn.guard import Receive, Scope, Send
 from ..web.reply import send_whole
 from .bridge import Bridge
 from .own_endpoint import OwnEndpoint

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from ..web.hypercorn_guard import ASGIApp
+from ..web.hypercorn.guard import ASGIApp
 from .endpoint import Answer, EndpointLost
 
 EVENTS = 16  # parts of an answer that wait for the client to read

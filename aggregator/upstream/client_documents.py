@@ -18,7 +18,7 @@ from ..errors import Refusal, Unfetchable
 from ..protocol.learned_url import LearnedUrl
 from ..protocol.oauth.client_document import MAX_DOCUMENT, lifetime, process_client_document
 from ..protocol.oauth.registration import Client
-from .learned_http import LearnedHttp
+from .network.learned_http import LearnedHttp
 from .rate_limit import RateLimit
 
 MAX_KEPT = 500  # documents; a client has a handful of URIs, so this is a megabyte or two

@@ -1,7 +1,7 @@
 """What a request to an upstream carries to show on whose behalf it comes.
 
 Here is the contract, and the kinds that know no person: nothing at all, and what
-the operator configured. Each person's own accounts are `upstream/connections.py`'s
+the operator configured. Each person's own accounts are `upstream/accounts/connections.py`'s
 affair. This file must not know HTTP.
 """
 

@@ -1,6 +1,6 @@
 """Which kind of upstream a configuration means, and which credentials it has that are the same for everyone.
 
-Each person's own accounts are `upstream/connections.py`'s affair. This file
+Each person's own accounts are `upstream/accounts/connections.py`'s affair. This file
 chooses and opens; it does nothing else.
 """
 
@@ -15,14 +15,14 @@ import trio
 
 from ..config.model import AnyUpstream, ConnectRetry, StdioUpstream, Upstream
 from ..protocol.jsonrpc import Json
-from .child import Command
-from .child_environment import FOR_HELPERS, FOR_SERVERS, child_environment
-from .command import open_command
-from .credential_helper import HelperCredentials
+from .commands.child import Command
+from .commands.child_environment import FOR_HELPERS, FOR_SERVERS, child_environment
+from .commands.credential_helper import HelperCredentials
+from .commands.upstream import open_command
 from .credentials import ConfiguredCredentials, Credentials, configured_headers
-from .http import open_upstream
+from .http.upstream import open_upstream
+from .network.proxy import Proxy
 from .peers import McpUpstream
-from .proxy import Proxy
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """What all upstreams have in common, however they are reached: the questions, the answers, a listing's pages.
 
-`upstream/http.py` and `upstream/command.py` are the kinds there are; nobody else
+`upstream/http/upstream.py` and `upstream/commands/upstream.py` are the kinds there are; nobody else
 needs to know which one it has. This file does no I/O of its own.
 """
 

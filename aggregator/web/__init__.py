@@ -1,1 +1,1 @@
-"""Who is in front of us: the MCP endpoint, the OAuth endpoints, login and pages; local mode's door and its control."""
+"""Who is in front of us: the application, its routes, and what every endpoint needs. The endpoints have own rooms."""

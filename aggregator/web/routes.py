@@ -13,25 +13,25 @@ from ..config.model import Config
 from ..protocol.oauth.site import site_of
 from ..protocol.sealing import KeyRing
 from ..store import Store
-from .account_routes import account_routes, sign_in_routes
-from .accounts import Accounts
-from .authority import Authority, IdentityProvider, LoginChecking
-from .authorization import authorize, send_back
-from .clients import ClientDocuments, clients_of
-from .connecting import callback_path, personal
-from .consent import answer_consent, show_consent
 from .http import Route
-from .landing import landing, misplaced
 from .limits import document_limit, login_limit, registration_limit
-from .local import TOKEN_PATH, ThisMachine
-from .local_pages import LocalPages
-from .login import callback
-from .metadata import metadata_routes
+from .local.door import TOKEN_PATH, ThisMachine
+from .local.pages import LocalPages
+from .oauth.authority import Authority, IdentityProvider, LoginChecking
+from .oauth.authorization import authorize, send_back
+from .oauth.clients import ClientDocuments, clients_of
+from .oauth.consent import answer_consent, show_consent
+from .oauth.login import callback
+from .oauth.metadata import metadata_routes
+from .oauth.registration import MAX_BODY, register
+from .oauth.revocations import Revocations
+from .oauth.token_endpoint import revoke, token
 from .pages import Pages
-from .registration import MAX_BODY, register
-from .revocations import Revocations
-from .token_endpoint import revoke, token
-from .tools_page import CatalogOf, tools_routes
+from .people.account_routes import account_routes, sign_in_routes
+from .people.accounts import Accounts
+from .people.connecting import callback_path, personal
+from .people.landing import landing, misplaced
+from .people.tools_page import CatalogOf, tools_routes
 
 
 def oauth_routes(

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from aggregator.errors import UpstreamLost
-from aggregator.upstream.child import Command
+from aggregator.upstream.commands.child import Command
 
 Json = dict[str, Any]
 Script = Callable[["FakeChild"], Awaitable[None]]

@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from aggregator.errors import UpstreamLost
-from aggregator.upstream.exchange import Answer
+from aggregator.upstream.http.exchange import Answer
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 META = "io.modelcontextprotocol/"

@@ -32,32 +32,32 @@ from aggregator.upstream.credentials import (
     Standing,
     configured_headers,
 )
-from aggregator.upstream.http import HttpUpstream
+from aggregator.upstream.http.upstream import HttpUpstream
 from aggregator.upstream.listings import Listings
 from aggregator.upstream.streams import Streams
 from aggregator.web.app import Application
-from aggregator.web.asking import Asking
-from aggregator.web.bearer import Authenticated
-from aggregator.web.client_sessions import ClientSessions
-from aggregator.web.conversing import Conversing
 from aggregator.web.gate import Gate
-from aggregator.web.gateway_tools import GatewayTools, gateway_tools
 from aggregator.web.http import Response, Route
-from aggregator.web.kept_streams import KeptStreams
-from aggregator.web.listening import Listening
-from aggregator.web.mailbox import Mailbox
-from aggregator.web.mcp_endpoint import McpEndpoint
-from aggregator.web.mcp_methods import McpMethods
-from aggregator.web.mcp_streams import McpStreams
-from aggregator.web.mcp_tasks import TaskIds
-from aggregator.web.parking import Parking
+from aggregator.web.mcp.asking import Asking
+from aggregator.web.mcp.client_sessions import ClientSessions
+from aggregator.web.mcp.conversing import Conversing
+from aggregator.web.mcp.endpoint import McpEndpoint
+from aggregator.web.mcp.gateway_tools import GatewayTools, gateway_tools
+from aggregator.web.mcp.kept_streams import KeptStreams
+from aggregator.web.mcp.listening import Listening
+from aggregator.web.mcp.mailbox import Mailbox
+from aggregator.web.mcp.methods import McpMethods
+from aggregator.web.mcp.parking import Parking
+from aggregator.web.mcp.questions import Questions
+from aggregator.web.mcp.resumable_reply import ResumableReplies
+from aggregator.web.mcp.running_calls import RunningCalls
+from aggregator.web.mcp.session_endpoint import SessionEndpoint
+from aggregator.web.mcp.session_states import SessionStates
+from aggregator.web.mcp.streams import McpStreams
+from aggregator.web.mcp.taking_up import TakingUp
+from aggregator.web.mcp.tasks import TaskIds
+from aggregator.web.oauth.bearer import Authenticated
 from aggregator.web.pulse import Pulse
-from aggregator.web.questions import Questions
-from aggregator.web.resumable_reply import ResumableReplies
-from aggregator.web.running_calls import RunningCalls
-from aggregator.web.session_endpoint import SessionEndpoint
-from aggregator.web.session_states import SessionStates
-from aggregator.web.taking_up import TakingUp
 
 from .asgi import Browser, Ongoing, Received
 from .mcp_server import LEGACY, META, MODERN, FakeServer

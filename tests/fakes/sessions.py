@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from aggregator.protocol.sealing import KeyRing
 from aggregator.store.memory import MemoryStore
-from aggregator.web.client_sessions import ClientSessions
-from aggregator.web.mailbox import Mailbox
-from aggregator.web.session_states import SessionStates
+from aggregator.web.mcp.client_sessions import ClientSessions
+from aggregator.web.mcp.mailbox import Mailbox
+from aggregator.web.mcp.session_states import SessionStates
 
 
 def open_sessions(keys: KeyRing, clock: Callable[[], float] = time.time) -> ClientSessions:

@@ -144,7 +144,7 @@ async def serve_bare() -> None:
 
 def serve_ours() -> int:
     from aggregator.serving import run_until_signalled, serve_application
-    from aggregator.web.hypercorn_guard import guarded
+    from aggregator.web.hypercorn.guard import guarded
 
     async def main(shutdown: trio.Event) -> None:
         probe = Probe()
@@ -171,7 +171,7 @@ class Guarded:
 
 def make_command() -> Any:
     from aggregator.asgi import LifespanApplication, Opened
-    from aggregator.web.hypercorn_guard import guarded
+    from aggregator.web.hypercorn.guard import guarded
 
     @asynccontextmanager
     async def open_probe() -> AsyncIterator[Opened]:

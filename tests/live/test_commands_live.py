@@ -22,13 +22,13 @@ from aggregator.protocol.jsonrpc import Notice, Success
 from aggregator.protocol.principal import Principal
 from aggregator.protocol.translate import Envelope
 from aggregator.upstream.authorized import AuthorizedUpstream
+from aggregator.upstream.commands.wire import MAX_LINE
 from aggregator.upstream.kinds import open_configured, shared_credentials
 from aggregator.upstream.listings import Listings
-from aggregator.upstream.wire import MAX_LINE
 
 from ..parts.install import node_package, node_path, stdio_server_program
 from ..parts.processes import LOOK_AGAIN, PATIENCE, wait_until
-from ..upstream.test_child import is_alive, open_descriptors, wait_gone
+from ..upstream.commands.test_child import is_alive, open_descriptors, wait_gone
 
 pytestmark = pytest.mark.live
 

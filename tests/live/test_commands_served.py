@@ -14,7 +14,7 @@ import trio
 
 from tests.parts.processes import LOOK_AGAIN, PATIENCE, free_port
 
-from ..upstream.test_child import is_alive, wait_gone
+from ..upstream.commands.test_child import is_alive, wait_gone
 from .asking import LEGACY, MODERN, open_asking, text_of
 from .own_process import configuration, open_own_process, stop
 

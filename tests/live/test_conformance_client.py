@@ -33,7 +33,7 @@ WITHIN = 1200  # seconds for both revisions; it takes 40 on two idle cores
 AT_ONCE = 3
 MOST_CONNECTS = 4  # more than any scenario wants of a person
 # A warning: the suite wants to see its own URL as the client id. Ours is below the issuer URL, and here that is on
-# loopback, where nobody could fetch a document; tests/upstream/test_oauth_begin.py shows it where somebody could.
+# loopback, where nobody could fetch a document; tests/upstream/oauth/test_begin.py shows it where somebody could.
 UNFIT = {("auth/basic-cimd", "cimd-client-id-used")}
 # What must have been looked at, lest a client that does nothing pass: checks that scenarios share, and their own.
 _BOTH = frozenset(

@@ -15,7 +15,7 @@ import trio
 
 from aggregator.config.model import Auth
 from aggregator.errors import IdentityProviderUnavailable
-from aggregator.upstream.identity_provider import open_identity_provider
+from aggregator.upstream.identity.provider import open_identity_provider
 from tests.parts.processes import PATIENCE
 
 pytestmark = pytest.mark.live

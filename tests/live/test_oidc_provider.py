@@ -12,7 +12,7 @@ from aggregator.config.model import Auth, Secret
 from aggregator.errors import IdentityProviderUnavailable, LoginRefused
 from aggregator.protocol.oidc import Refreshed, Withdrawn
 from aggregator.protocol.principal import Login, Person, Principal
-from aggregator.upstream.identity_provider import IdentityProvider, open_identity_provider
+from aggregator.upstream.identity.provider import IdentityProvider, open_identity_provider
 
 from ..parts.browser import walk_login
 from ..parts.servers import BASIC, CLIENT_SECRET, POST, PUBLIC, open_oidc_provider

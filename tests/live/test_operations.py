@@ -18,7 +18,7 @@ import trio
 from aggregator.config.load import load_config
 from aggregator.config.model import Config
 from aggregator.config.secrets import new_secret
-from aggregator.deployment_keys import LOOK_INTERVAL, make_key_ring
+from aggregator.keys.deployment import LOOK_INTERVAL, make_key_ring
 from aggregator.protocol.oauth.sealed import AccessToken, seal_access
 from aggregator.protocol.oauth.site import SCOPE
 from aggregator.protocol.principal import Principal, principal_of
@@ -136,7 +136,7 @@ async def test_what_is_revoked_beside_two_servers_is_refused_by_both(tmp_path: P
         assert b"of ada (subject ada)" in revoked.stdout
         async with trio.open_nursery() as nursery:
             for server in servers:
-                # tests/web/test_revocations.py counts the seconds; the token would be good for a quarter of an hour.
+                # tests/web/oauth/test_revocations.py counts the seconds; the token would be good for minutes.
                 nursery.start_soon(wait_status, server, of_ada, 401)
         for server in servers:
             assert await status_at(server, of_bob) == 200

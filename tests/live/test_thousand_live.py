@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from aggregator.upstream.http import AT_WORK
+from aggregator.upstream.http.upstream import AT_WORK
 
 from .crowd_plans import Errand, Plan, plan_of
 from .crowded import Scene, Taken, connections_at, open_scene, raise_file_limit, run_round

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import trio
 
-from aggregator.web.revocations import PROMISED_WITHIN
+from aggregator.web.oauth.revocations import PROMISED_WITHIN
 from tests.parts.login import LoggedIn, log_in
 from tests.parts.processes import LOOK_AGAIN, PATIENCE, free_port
 from tests.parts.servers import open_oidc_provider, open_python_server

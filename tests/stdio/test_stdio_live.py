@@ -21,7 +21,7 @@ from tests.parts.processes import LOOK_AGAIN, PATIENCE, free_port, open_process,
 from tests.parts.servers.fixtures import open_fixture_server
 
 from ..live.asking import IDENTITY, LEGACY, MODERN, message, text_of
-from ..upstream.test_child import wait_gone
+from ..upstream.commands.test_child import wait_gone
 
 pytestmark = pytest.mark.live
 

@@ -15,7 +15,7 @@ from aggregator.errors import Refusal, Unfetchable
 from aggregator.protocol.learned_url import LearnedUrl, parse_learned_url
 from aggregator.protocol.oauth.registration import Client
 from aggregator.upstream.client_documents import HOST_BURST, HOST_INTERVAL, MAX_KEPT, TOTAL_BURST, ClientDocuments
-from aggregator.upstream.learned_http import Answer, LearnedHttp, open_learned_http
+from aggregator.upstream.network.learned_http import Answer, LearnedHttp, open_learned_http
 from tests.fakes.https import Authority, make_authority, open_https_server
 
 URL = "https://client.example/id.json"

@@ -13,8 +13,8 @@ import trio
 from aggregator.config.model import ConnectRetry, StdioUpstream
 from aggregator.protocol.principal import Principal
 from aggregator.upstream.authorized import AuthorizedUpstream
-from aggregator.upstream.child import Command
-from aggregator.upstream.command import open_command
+from aggregator.upstream.commands.child import Command
+from aggregator.upstream.commands.upstream import open_command
 from aggregator.upstream.credentials import ConfiguredCredentials
 from aggregator.upstream.listing import AHEAD
 from aggregator.upstream.listings import DEFAULT_TTL, FIRST_RETRY, LAST_RETRY, SHORTEST_TTL, Listings

@@ -14,7 +14,7 @@ import trio.testing
 from aggregator.config.model import StdioUpstream, ToolFilter, Upstream
 from aggregator.upstream.authorized import AuthorizedUpstream
 from aggregator.upstream.credentials import ConfiguredCredentials
-from aggregator.upstream.http import HttpUpstream
+from aggregator.upstream.http.upstream import HttpUpstream
 from aggregator.upstream.roster import Change, Configured, Roster, change_between, open_roster
 
 from ..fakes.mcp_server import LEGACY, MODERN, FakeServer, Speaking

@@ -17,8 +17,8 @@ from aggregator.errors import StoreUnavailable, UpstreamLost
 from aggregator.protocol.brokering import Beginning, Ended, IssuedTokens, Postponed
 from aggregator.protocol.principal import Principal
 from aggregator.store import Connection, Store
-from aggregator.upstream.connections import Connections, open_connections
-from aggregator.upstream.personal_credentials import PersonalCredentials
+from aggregator.upstream.accounts.connections import Connections, open_connections
+from aggregator.upstream.accounts.personal_credentials import PersonalCredentials
 
 from ..store.samples import ADA, NOW
 

@@ -17,7 +17,7 @@ from aggregator.protocol.principal import Principal
 from aggregator.store import Connection, Store
 from aggregator.upstream.credentials import SHARED, Standing
 from aggregator.upstream.listings import UpstreamStatus
-from aggregator.web.accounts import Accounts
+from aggregator.web.people.accounts import Accounts
 
 GMAIL = Upstream("gmail", "https://mcp.gmail.example/mcp", "gmail", display_name="Gmail")
 SLACK = Upstream("slack", "https://mcp.slack.example/mcp", "slack")

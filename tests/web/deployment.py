@@ -26,15 +26,15 @@ from aggregator.protocol.principal import Login, Person, Principal
 from aggregator.protocol.sealing import KeyRing
 from aggregator.store import Grant, Store
 from aggregator.store.memory import MemoryStore
-from aggregator.web.accounts import Accounts
-from aggregator.web.authority import LoginChecking
-from aggregator.web.bearer import BearerAuthentication
 from aggregator.web.http import Request, Response, Route
+from aggregator.web.oauth.authority import LoginChecking
+from aggregator.web.oauth.bearer import BearerAuthentication
+from aggregator.web.oauth.revocations import Revocations
 from aggregator.web.pages import Pages
+from aggregator.web.people.accounts import Accounts
+from aggregator.web.people.tools_page import CatalogOf
 from aggregator.web.refusals import render_refusal, store_is_away
-from aggregator.web.revocations import Revocations
 from aggregator.web.routes import oauth_routes
-from aggregator.web.tools_page import CatalogOf
 
 ISSUER = "https://mcp.example.com"
 PROVIDER = "https://idp.example.com"

@@ -11,10 +11,10 @@ from aggregator.protocol.oauth.browser import BrowserSession
 from aggregator.protocol.oauth.redirects import parse_redirect_uri
 from aggregator.protocol.principal import Person, Principal
 from aggregator.protocol.tool_search import Search, find_tools
-from aggregator.web.clients_page import Moment, SignedInClient
-from aggregator.web.connections_page import Row
 from aggregator.web.http import Response
 from aggregator.web.pages import Pages
+from aggregator.web.people.clients_page import Moment, SignedInClient
+from aggregator.web.people.connections_page import Row
 
 Said = Callable[[str], str]
 

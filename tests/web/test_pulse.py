@@ -26,7 +26,9 @@ async def test_a_long_call_is_kept_alive_by_comments_and_ends_as_a_stream(
         received = await client.request("tools/call", {"name": "up__run", "arguments": {}})
         assert received.is_stream
         comments = received.body.count(b": keep-alive\n\n")
-        begins = 0 if client_revision == MODERN else 7  # older ones' streams begin then, see `web/resumable_reply.py`
+        begins = (
+            0 if client_revision == MODERN else 7
+        )  # older ones' streams begin then, see `web/mcp/resumable_reply.py`
         assert comments == (50 - begins) // (SILENCE + BEAT)
         assert received.messages()[-1]["result"]["content"] == []
 

@@ -11,8 +11,8 @@ from aggregator.config.model import Account, Auth, BrowserLogin, Config, Upstrea
 from aggregator.errors import UpstreamLost
 from aggregator.protocol.oauth.site import site_of
 from aggregator.protocol.principal import LOCAL
-from aggregator.web.accounts import Accounts
-from aggregator.web.connecting import comes_back_by_port, way_back
+from aggregator.web.people.accounts import Accounts
+from aggregator.web.people.connecting import comes_back_by_port, way_back
 
 from .account_fakes import FakeAccounts
 

@@ -1,0 +1,1 @@
+"""The organisation's identity provider. This room must not know MCP, nor our own tokens."""
