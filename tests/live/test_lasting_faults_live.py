@@ -54,14 +54,14 @@ async def open_target(*upstreams: RawUpstream, issuer: str = NOBODY_LOGS_IN, **f
 # Upstreams
 
 
-def slowly(head: bytes, piece: bytes) -> Writer:
-    """`head` at once, then `piece` again and again for ever."""
+def slowly(head: bytes, piece: bytes, every: float = 0.05) -> Writer:
+    """`head` at once, then `piece` again and again for ever, `every` so many seconds."""
 
     async def write(stream: trio.SocketStream) -> None:
         await stream.send_all(head)
         while True:
             await stream.send_all(piece)
-            await trio.sleep(0.05)
+            await trio.sleep(every)
 
     return write
 
@@ -82,7 +82,7 @@ SLOW = {
 async def test_an_upstream_that_never_quite_answers_is_left_at_the_deadline_and_delays_nobody() -> None:
     def progress(asked: Asked) -> Writer:
         token = str(asked.message["params"]["_meta"]["progressToken"])
-        return slowly(EVENTS, PROGRESS % f'"{token}"'.encode())
+        return slowly(EVENTS, PROGRESS % f'"{token}"'.encode(), every=0.7)  # none while the deadline comes
 
     async with open_upstream() as slow, open_upstream() as quick:
         slow.scripts = {name: lambda asked, writer=writer: writer for name, writer in SLOW.items()}  # type: ignore[misc]
